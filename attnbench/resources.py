@@ -1,0 +1,28 @@
+"""Where the task definitions, the shipped submissions and the shipped weights lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+
+def tasks_folder() -> Path:
+    """The folder of task definitions, one TOML each."""
+    return _beside_or_inside("tasks")
+
+
+def submissions_folder() -> Path:
+    """The folder of shipped submissions, one folder each."""
+    return _beside_or_inside("submissions")
+
+
+def weights_folder() -> Path:
+    """The folder of shipped weights, one safetensors file each."""
+    return _PACKAGE / "backbones" / "weights"
+
+
+def _beside_or_inside(name: str) -> Path:
+    # A wheel carries the folder inside the package; a clone has it beside the package.
+    inside = _PACKAGE / name
+    return inside if inside.is_dir() else _PACKAGE.parent / name
