@@ -1,0 +1,30 @@
+"""attnbench: a judge for ways of re-purposing a trained vision network."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnbench.backbones.backbone import Backbone
+    from attnbench.errors import AttnbenchError, NotApplicable
+    from attnbench.readout import log_odds
+    from attnbench.run import evaluate
+
+__version__ = "0.1.0"
+__all__ = ["AttnbenchError", "Backbone", "NotApplicable", "evaluate", "log_odds"]
+
+_HOME = {
+    "AttnbenchError": "attnbench.errors",
+    "Backbone": "attnbench.backbones.backbone",
+    "NotApplicable": "attnbench.errors",
+    "evaluate": "attnbench.run",
+    "log_odds": "attnbench.readout",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Public names are imported where they are used: `attnbench --help` must not wait for torch.
+    if name not in _HOME:
+        raise AttributeError(f"module 'attnbench' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

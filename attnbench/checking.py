@@ -1,0 +1,89 @@
+"""`attnbench check`: does a submission keep the contract? Made-up images, seconds, no data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from attnbench.backbones import load
+from attnbench.backbones.backbone import Backbone
+from attnbench.evaluation.evaluator import Evaluator
+from attnbench.stimuli.episodes import Episode
+from attnbench.submission import load_submission
+
+DEFAULT_BACKBONE = "shipped/figures-vgg"
+_IMAGES_PER_SIDE = 4
+_TIMEOUT = 300.0
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check` found; `ok` when there are no problems. The counts are None after a failure."""
+
+    submission: str
+    ok: bool
+    problems: tuple[str, ...]
+    backbone: str
+    parameters_added: int | None
+    parameters_changed: int | None
+    artefact_bytes: int | None
+
+
+def check(
+    submission: str | Path,
+    *,
+    backbone: str | None = None,
+    untrained: bool = False,
+    data: Path | None = None,
+) -> CheckReport:
+    """Adapt twice on made-up images, load the artefact elsewhere, predict, count and compare.
+
+    Args:
+        submission: a folder, or the name of a shipped submission.
+        backbone: the backbone to try it on, by default the one of mini's ImageNet stand-in.
+        untrained: take the backbone without its weights: enough for counting.
+        data: a folder that may hold the backbone's weights.
+
+    Raises:
+        AttnbenchError: where the manifest or the backbone cannot be read.
+    """
+    chosen = load_submission(submission)
+    network = load(backbone or DEFAULT_BACKBONE, untrained=untrained, data=data)
+    with Evaluator(network, device="cpu", untrained=untrained, data=data) as evaluator:
+        trial = evaluator.try_out(chosen, _made_up_episode(network), _TIMEOUT)
+    problems = [trial.reason] if trial.reason else []
+    if trial.size is not None and not trial.deterministic:
+        problems.append(
+            "two adaptations with the same seed and images gave different artefacts; "
+            "draw random numbers from torch's own generator, which attnbench seeds"
+        )
+    declared = chosen.declared_for(network.name)
+    counted = trial.size and trial.size.parameters_added + trial.size.parameters_changed
+    if declared is not None and counted is not None and declared != counted:
+        problems.append(
+            f"submission.toml declares {declared:,} parameters, the artefact has {counted:,}"
+        )
+    return CheckReport(
+        submission=chosen.manifest.name,
+        ok=not problems,
+        problems=tuple(problems),
+        backbone=network.name,
+        parameters_added=trial.size.parameters_added if trial.size else None,
+        parameters_changed=trial.size.parameters_changed if trial.size else None,
+        artefact_bytes=trial.size.bytes if trial.size else None,
+    )
+
+
+def _made_up_episode(backbone: Backbone) -> Episode:
+    """White noise, with the backbone's first label as target."""
+    size = backbone.preprocessing.size
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (4 * _IMAGES_PER_SIDE, 3, size, size), dtype=np.uint8)
+    return Episode.of_pixels(
+        pixels,
+        per_side=_IMAGES_PER_SIDE,
+        label=None if backbone.labels is None else 0,
+        preprocessing=backbone.preprocessing,
+    )

@@ -1,0 +1,243 @@
+"""The artefact: everything a detector holds beyond the backbone, and nothing else of the process.
+
+An artefact is two byte strings. `tensors` is a safetensors file: the tensors that were added to the
+backbone (`added/3`), and those that replace one of its own (`changed/head.weight`). `structure` is
+a pickle of the detector's objects in which tensors, arrays and untouched backbone modules are only
+names. The evaluator reads `tensors` alone; `structure` is unpickled in a worker, never elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from attnbench.backbones.backbone import Backbone, tensors_of
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A packed detector."""
+
+    structure: bytes
+    tensors: bytes
+
+
+@dataclass(frozen=True)
+class ArtefactSize:
+    """Scalars added to the backbone, scalars in tensors that differ from it, bytes in all."""
+
+    parameters_added: int
+    parameters_changed: int
+    bytes: int
+
+
+class InvalidArtefact(Exception):
+    """The bytes are not an artefact."""
+
+
+class ArtefactPacker:
+    """Packs detectors that were made from one backbone; knows that backbone as it was handed out.
+
+    Args:
+        backbone: the backbone, before any submission has touched it.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+        self._tensors = tensors_of(backbone)
+        self._pristine = {n: t.detach().clone() for n, t in self._tensors.items()}
+        self._module_names = {id(module): name for name, module in backbone.named_modules()}
+        untouched = {id(tensor): name for name, tensor in self._tensors.items()}
+        self._digests = {
+            name: _digest(module, untouched) for name, module in backbone.named_modules()
+        }
+
+    def pack(self, detector: nn.Module) -> Artefact:
+        """The artefact of `detector`. Raises pickle.PicklingError, TypeError or AttributeError for
+        what cannot be saved, such as a lambda or a function defined inside another."""
+        replaced = self._names_of_backbone_tensors(detector)
+        unchanged = {
+            key: name for key, (name, tensor) in replaced.items() if self._is_pristine(name, tensor)
+        }
+        buffer = io.BytesIO()
+        pickler = _DetectorPickler(buffer, self, replaced, unchanged)
+        pickler.dump(detector)
+        return Artefact(buffer.getvalue(), safetensors.torch.save(pickler.stored))
+
+    def untouched_module(self, module: nn.Module, unchanged: Mapping[int, str]) -> str | None:
+        """The name of a module of the backbone that is as it was handed out, else None."""
+        name = self._module_names.get(id(module))
+        if name is None or (digest := self._digests[name]) is None:
+            return None
+        return name if _digest(module, unchanged) == digest else None
+
+    def equal_tensor(self, tensor: Tensor) -> str | None:
+        """The name of a backbone tensor with the very values of `tensor` (a copy of it), or None."""
+        for name, pristine in self._pristine.items():
+            if pristine.shape == tensor.shape and self._is_pristine(name, tensor):
+                return name
+        return None
+
+    def _names_of_backbone_tensors(self, detector: nn.Module) -> dict[int, tuple[str, Tensor]]:
+        # A deep copy of the whole backbone is still the backbone: its tensors keep their names.
+        found = {id(t): (n, t) for n, t in self._tensors.items()}
+        for module in detector.modules():
+            if isinstance(module, Backbone):
+                for name, tensor in tensors_of(module).items():
+                    if name in self._pristine and self._pristine[name].shape == tensor.shape:
+                        found[id(tensor)] = (name, tensor)
+        return found
+
+    def _is_pristine(self, name: str, tensor: Tensor) -> bool:
+        pristine = self._pristine[name]
+        return (
+            tensor.dtype == pristine.dtype
+            and tensor.device == pristine.device
+            and torch.equal(tensor.detach(), pristine)
+        )
+
+
+class _DetectorPickler(pickle.Pickler):
+    def __init__(
+        self,
+        buffer: io.BytesIO,
+        packer: ArtefactPacker,
+        replaced: Mapping[int, tuple[str, Tensor]],
+        unchanged: Mapping[int, str],
+    ) -> None:
+        super().__init__(buffer, protocol=5)
+        self.stored: dict[str, Tensor] = {}
+        self._packer = packer
+        self._replaced = replaced
+        self._unchanged = unchanged
+        self._keys: dict[int, str] = {}
+        self._alive: list[Any] = []
+
+    def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
+        if isinstance(obj, nn.Module):
+            name = self._packer.untouched_module(obj, self._unchanged)
+            return None if name is None else ("module", name)
+        if isinstance(obj, Tensor):
+            channels_last = (
+                obj.dim() == 4
+                and not obj.is_contiguous()
+                and obj.is_contiguous(memory_format=torch.channels_last)
+            )
+            parameter = isinstance(obj, nn.Parameter)
+            return ("tensor", self._tensor_key(obj), parameter, obj.requires_grad, channels_last)
+        if isinstance(obj, np.ndarray) and obj.dtype.kind in "biuf":
+            return ("array", self._store(obj, torch.from_numpy(np.ascontiguousarray(obj))))
+        return None
+
+    def _tensor_key(self, tensor: Tensor) -> str:
+        key = self._keys.get(id(tensor))
+        if key is not None:
+            return key
+        if (name := self._unchanged.get(id(tensor))) or (name := self._packer.equal_tensor(tensor)):
+            return f"backbone/{name}"
+        replaced = self._replaced.get(id(tensor))
+        # Two copies of a tensor may each have been changed: only one can go by its name.
+        if replaced is not None and f"changed/{replaced[0]}" not in self.stored:
+            return self._store(tensor, tensor, f"changed/{replaced[0]}")
+        return self._store(tensor, tensor)
+
+    def _store(self, obj: Any, tensor: Tensor, key: str | None = None) -> str:
+        if id(obj) not in self._keys:
+            key = key or f"added/{len(self.stored)}"
+            self.stored[key] = tensor.detach().to("cpu", copy=True).contiguous()
+            self._keys[id(obj)] = key
+            self._alive.append(obj)  # an id is an identity only as long as its object lives
+        return self._keys[id(obj)]
+
+
+class _DigestPickler(pickle.Pickler):
+    def __init__(self, buffer: io.BytesIO, unchanged: Mapping[int, str]) -> None:
+        super().__init__(buffer, protocol=5)
+        self._unchanged = unchanged
+
+    def persistent_id(self, obj: Any) -> tuple[str, str] | None:
+        if isinstance(obj, Tensor):
+            return ("tensor", self._unchanged.get(id(obj), "changed"))
+        return None
+
+
+def _digest(module: nn.Module, unchanged: Mapping[int, str]) -> bytes | None:
+    """A digest of a module's objects, tensors by name; None where they cannot be pickled."""
+    buffer = io.BytesIO()
+    try:
+        _DigestPickler(buffer, unchanged).dump(module)
+    except Exception:
+        # A hook or closure someone put there: the module is not as handed out, and packing it
+        # will say what cannot be saved.
+        return None
+    return hashlib.sha256(buffer.getvalue()).digest()
+
+
+class _DetectorUnpickler(pickle.Unpickler):
+    def __init__(self, structure: bytes, tensors: Mapping[str, Tensor], backbone: Backbone) -> None:
+        super().__init__(io.BytesIO(structure))
+        self._stored = tensors
+        self._modules = dict(backbone.named_modules())
+        self._backbone_tensors = tensors_of(backbone)
+        self._loaded: dict[tuple[Any, ...], Any] = {}
+        self._device = next(iter(self._backbone_tensors.values())).device
+
+    def persistent_load(self, pid: tuple[Any, ...]) -> Any:
+        if pid not in self._loaded:
+            self._loaded[pid] = self._resolve(*pid)
+        return self._loaded[pid]
+
+    def _resolve(self, kind: str, key: str, *how: bool) -> Any:
+        if kind == "module":
+            return self._modules[key]
+        if kind == "array":
+            return self._stored[key].numpy()
+        parameter, requires_grad, channels_last = how
+        origin, _, name = key.partition("/")
+        source = self._backbone_tensors[name] if origin == "backbone" else self._stored[key]
+        tensor = source.detach().to(self._device)
+        if channels_last:
+            tensor = tensor.contiguous(memory_format=torch.channels_last)
+        if parameter:
+            return nn.Parameter(tensor, requires_grad=requires_grad)
+        return tensor.requires_grad_(requires_grad)
+
+
+def unpack(artefact: Artefact, backbone: Backbone) -> nn.Module:
+    """The detector, on the backbone's device. Runs the submission's code: in a worker only."""
+    tensors = safetensors.torch.load(artefact.tensors)
+    detector = _DetectorUnpickler(artefact.structure, tensors, backbone).load()
+    if not isinstance(detector, nn.Module):
+        raise InvalidArtefact(f"the artefact holds a {type(detector).__name__}, not a module")
+    return detector
+
+
+def measure(artefact: Artefact, backbone: Backbone) -> ArtefactSize:
+    """What the artefact adds to and changes in `backbone`, by its tensors alone; nothing is run.
+
+    A tensor that differs from the backbone's in one scalar is in the artefact whole and counts
+    whole. Raises InvalidArtefact.
+    """
+    try:
+        stored = safetensors.torch.load(artefact.tensors)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise InvalidArtefact(f"its tensors cannot be read: {error}") from None
+    own = tensors_of(backbone)
+    added = changed = 0
+    for key, tensor in stored.items():
+        origin, _, name = key.partition("/")
+        if origin == "changed" and name in own and own[name].shape == tensor.shape:
+            changed += tensor.numel()
+        else:
+            added += tensor.numel()
+    return ArtefactSize(added, changed, len(artefact.structure) + len(artefact.tensors))

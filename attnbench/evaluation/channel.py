@@ -1,0 +1,137 @@
+"""The only way between evaluator and worker: JSON of bounded size and plain arrays, never pickles."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+HEADER_LIMIT = 1 << 20
+_PREFIX = struct.Struct("<I")
+_DTYPES = {"float32": np.dtype("<f4"), "uint8": np.dtype("u1")}
+
+Array = NDArray[Any]
+
+
+class ChannelClosed(Exception):
+    """The other side ended, or closed its end."""
+
+
+class ChannelTimeout(Exception):
+    """The other side did not answer, or did not read, before the deadline."""
+
+
+class ChannelGarbage(Exception):
+    """What came is not a message: malformed, too large, or of a kind not allowed."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A kind, JSON fields, and arrays of dtype float32 or uint8 by name."""
+
+    kind: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+
+class Channel:
+    """Messages over a stream socket, each with a deadline on `time.monotonic()`'s scale."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        self._stream = stream
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for `select`."""
+        return self._stream.fileno()
+
+    def close(self) -> None:
+        """Close this end; the other one reads `ChannelClosed`."""
+        self._stream.close()
+
+    def send(self, message: Message, deadline: float = math.inf) -> None:
+        """Send a whole message. Raises ChannelClosed or ChannelTimeout."""
+        arrays = {name: np.ascontiguousarray(array) for name, array in message.arrays.items()}
+        header = json.dumps(
+            {
+                "kind": message.kind,
+                "fields": dict(message.fields),
+                "arrays": [[n, a.dtype.name, list(a.shape)] for n, a in arrays.items()],
+            }
+        ).encode()
+        self._send_bytes(_PREFIX.pack(len(header)) + header, deadline)
+        for array in arrays.values():
+            self._send_bytes(memoryview(array.reshape(-1).view(np.uint8)), deadline)
+
+    def receive(self, deadline: float = math.inf, limit: int = 1 << 40) -> Message:
+        """The next message, its arrays together at most `limit` bytes.
+
+        Raises ChannelClosed, ChannelTimeout, or ChannelGarbage for anything that is not a message.
+        """
+        (length,) = _PREFIX.unpack(self._receive_bytes(_PREFIX.size, deadline))
+        if length > HEADER_LIMIT:
+            raise ChannelGarbage(f"a header of {length} bytes")
+        try:
+            header = json.loads(bytes(self._receive_bytes(length, deadline)))
+            kind, fields = header["kind"], header["fields"]
+            described = [
+                (str(name), _DTYPES[dtype], tuple(int(n) for n in shape))
+                for name, dtype, shape in header["arrays"]
+            ]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ChannelGarbage(f"a malformed header ({type(error).__name__})") from None
+        if not isinstance(kind, str) or not isinstance(fields, dict):
+            raise ChannelGarbage("a header without kind and fields")
+        if any(n < 0 for _, _, shape in described for n in shape):
+            raise ChannelGarbage("an array of negative size")
+        sizes = [math.prod(shape) * dtype.itemsize for _, dtype, shape in described]
+        if sum(sizes) > limit:
+            raise ChannelGarbage(f"arrays of {sum(sizes)} bytes where at most {limit} are expected")
+        arrays = {
+            name: np.frombuffer(self._receive_bytes(size, deadline), dtype).reshape(shape)
+            for (name, dtype, shape), size in zip(described, sizes, strict=True)
+        }
+        return Message(kind, fields, arrays)
+
+    def _send_bytes(self, data: bytes | memoryview, deadline: float) -> None:
+        view = memoryview(data)
+        while view:
+            self._wait_until(deadline)
+            try:
+                view = view[self._stream.send(view) :]
+            except TimeoutError:
+                raise ChannelTimeout from None
+            except OSError:
+                raise ChannelClosed from None
+
+    def _receive_bytes(self, size: int, deadline: float) -> bytearray:
+        buffer = bytearray(size)
+        view = memoryview(buffer)
+        while view:
+            self._wait_until(deadline)
+            try:
+                count = self._stream.recv_into(view)
+            except TimeoutError:
+                raise ChannelTimeout from None
+            except OSError:
+                raise ChannelClosed from None
+            if count == 0:
+                raise ChannelClosed
+            view = view[count:]
+        return buffer
+
+    def _wait_until(self, deadline: float) -> None:
+        if deadline == math.inf:
+            self._stream.settimeout(None)
+            return
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise ChannelTimeout
+        self._stream.settimeout(remaining)

@@ -1,0 +1,57 @@
+"""From a record's episodes to its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import mean, median
+
+from attnbench.records.record import EpisodeResult, Status, Summary
+from attnbench.statistics.detection import Counts
+from attnbench.statistics.intervals import d_prime_interval, median_interval
+
+
+def overall(results: Sequence[EpisodeResult]) -> tuple[Status, str]:
+    """The record's status and reason: one failed episode makes it a failure, and says so."""
+    for status in ("failed", "not applicable"):
+        such = [result for result in results if result.status == status]
+        if such:
+            reason = such[0].reason
+            if len(such) < len(results) or len({result.reason for result in such}) > 1:
+                reason = f"{len(such)} of {len(results)} targets, first {such[0].target}: {reason}"
+            return status, reason[:1000]
+    return "ok", ""
+
+
+def summarise(results: Sequence[EpisodeResult]) -> Summary:
+    """Means over targets, medians of times and counts; empty where not every episode is ok.
+
+    A mean over the targets that happened to succeed would flatter the method, so there is none.
+    """
+    measures = [result.measures for result in results if result.measures is not None]
+    costs = [result.cost for result in results if result.cost is not None]
+    if not results or len(measures) < len(results) or len(costs) < len(results):
+        return Summary(targets=len(results))
+    low, high = d_prime_interval(
+        [Counts(m.hits, m.positives, m.false_alarms, m.negatives) for m in measures]
+    )
+    seconds, fastest, slowest = median_interval([cost.adaptation_seconds for cost in costs])
+    return Summary(
+        targets=len(results),
+        d_prime=mean(m.d_prime for m in measures),
+        d_prime_low=low,
+        d_prime_high=high,
+        criterion=mean(m.criterion for m in measures),
+        d_a=mean(m.d_a for m in measures),
+        auc=mean(m.auc for m in measures),
+        hit_rate=mean(m.hit_rate for m in measures),
+        false_alarm_rate=mean(m.false_alarm_rate for m in measures),
+        parameters_added=max(cost.parameters_added for cost in costs),
+        parameters_changed=max(cost.parameters_changed for cost in costs),
+        artefact_bytes=max(cost.artefact_bytes for cost in costs),
+        adaptation_seconds=seconds,
+        adaptation_seconds_low=fastest,
+        adaptation_seconds_high=slowest,
+        adaptation_seconds_cold=median(cost.adaptation_seconds_cold for cost in costs),
+        adaptation_passes=median(cost.adaptation_seconds / cost.pass_seconds for cost in costs),
+        prediction_seconds=median(cost.prediction_seconds for cost in costs),
+    )

@@ -1,0 +1,207 @@
+"""A submission on disk: its manifest, and the hash of its source.
+
+The submission's code is not imported here, nor anywhere else in the evaluator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from attnbench.errors import AttnbenchError
+from attnbench.resources import submissions_folder
+
+MANIFEST = "submission.toml"
+SOURCE = "submission.py"
+SIZE_LIMIT = 10 * 2**20
+MANIFEST_LIMIT = 64 * 2**10
+FILES_LIMIT = 1000
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+
+_Line = Annotated[str, Field(min_length=1, max_length=200)]
+_Key = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+_Text = Annotated[str, Field(max_length=1000)]
+_Hyperparameters = Annotated[dict[_Key, bool | int | float | _Text], Field(max_length=64)]
+_Count = Annotated[int, Field(ge=0)]
+
+
+class _Model(BaseModel):
+    # Strict: `lr = "0.1"` is a text and stays one, `declared_parameters = true` is no number.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class BackboneSettings(_Model):
+    """What a submission sets for one backbone, in place of its general settings."""
+
+    declared_parameters: _Count | None = None
+    hyperparameters: _Hyperparameters = Field(default_factory=dict)
+
+
+class Manifest(_Model):
+    """`submission.toml`. `name`, `title` and `authors` are required.
+
+    Attributes:
+        name: as on the leaderboard; letters, digits, `_`, `.`, `-`.
+        title: one line saying what the method is.
+        authors: who made the submission.
+        licence: SPDX identifier of the submission's code.
+        paper: reference or URL of where the method comes from.
+        description: a few sentences.
+        declared_parameters: how many parameters the authors say it adds or changes.
+        hyperparameters: keyword arguments given to `adapt`.
+        backbone: overrides by backbone name, such as `torchvision/vgg16`.
+    """
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    title: _Line
+    authors: Annotated[list[_Line], Field(min_length=1, max_length=100)]
+    licence: Annotated[str, Field(max_length=200)] = ""
+    paper: _Text = ""
+    description: Annotated[str, Field(max_length=10_000)] = ""
+    declared_parameters: _Count | None = None
+    hyperparameters: _Hyperparameters = Field(default_factory=dict)
+    backbone: Annotated[dict[_Line, BackboneSettings], Field(max_length=100)] = Field(
+        default_factory=dict
+    )
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A submission's folder, what its manifest says, and the SHA-256 of all its files."""
+
+    folder: Path
+    manifest: Manifest
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The name on the leaderboard."""
+        return self.manifest.name
+
+    def hyperparameters_for(self, backbone: str) -> dict[str, bool | int | float | str]:
+        """The keyword arguments for `adapt` on a backbone: general ones, overridden by its own."""
+        own = self.manifest.backbone.get(backbone)
+        return self.manifest.hyperparameters | (own.hyperparameters if own else {})
+
+    def declared_for(self, backbone: str) -> int | None:
+        """The number of parameters the manifest declares on a backbone; None if it declares none."""
+        own = self.manifest.backbone.get(backbone)
+        if own is not None and own.declared_parameters is not None:
+            return own.declared_parameters
+        return self.manifest.declared_parameters
+
+
+def load_submission(path_or_name: str | Path) -> Submission:
+    """The submission in a folder, or the shipped one of that name.
+
+    Raises AttnbenchError where there is none, or where manifest or files are not as they must be.
+    """
+    folder = _find(path_or_name)
+    for name in (MANIFEST, SOURCE):
+        if not (folder / name).is_file():
+            raise AttnbenchError(
+                f"{folder} has no {name}: a submission is a folder with {MANIFEST} and {SOURCE}. "
+                "`attnbench new NAME` makes one to start from."
+            )
+    sha256 = _source_hash(folder)  # first: it bounds what is read below
+    return Submission(folder, _read_manifest(folder / MANIFEST), sha256)
+
+
+def _find(path_or_name: str | Path) -> Path:
+    path = Path(path_or_name).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if path.exists():
+        raise AttnbenchError(f"{path} is a file; give the submission's folder, {path.parent}")
+    text = str(path_or_name)
+    shipped_folder = submissions_folder()
+    # `attention`, and the `submissions/attention` of the documentation where there is no clone.
+    name = path.name if text in (path.name, f"submissions/{path.name}") else ""
+    if name and (shipped_folder / name / MANIFEST).is_file():
+        return (shipped_folder / name).resolve()
+    shipped = ", ".join(sorted(p.parent.name for p in shipped_folder.glob(f"*/{MANIFEST}")))
+    raise AttnbenchError(
+        f"no submission {text!r}: neither a folder nor one that comes with attnbench "
+        f"({shipped or 'none are installed'})"
+    )
+
+
+def _read_manifest(path: Path) -> Manifest:
+    if path.stat().st_size > MANIFEST_LIMIT:
+        raise AttnbenchError(f"{path} is larger than {MANIFEST_LIMIT // 2**10} KiB")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise AttnbenchError(f"{path} is not TOML: {error}") from None
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        problems = "\n".join(f"  {line}" for line in _explain(error))
+        raise AttnbenchError(f"{path} is not a manifest:\n{problems}") from None
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    """A line for each key that is wrong: the key, what is wrong, what is allowed."""
+    seen = set()
+    for problem in error.errors(include_url=False):
+        location = [str(part) for part in problem["loc"]]
+        # The branches of a union are one problem: a hyperparameter of the wrong type.
+        if "hyperparameters" in location:
+            at = location.index("hyperparameters")
+            location = location[: at + 2]
+        key = ".".join(location)
+        if key in seen:
+            continue
+        seen.add(key)
+        match problem["type"]:
+            case "extra_forbidden":
+                model = BackboneSettings if location[0] == "backbone" else Manifest
+                allowed = ", ".join(model.model_fields)
+                yield f"{key}: no such key; allowed are {allowed}"
+            case "missing":
+                yield f"{key}: is missing"
+            case _ if "hyperparameters" in location[:-1]:
+                yield (
+                    f"{key}: a hyperparameter has a Python name and is a boolean, a number "
+                    "or a text of at most 1,000 characters"
+                )
+            case _:
+                yield f"{key}: {problem['msg']}, not {str(problem['input'])[:60]!r}"
+
+
+def _source_hash(folder: Path) -> str:
+    """SHA-256 over the sorted relative paths and bytes of a folder's files."""
+    digest = hashlib.sha256()
+    total = 0
+    for count, path in enumerate(sorted(_files(folder), key=lambda p: p.as_posix()), start=1):
+        total += (folder / path).stat().st_size
+        if total > SIZE_LIMIT or count > FILES_LIMIT:
+            raise AttnbenchError(
+                f"{folder} holds more than {SIZE_LIMIT // 2**20} MiB or {FILES_LIMIT:,} files: "
+                "a submission is source code; leave data, results and environments outside"
+            )
+        content = (folder / path).read_bytes()
+        digest.update(f"{path.as_posix()}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [f for f in folders if f != "__pycache__" and not f.startswith(".")]
+        for name in [*folders, *files]:
+            path = Path(parent, name)
+            if path.is_symlink() and not path.resolve().is_relative_to(folder):
+                raise AttnbenchError(f"{path} links out of the submission: copy the file into it")
+        for name in files:
+            path = Path(parent, name)
+            if not name.startswith(".") and path.is_file():
+                yield path.relative_to(folder)
