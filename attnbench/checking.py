@@ -52,7 +52,7 @@ def check(
     chosen = load_submission(submission)
     network = load(backbone or DEFAULT_BACKBONE, untrained=untrained, data=data)
     with Evaluator(network, device="cpu", untrained=untrained, data=data) as evaluator:
-        trial = evaluator.try_out(chosen, _made_up_episode(network), _TIMEOUT)
+        trial = evaluator.try_out(chosen, made_up_episode(network), _TIMEOUT)
     problems = [trial.reason] if trial.reason else []
     if trial.size is not None and not trial.deterministic:
         problems.append(
@@ -76,7 +76,7 @@ def check(
     )
 
 
-def _made_up_episode(backbone: Backbone) -> Episode:
+def made_up_episode(backbone: Backbone) -> Episode:
     """White noise, with the backbone's first label as target."""
     size = backbone.preprocessing.size
     rng = np.random.default_rng(0)

@@ -160,9 +160,7 @@ def evaluate(
             for plan, missing in group:
                 if evaluator is None:
                     evaluator = stack.enter_context(
-                        Evaluator(
-                            backbones[name], device=device, untrained=untrained, data=data
-                        )
+                        Evaluator(backbones[name], device=device, untrained=untrained, data=data)
                     )
                 partial = store.partial(plan.identity)
                 for finished in run_jobs(evaluator, missing):
@@ -201,7 +199,8 @@ def _require_distinct(submissions: Sequence[Submission]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise AttnbenchError(
-            f"two submissions are named {', '.join(twice)}; give each its own `name` in submission.toml"
+            f"two submissions are named {', '.join(twice)}; "
+            "give each its own `name` in submission.toml"
         )
 
 

@@ -92,7 +92,7 @@ class Submission:
         return self.manifest.hyperparameters | (own.hyperparameters if own else {})
 
     def declared_for(self, backbone: str) -> int | None:
-        """The number of parameters the manifest declares on a backbone; None if it declares none."""
+        """How many parameters the manifest declares on a backbone, or None."""
         own = self.manifest.backbone.get(backbone)
         if own is not None and own.declared_parameters is not None:
             return own.declared_parameters

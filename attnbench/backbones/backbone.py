@@ -92,5 +92,5 @@ def fingerprint(backbone: nn.Module) -> str:
     for name, tensor in sorted(tensors_of(backbone).items()):
         values = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 HEADER_LIMIT = 1 << 20
 _PREFIX = struct.Struct("<I")
-_DTYPES = {"float32": np.dtype("<f4"), "uint8": np.dtype("u1")}
+_DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "uint8": np.dtype("u1")}
 
 Array = NDArray[Any]
 
@@ -68,7 +68,7 @@ class Channel:
         ).encode()
         self._send_bytes(_PREFIX.pack(len(header)) + header, deadline)
         for array in arrays.values():
-            self._send_bytes(memoryview(array.reshape(-1).view(np.uint8)), deadline)
+            self._send_bytes(array.reshape(-1).view(np.uint8).data, deadline)
 
     def receive(self, deadline: float = math.inf, limit: int = 1 << 40) -> Message:
         """The next message, its arrays together at most `limit` bytes.

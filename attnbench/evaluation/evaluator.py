@@ -258,7 +258,7 @@ class Evaluator:
     def _pass_seconds(self, episode: Episode) -> float:
         """Seconds of one no-grad forward over pos and neg: median of up to three after a warm-up."""
         images = [torch.from_numpy(side).to(self._device) for side in (episode.pos, episode.neg)]
-        batches = [batch for side in images for batch in side.split(64)]
+        batches = [batch for side in images for batch in torch.split(side, 64)]
         durations: list[float] = []
         with torch.no_grad():
             self._backbone(batches[0])

@@ -52,10 +52,12 @@ def _adapt(channel: Channel, job: Message, backbone: Backbone) -> None:
     settings: dict[str, Any] = job.fields["hyperparameters"]
     if job.fields["warm_up"]:
         made_up = torch.Generator().manual_seed(0)
-        images = [torch.randn(side.shape, generator=made_up).to(device) for side in (pos, neg)]
+        no_pos, no_neg = (
+            torch.randn(side.shape, generator=made_up).to(device) for side in (pos, neg)
+        )
         rehearsal = copy.deepcopy(backbone)
         _seed(job.fields["seed"])
-        ArtefactPacker(rehearsal).pack(_detector(adapt, rehearsal, *images, settings))
+        ArtefactPacker(rehearsal).pack(_detector(adapt, rehearsal, no_pos, no_neg, settings))
     _seed(job.fields["seed"])
     _synchronise(device)
     channel.send(Message("ready"))

@@ -1,0 +1,79 @@
+"""`attnbench check SUBMISSION`: manifest, contract, artefact and determinism, in seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def check(
+    submission: Annotated[
+        str, typer.Argument(metavar="SUBMISSION", help="Its folder, or the name of a shipped one.")
+    ],
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ATTNBENCH_BACKBONE",
+            metavar="NAME",
+            help="The backbone to check it on. (default: a small shipped one)",
+        ),
+    ] = None,
+    untrained: Annotated[
+        bool,
+        typer.Option(
+            "--untrained",
+            envvar="ATTNBENCH_UNTRAINED",
+            help="The backbone without weights: needs no data.",
+        ),
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="ATTNBENCH_DATA",
+            metavar="DIR",
+            help="A folder whose sub-folders stand in for hub datasets.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", envvar="ATTNBENCH_JSON", help="One JSON object on stdout.")
+    ] = False,
+) -> None:
+    """Check a submission, in seconds.
+
+    Looks at manifest, contract, artefact and determinism, and counts its parameters.
+    """
+    from attnbench import checking
+    from attnbench.cli.text import printable
+
+    report = checking.check(submission, backbone=backbone, untrained=untrained, data=data)
+    if as_json:
+        fields = (
+            "submission",
+            "ok",
+            "problems",
+            "backbone",
+            "parameters_added",
+            "parameters_changed",
+            "artefact_bytes",
+        )
+        typer.echo(json.dumps({field: getattr(report, field) for field in fields}))
+    else:
+        name = printable(report.submission)
+        if report.ok:
+            typer.echo(f"{name}: ok on {printable(report.backbone)}")
+        else:
+            typer.echo(f"{name}: {len(report.problems)} found on {printable(report.backbone)}")
+        for problem in report.problems:
+            typer.echo(f"  - {printable(problem)}")
+        if report.parameters_added is not None and report.parameters_changed is not None:
+            typer.echo(
+                f"  parameters: {report.parameters_added:,} added + "
+                f"{report.parameters_changed:,} changed"
+            )
+        if report.artefact_bytes is not None:
+            typer.echo(f"  artefact: {report.artefact_bytes:,} bytes")
+    if not report.ok:
+        raise typer.Exit(1)

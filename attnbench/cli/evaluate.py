@@ -1,0 +1,164 @@
+"""`attnbench evaluate SUBMISSION…`: run, print a table, write records."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class TrackName(StrEnum):
+    """How large: see `attnbench tasks`."""
+
+    mini = "mini"
+    small = "small"
+    full = "full"
+
+
+class Device(StrEnum):
+    """Where detectors are adapted and used."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Engine(StrEnum):
+    """What runs the episodes."""
+
+    local = "local"
+
+
+class Isolation(StrEnum):
+    """What keeps a submission from the evaluator."""
+
+    process = "process"
+
+
+def evaluate(
+    submissions: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SUBMISSION",
+            help="Folders of submissions, or names of shipped ones.",
+            show_default=False,
+        ),
+    ],
+    track: Annotated[
+        TrackName, typer.Option(envvar="ATTNBENCH_TRACK", help="Size of the tasks.")
+    ] = TrackName.mini,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="ATTNBENCH_TASK",
+            metavar="NAME",
+            help="A task to run; may be repeated. (default: every task of the track)",
+        ),
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ATTNBENCH_BACKBONE",
+            metavar="NAME",
+            help="The backbone to adapt. (default: those of the task)",
+        ),
+    ] = None,
+    device: Annotated[
+        Device, typer.Option(envvar="ATTNBENCH_DEVICE", help="Where to run.")
+    ] = Device.cpu,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            envvar="ATTNBENCH_SEEDS", min=1, metavar="N", help="Number of seeds: 0 to N - 1."
+        ),
+    ] = 1,
+    engine: Annotated[
+        Engine, typer.Option(envvar="ATTNBENCH_ENGINE", help="What runs the episodes.")
+    ] = Engine.local,
+    workers: Annotated[
+        int,
+        typer.Option(
+            envvar="ATTNBENCH_WORKERS",
+            min=1,
+            max=1,
+            metavar="N",
+            help="Episodes at a time; the local engine times one after the other.",
+        ),
+    ] = 1,
+    isolation: Annotated[
+        Isolation,
+        typer.Option(envvar="ATTNBENCH_ISOLATION", help="How submissions are kept apart."),
+    ] = Isolation.process,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            envvar="ATTNBENCH_TIMEOUT",
+            metavar="S",
+            help="Seconds that one adaptation may take. (default: the task's)",
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", envvar="ATTNBENCH_FRESH", help="Run again what is recorded."),
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="ATTNBENCH_DATA",
+            metavar="DIR",
+            help="A folder whose sub-folders stand in for hub datasets.",
+        ),
+    ] = None,
+    records: Annotated[
+        Path,
+        typer.Option(envvar="ATTNBENCH_RECORDS", metavar="DIR", help="Where records are kept."),
+    ] = Path("records"),
+    untrained: Annotated[
+        bool,
+        typer.Option(
+            "--untrained",
+            envvar="ATTNBENCH_UNTRAINED",
+            help="Backbones without weights: for counting and timing.",
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", envvar="ATTNBENCH_JSON", help="One JSON object a row on stdout."),
+    ] = False,
+) -> None:
+    """Evaluate submissions: detection, parameters, time.
+
+    Says how well each detects, how much it adds and how long it takes to adapt, in a table, and
+    writes a record per submission, task, backbone and seed. A second run of the same thing is
+    free; an interrupted one resumes.
+    """
+    if timeout is not None and not 0 < timeout < float("inf"):
+        raise typer.BadParameter("must be a positive number of seconds", param_hint="--timeout")
+
+    from attnbench import run
+    from attnbench.cli.progress import EvaluationProgress
+    from attnbench.cli.report import any_failed, print_json, print_report
+
+    with EvaluationProgress(sys.stderr) as progress:
+        frame = run.evaluate(
+            submissions,
+            track=track.value,
+            tasks=task or None,
+            backbone=backbone,
+            device=device.value,
+            seeds=seeds,
+            timeout=timeout,
+            fresh=fresh,
+            data=data,
+            records=records,
+            untrained=untrained,
+            on_event=progress.on_event,
+        )
+    if as_json:
+        print_json(frame)
+    else:
+        print_report(frame)
+    if any_failed(frame):
+        raise typer.Exit(1)

@@ -1,0 +1,159 @@
+"""What `evaluate` prints: a table that fits 80 columns, or JSON lines."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from attnbench.cli.text import printable
+
+# pandas makes floats of whole numbers where one of a column is missing.
+_COUNTS = {"seed", "targets", "parameters_added", "parameters_changed", "artefact_bytes"}
+
+_Row = Mapping[str, Any]
+
+
+def any_failed(frame: pd.DataFrame) -> bool:
+    """Whether any row of an evaluation failed."""
+    return bool((frame["status"] == "failed").any())
+
+
+def print_json(frame: pd.DataFrame) -> None:
+    """One JSON object a row on stdout, keys as the frame's columns; missing numbers are null."""
+    for row in _rows(frame):
+        print(json.dumps(row, allow_nan=False))
+
+
+def print_report(frame: pd.DataFrame, console: Console | None = None) -> None:
+    """The table, the reasons of what failed, and where the records are."""
+    console = console or Console(highlight=False)
+    rows = _rows(frame)
+    table = results_table(frame, wide=True)
+    unbounded = console.options.update(max_width=1000)
+    if console.measure(table, options=unbounded).maximum > console.width:
+        table = results_table(frame, wide=False)
+    console.print(table)
+    several = _varying(frame)
+    for row in rows:
+        if row["status"] != "ok":
+            which = ", ".join(
+                str(row[c])
+                for c in (
+                    "submission",
+                    "task",
+                    *(c for c in several if c not in ("submission", "task")),
+                )
+            )
+            text = f"{row['status']}: {printable(which)}: {printable(row['reason'])}"
+            console.print(Text(text, style="red" if row["status"] == "failed" else ""))
+    paths = dict.fromkeys(str(row["record"]) for row in rows if row["record"])
+    if paths:
+        console.print("Records:" if len(paths) > 1 else "Record:")
+        for path in paths:
+            console.print(Text(f"  {printable(path)}"), soft_wrap=True)
+
+
+def results_table(frame: pd.DataFrame, *, wide: bool) -> Table:
+    """A row for each row of an evaluation; if not `wide`, cells are stacked to fit 80 columns."""
+    join = " " if wide else "\n"
+    several = _varying(frame)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
+    table.add_column((" / " if wide else "\n").join(several), overflow="fold")
+    for heading in (
+        "targets" if wide else "tar-\ngets",
+        f"d′{join}[95 %]",
+        "c",
+        "d_a",
+        "parameters\nadded + changed" if wide else "para-\nmeters",
+        "adaptation" if wide else "adap-\ntation",
+        "passes",
+        "device" if wide else "de-\nvice",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in _rows(frame):
+        table.add_row(
+            Text((" / " if wide else "\n").join(printable(row[c], 40) for c in several)),
+            str(row["targets"]),
+            *_figures(row, join),
+            printable(row["device"], 10),
+        )
+        if not wide:
+            table.add_section()
+    return table
+
+
+def _figures(row: _Row, join: str) -> list[str | Text]:
+    if row["status"] != "ok":
+        status = "failed" if row["status"] == "failed" else f"not{join}applicable"
+        return [Text(status, style="red" if row["status"] == "failed" else "dim"), *["–"] * 5]
+    interval = f"[{_number(row['d_prime_low'])}, {_number(row['d_prime_high'])}]"
+    return [
+        Text(f"{_number(row['d_prime'])}{join}{interval}"),
+        _number(row["criterion"]),
+        _number(row["d_a"]),
+        f"{_count(row['parameters_added'])} +{join}{_count(row['parameters_changed'])}",
+        seconds(row["adaptation_seconds"]),
+        _passes(row["adaptation_passes"]),
+    ]
+
+
+def seconds(value: float | None) -> str:
+    """A duration with three digits and its unit."""
+    if value is None:
+        return "–"
+    if value < 0.9995e-3:
+        return f"{value * 1e6:.0f} µs"
+    if value < 0.9995:
+        return f"{value * 1e3:.3g} ms"
+    return f"{value:.3g} s" if value < 999.5 else f"{value:.0f} s"
+
+
+def _passes(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _count(value: float | None) -> str:
+    return "–" if value is None else f"{int(value):,}"
+
+
+def _varying(frame: pd.DataFrame) -> list[str]:
+    """The columns that tell the rows apart: task always, the others where they differ."""
+    others = [c for c in ("submission", "backbone", "seed") if frame[c].nunique() > 1]
+    return (["submission"] if "submission" in others else []) + [
+        "task",
+        *(c for c in others if c != "submission"),
+    ]
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as plain Python values; NaN and other missing values as None."""
+    return [
+        {str(column): _plain(value, str(column) in _COUNTS) for column, value in row.items()}
+        for row in frame.to_dict("records")
+    ]
+
+
+def _plain(value: Any, count: bool) -> Any:
+    if hasattr(value, "item"):
+        value = value.item()
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if count:
+        return int(value)
+    return value if isinstance(value, str | int | float | bool) else str(value)

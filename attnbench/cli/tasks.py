@@ -1,0 +1,132 @@
+"""`attnbench tasks [NAME]`: what there is to run, and what data it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attnbench.cli.evaluate import TrackName
+
+if TYPE_CHECKING:
+    from attnbench.tasks import TaskDefinition, Track
+
+
+def tasks(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A task to show in detail.")
+    ] = None,
+    gallery: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="ATTNBENCH_GALLERY",
+            metavar="FILE.png",
+            help="Draw what the task's positives and negatives look like.",
+        ),
+    ] = None,
+    track: Annotated[
+        TrackName, typer.Option(envvar="ATTNBENCH_TRACK", help="The track to draw.")
+    ] = TrackName.mini,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="ATTNBENCH_DATA",
+            metavar="DIR",
+            help="A folder whose sub-folders stand in for hub datasets.",
+        ),
+    ] = None,
+) -> None:
+    """List the tasks, or show one.
+
+    Says for each track what data it needs and whether it is there.
+    """
+    from attnbench.tasks import list_tasks, load_task
+
+    if gallery is not None and name is None:
+        raise typer.BadParameter("needs the NAME of a task", param_hint="--gallery")
+    if name is None:
+        _print_list([load_task(known) for known in list_tasks()], data)
+        return
+    task = load_task(name)
+    if gallery is None:
+        _print_task(task, data)
+        return
+    from attnbench.stimuli.gallery import draw_gallery
+
+    draw_gallery(task, track.value, gallery, data)
+    typer.echo(str(gallery))
+
+
+def _print_list(tasks: list[TaskDefinition], data: Path | None) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in ("task", "track", "backbones", "data"):
+        table.add_column(heading, overflow="fold")
+    for task in tasks:
+        for index, (track_name, track) in enumerate(task.tracks.items()):
+            table.add_row(
+                task.name if index == 0 else "",
+                track_name,
+                "\n".join(track.backbones),
+                "\n".join(_needs(track, data)),
+            )
+        table.add_section()
+    Console(highlight=False).print(table, markup=False)
+
+
+def _print_task(task: TaskDefinition, data: Path | None) -> None:
+    lines = [
+        f"{task.name} (version {task.version}): {task.title}",
+        "",
+        task.description.strip(),
+        "",
+        f"reference  {task.reference}",
+        f"hash       {task.content_hash}",
+    ]
+    for name, track in task.tracks.items():
+        targets = (
+            "all classes" if isinstance(track.targets, str) else f"{len(track.targets)} targets"
+        )
+        lines += [
+            "",
+            f"{name}: {targets}, at most {track.timeout:g} s for an adaptation",
+            f"  backbones  {', '.join(track.backbones)}",
+        ]
+        for role, sample in (("adapt", track.adapt), ("test", track.test)):
+            lines.append(
+                f"  {role:<9}  {sample.positives} positives, {sample.negatives} negatives, "
+                f"from {_describe(sample.source)}"
+            )
+            if sample.generator is not None:
+                lines.append(f"  {'':<9}  {_describe(sample.generator)}")
+        lines += [f"  data       {need}" for need in _needs(track, data)]
+        if not isinstance(track.targets, str):
+            lines.append(f"  targets    {', '.join(track.targets)}")
+    typer.echo("\n".join(lines))
+
+
+def _describe(definition: Any) -> str:
+    """`kind (key value, …)` of a source or a generator."""
+    fields = definition.model_dump(exclude_none=True)
+    kind = fields.pop("kind")
+    return f"{kind} ({', '.join(f'{key} {value}' for key, value in fields.items())})"
+
+
+def _needs(track: Track, data: Path | None) -> list[str]:
+    """What data a track needs and whether it is there, a line for each."""
+    lines = []
+    for sample in (track.adapt, track.test):
+        source: Any = sample.source
+        hub = getattr(source, "hub", None)
+        if hub is None:
+            lines.append("none, it is embedded")
+        elif data is None:
+            lines.append(f"{hub}, from the hub (or --data)")
+        else:
+            there = "is there" if (data / source.folder).is_dir() else "is NOT there"
+            lines.append(f"{hub}: {data / source.folder} {there}")
+    return list(dict.fromkeys(lines))

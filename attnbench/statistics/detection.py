@@ -1,0 +1,129 @@
+"""Detection sensitivity and bias from scores: pure functions of arrays.
+
+A score above 0 says "present". z is the inverse of the standard normal distribution function.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from scipy.stats import rankdata
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The outcome of a detection experiment: hits of positives, false alarms of negatives."""
+
+    hits: int
+    positives: int
+    false_alarms: int
+    negatives: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.hits <= self.positives and 0 <= self.false_alarms <= self.negatives):
+            raise ValueError(f"impossible counts: {self}")
+        if self.positives == 0 or self.negatives == 0:
+            raise ValueError("detection needs at least one positive and one negative")
+
+
+@dataclass(frozen=True)
+class Detection:
+    """All figures of one detector on one set of test images."""
+
+    counts: Counts
+    hit_rate: float
+    false_alarm_rate: float
+    d_prime: float
+    criterion: float
+    auc: float
+    d_a: float
+
+
+def detect(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Detection:
+    """Every figure at once.
+
+    Args:
+        scores: decision scores `[n]`, finite.
+        present: bool `[n]`, whether the target is in the image.
+
+    Raises:
+        ValueError: where one of the classes is empty or the shapes differ.
+    """
+    counts = count(scores, present)
+    hit_rate, false_alarm_rate = rates(counts)
+    area = auc(scores, present)
+    return Detection(
+        counts=counts,
+        hit_rate=hit_rate,
+        false_alarm_rate=false_alarm_rate,
+        d_prime=d_prime(counts),
+        criterion=criterion(counts),
+        auc=area,
+        d_a=d_a(area, counts.positives, counts.negatives),
+    )
+
+
+def count(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Counts:
+    """Hits and false alarms at threshold 0. `scores` and `present` are `[n]`."""
+    if scores.shape != present.shape or scores.ndim != 1:
+        raise ValueError(f"scores {scores.shape} and present {present.shape} must both be [n]")
+    said = scores > 0
+    return Counts(
+        hits=int((said & present).sum()),
+        positives=int(present.sum()),
+        false_alarms=int((said & ~present).sum()),
+        negatives=int((~present).sum()),
+    )
+
+
+def rates(counts: Counts) -> tuple[float, float]:
+    """Hit and false-alarm rate with the log-linear correction, split by class size.
+
+    p = n+ / (n+ + n-), q = 1 - p, H = (hits + p) / (n+ + 2p), F = (false alarms + q) / (n- + 2q)
+    (Hautus 1995, Behavior Research Methods 27, 46-51; for unequal numbers the added count follows
+    the base rates). With n+ = n- it is the usual 1/2 and 1. Neither rate is ever 0 or 1.
+    """
+    p = counts.positives / (counts.positives + counts.negatives)
+    q = 1 - p
+    hit_rate = (counts.hits + p) / (counts.positives + 2 * p)
+    false_alarm_rate = (counts.false_alarms + q) / (counts.negatives + 2 * q)
+    return hit_rate, false_alarm_rate
+
+
+def d_prime(counts: Counts) -> float:
+    """Sensitivity d' = z(H) - z(F): 0 is chance, and a criterion shift leaves it alone only where
+    the scores of both classes are normal with equal spread (Green & Swets 1966)."""
+    hit_rate, false_alarm_rate = rates(counts)
+    return float(ndtri(hit_rate) - ndtri(false_alarm_rate))
+
+
+def criterion(counts: Counts) -> float:
+    """Bias c = -(z(H) + z(F)) / 2: above 0 the detector leans to "absent"."""
+    hit_rate, false_alarm_rate = rates(counts)
+    return float(-(ndtri(hit_rate) + ndtri(false_alarm_rate)) / 2)
+
+
+def auc(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> float:
+    """Area under the ROC: the share of (positive, negative) pairs in the right order, ties half
+    (the Mann-Whitney statistic by midranks)."""
+    positives = int(present.sum())
+    negatives = len(present) - positives
+    if positives == 0 or negatives == 0:
+        raise ValueError("an AUC needs at least one positive and one negative")
+    ranks = rankdata(scores)
+    surplus = float(ranks[present].sum()) - positives * (positives + 1) / 2
+    return surplus / (positives * negatives)
+
+
+def d_a(area: float, positives: int, negatives: int) -> float:
+    """d_a = sqrt(2) z(AUC): sensitivity that no shift of criterion can buy (Macmillan & Creelman).
+
+    The area is kept at least half a pair away from 0 and 1, so that a perfect order has a finite
+    value.
+    """
+    half_a_pair = 1 / (2 * positives * negatives)
+    return float(np.sqrt(2) * ndtri(np.clip(area, half_a_pair, 1 - half_a_pair)))

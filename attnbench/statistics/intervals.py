@@ -1,0 +1,55 @@
+"""Bootstrap intervals: pure functions of counts and values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import ndtri
+
+from attnbench.statistics.detection import Counts
+
+
+def d_prime_interval(
+    counts: Sequence[Counts], *, level: float = 0.95, replicates: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of the mean d' over targets, by a hierarchical bootstrap.
+
+    Targets are drawn with replacement, then images within each drawn target. At a fixed threshold,
+    drawing n images of a class with replacement gives Binomial(n, observed rate) hits, exactly, so
+    the images themselves are not needed.
+
+    Args:
+        counts: one per target (or per target and seed).
+        level: coverage aimed at.
+        replicates: bootstrap samples.
+        seed: of the generator; the same counts give the same interval.
+
+    Returns:
+        Lower and upper end.
+    """
+    rng = np.random.default_rng(seed)
+    hits, positives, false_alarms, negatives = (
+        np.array([getattr(each, name) for each in counts])
+        for name in ("hits", "positives", "false_alarms", "negatives")
+    )
+    drawn = rng.integers(0, len(counts), (replicates, len(counts)))
+    new_hits = rng.binomial(positives[drawn], (hits / positives)[drawn])
+    new_false_alarms = rng.binomial(negatives[drawn], (false_alarms / negatives)[drawn])
+    p = (positives / (positives + negatives))[drawn]
+    hit_rates = (new_hits + p) / (positives[drawn] + 2 * p)
+    false_alarm_rates = (new_false_alarms + 1 - p) / (negatives[drawn] + 2 * (1 - p))
+    means = (ndtri(hit_rates) - ndtri(false_alarm_rates)).mean(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def median_interval(
+    values: Sequence[float], *, level: float = 0.95, replicates: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """The median and its percentile bootstrap interval: (median, low, high)."""
+    array = np.asarray(values, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    medians = np.median(rng.choice(array, (replicates, len(array))), axis=1)
+    low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
+    return float(np.median(array)), float(low), float(high)

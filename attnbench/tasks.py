@@ -1,0 +1,145 @@
+"""Task definitions: what a TOML in `tasks/` may say, read and validated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from attnbench.errors import AttnbenchError
+from attnbench.resources import tasks_folder
+
+TrackName = Literal["mini", "small", "full"]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+
+
+class _Definition(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FiguresSource(_Definition):
+    """The procedural picture set (`attnbench.stimuli.figures`)."""
+
+    kind: Literal["figures"]
+    split: Literal["adapt", "test"]
+
+
+class DigitsSource(_Definition):
+    """scikit-learn's handwritten digits, 8 x 8 pixels, split into disjoint parts."""
+
+    kind: Literal["digits"]
+    split: Literal["pretrain", "adapt", "test"]
+
+
+class HubSource(_Definition):
+    """A dataset of the Hugging Face hub, or the same layout in `folder` of the data folder."""
+
+    kind: Literal["hub"]
+    hub: str
+    folder: str
+    split: str
+    image: str = "image"
+    label: str = "label"
+    revision: str | None = None
+
+
+class Noise(_Definition):
+    """Additive Gaussian noise; `sigma` in units of pixels that run from 0 to 1."""
+
+    kind: Literal["noise"]
+    sigma: float = Field(ge=0)
+
+
+# One member each today: the next source or generator joins with "|" and its own `kind`.
+SourceDefinition = Annotated[FiguresSource | DigitsSource | HubSource, Field(discriminator="kind")]
+GeneratorDefinition = Noise
+
+
+class Sample(_Definition):
+    """Which images stand on one side of an episode, how many, and what is done to them."""
+
+    source: SourceDefinition
+    positives: int = Field(gt=0)
+    negatives: int = Field(gt=0)
+    generator: GeneratorDefinition | None = None
+
+
+class Track(_Definition):
+    """A task at one scale. `timeout`: seconds for one adaptation."""
+
+    backbones: tuple[str, ...] = Field(min_length=1)
+    targets: tuple[str, ...] | Literal["all"]
+    timeout: float = Field(gt=0)
+    adapt: Sample
+    test: Sample
+
+
+class TaskDefinition(_Definition):
+    """A versioned task with its tracks."""
+
+    name: Name
+    version: int = Field(ge=1)
+    title: str
+    reference: str
+    description: str
+    tracks: dict[TrackName, Track] = Field(min_length=1)
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 (hex) of the definition's canonical JSON: comments and order do not matter."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def list_tasks() -> list[str]:
+    """The names of all tasks, sorted."""
+    return sorted(path.stem for path in tasks_folder().glob("*.toml"))
+
+
+def load_task(name: str) -> TaskDefinition:
+    """The task called `name`. Raises AttnbenchError for an unknown or malformed one."""
+    if name not in list_tasks():
+        raise AttnbenchError(f"unknown task {name!r}; the tasks are {', '.join(list_tasks())}")
+    return read_task(tasks_folder() / f"{name}.toml")
+
+
+def read_task(path: Path) -> TaskDefinition:
+    """The definition in a file. Raises AttnbenchError naming file, key and what is allowed."""
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise AttnbenchError(f"{path}: cannot be read as TOML: {error}") from None
+    try:
+        return TaskDefinition.model_validate(table)
+    except ValidationError as error:
+        raise AttnbenchError(f"{path}: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for each in error.errors():
+        key = ".".join(str(part) for part in each["loc"]) or "the whole file"
+        allowed = (
+            f" (allowed here: {_allowed(each['loc'])})" if each["type"] == "extra_forbidden" else ""
+        )
+        problems.append(f"{key}: {each['msg']}{allowed}")
+    return "; ".join(problems)
+
+
+def _allowed(location: tuple[int | str, ...]) -> str:
+    models: dict[str, type[BaseModel]] = {
+        "adapt": Sample,
+        "test": Sample,
+        "figures": FiguresSource,
+        "digits": DigitsSource,
+        "hub": HubSource,
+        "generator": Noise,
+    }
+    parent: type[BaseModel] = TaskDefinition
+    if len(location) >= 3 and location[0] == "tracks":
+        parent = models.get(str(location[-2]), Track)
+    return ", ".join(parent.model_fields)

@@ -1,0 +1,182 @@
+"""Real processes: every end of a submission is a result with its reason, and nothing is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from attnbench.backbones import load
+from attnbench.checking import made_up_episode
+from attnbench.evaluation.evaluator import Evaluator
+from attnbench.records.record import EpisodeResult
+from attnbench.submission import load_submission
+
+Write = Callable[[str, str], Path]
+
+HONEST = """
+    import torch
+    from torch import nn
+
+    class Detector(nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+            self.shift = nn.Parameter(torch.randn(3))
+
+        def forward(self, images):
+            return self.network(images)[:, 0] + self.shift.sum()
+
+    def adapt(backbone, pos, neg):
+        return Detector(backbone)
+"""
+
+SPOILT = """
+    import torch
+    from torch import nn
+
+    class Detector(nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, images):
+            scores = self.network(images)[:, 0]
+            return {expression}
+
+    def adapt(backbone, pos, neg):
+        return Detector(backbone)
+"""
+
+ENDS = {
+    "raises": ("def adapt(backbone, pos, neg): raise ValueError('no such luck')", "no such luck"),
+    "returns-none": ("def adapt(backbone, pos, neg): pass", "returned None"),
+    "no-adapt": ("x = 1", "defines no function adapt"),
+    "syntax-error": ("def adapt(:", "SyntaxError"),
+    "exits": ("import sys\ndef adapt(b, p, n): sys.exit(3)", "sys.exit"),
+    "exits-hard": ("import os\ndef adapt(b, p, n): os._exit(3)", "exit code 3"),
+    "segfault": ("import ctypes\ndef adapt(b, p, n): ctypes.string_at(0)", "SIGSEGV"),
+    "kills-itself": ("import os\ndef adapt(b, p, n): os.kill(os.getpid(), 9)", "SIGKILL"),
+    "closes-everything": ("import os\ndef adapt(b, p, n): os.closerange(0, 999)", "adapting"),
+    "endless": ("def adapt(b, p, n):\n    while True: pass", "timeout"),
+    "endless-and-deaf": (
+        "import signal\ndef adapt(b, p, n):\n"
+        "    signal.signal(15, signal.SIG_IGN)\n    while True: pass",
+        "timeout",
+    ),
+    "lambda": (
+        "from torch import nn\ndef adapt(b, p, n):\n"
+        "    m = nn.Identity()\n    m.f = lambda x: x\n    return m",
+        "lambda",
+    ),
+    "wrong-shape": (SPOILT.format(expression="scores[:, None]"), "shape"),
+    "wrong-count": (SPOILT.format(expression="scores[1:]"), "shape"),
+    "nan": (SPOILT.format(expression="scores * float('nan')"), "NaN"),
+    "not-a-tensor": (SPOILT.format(expression="scores.tolist()"), "a list"),
+    "fails-on-prediction": (SPOILT.format(expression="scores / [][0]"), "IndexError"),
+    "unknown-hyperparameter": ("def adapt(backbone, pos): pass", "TypeError"),
+}
+
+
+@pytest.fixture(scope="module")
+def evaluator() -> Iterator[Evaluator]:
+    network = load("shipped/digits-cnn", untrained=True)
+    with Evaluator(network, device="cpu", untrained=True, data=None) as evaluator:
+        yield evaluator
+
+
+@pytest.fixture
+def judge(evaluator: Evaluator, submission_folder: Write) -> Callable[..., EpisodeResult]:
+    episode = made_up_episode(load("shipped/digits-cnn", untrained=True))
+
+    def judge(name: str, code: str, timeout: float = 30.0) -> EpisodeResult:
+        submission = load_submission(submission_folder(name, code))
+        return evaluator.judge(submission, episode, timeout)[0]
+
+    return judge
+
+
+def test_an_honest_submission_is_scored(judge: Callable[..., EpisodeResult]) -> None:
+    result = judge("honest", HONEST)
+    assert result.status == "ok", result
+    assert result.cost is not None and result.measures is not None
+    assert (result.cost.parameters_added, result.cost.parameters_changed) == (3, 0)
+    assert result.cost.adaptation_seconds > 0 and result.cost.pass_seconds > 0
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_every_end_has_its_reason(judge: Callable[..., EpisodeResult], name: str) -> None:
+    code, reason = ENDS[name]
+    timeout = 2.0 if name.startswith("endless") else 30.0
+    started = time.monotonic()
+    result = judge(name, code, timeout)
+    assert result.status == "failed"
+    assert reason in result.reason
+    assert time.monotonic() - started < timeout + 10
+    assert judge("afterwards", HONEST).status == "ok"
+
+
+def test_what_a_submission_starts_ends_with_it(judge: Callable[..., EpisodeResult]) -> None:
+    code = HONEST.replace(
+        "def adapt(backbone, pos, neg):",
+        "def adapt(backbone, pos, neg):\n"
+        "        import subprocess\n"
+        "        subprocess.Popen(['sleep', '4242'], start_new_session=True)",
+    )
+    assert judge("leaves-a-process", code).status == "ok"
+    left = [p for p in psutil.process_iter(["cmdline"]) if "4242" in (p.info["cmdline"] or [])]
+    assert left == []
+
+
+def test_nothing_travels_between_episodes(judge: Callable[..., EpisodeResult]) -> None:
+    code = """
+        import os, pathlib, torch
+        from torch import nn
+        import builtins
+
+        def adapt(backbone, pos, neg):
+            if hasattr(builtins, "seen") and len(pos) != builtins.seen:
+                raise RuntimeError("a module global survived")
+            if pathlib.Path("note").exists() or "NOTE" in os.environ:
+                raise RuntimeError("a file or variable survived")
+            return nn.Sequential(backbone, nn.Linear(10, 1), nn.Flatten(0))
+    """
+    note = code.replace(
+        "return nn", "builtins.seen = -1; os.environ['NOTE'] = '1'; open('note', 'w'); return nn"
+    )
+    # The rehearsal shares the process with the timed run, so what it leaves shows there...
+    assert "survived" in judge("leaves-a-note", note).reason
+    # ...and nowhere else.
+    assert judge("reads-notes", code).status == "ok"
+
+
+def test_the_worker_is_not_told_paths_or_labels(
+    judge: Callable[..., EpisodeResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTNBENCH_DATA", "secret")
+    code = """
+        import os, sys
+
+        def adapt(backbone, pos, neg):
+            raise RuntimeError(str(sorted(os.environ)) + str(sys.argv))
+    """
+    result = judge("reads-environment", code)
+    assert "ATTNBENCH" not in result.reason and "PATH" in result.reason
+
+
+def test_the_timed_run_follows_a_rehearsal_on_other_images(
+    judge: Callable[..., EpisodeResult],
+) -> None:
+    code = HONEST.replace(
+        "return Detector(backbone)",
+        "time.sleep(0.3 if pos.std() < 1.2 and pos.mean().abs() < 0.2 else 0); "
+        "return Detector(backbone)",
+    ).replace("import torch\n", "import time\n    import torch\n", 1)
+    result = judge("slow-on-made-up-images", code)
+    assert result.cost is not None
+    assert result.cost.adaptation_seconds < 0.3
+    assert np.isfinite(result.cost.adaptation_seconds_cold)

@@ -1,0 +1,69 @@
+"""`attnbench new`: a submission that runs as it is."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from attnbench.backbones.backbone import Backbone, Preprocessing
+from attnbench.errors import AttnbenchError
+from attnbench.scaffold import create_submission
+from attnbench.submission import load_submission
+
+
+def test_created_submission_is_one(tmp_path: Path) -> None:
+    folder = create_submission("my-method", tmp_path)
+    assert folder == tmp_path / "my-method"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "README.md",
+        "submission.py",
+        "submission.toml",
+    ]
+    assert load_submission(folder).name == "my-method"
+    assert not any("@NAME@" in p.read_text() for p in folder.iterdir())
+
+
+@pytest.mark.parametrize("target", [None, 3])
+def test_created_adapt_detects(tmp_path: Path, target: int | None) -> None:
+    folder = create_submission("mine", tmp_path)
+    spec = importlib.util.spec_from_file_location("created_submission", folder / "submission.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    torch.manual_seed(0)
+    backbone = Backbone(
+        {"block": nn.Conv2d(3, 8, 3), "pool": nn.AdaptiveAvgPool2d(2), "head": nn.Flatten()},
+        name="test/tiny",
+        labels=None,
+        preprocessing=Preprocessing(8, 8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    )
+    backbone.target = target
+    neg = torch.randn(20, 3, 8, 8)
+    pos = torch.randn(20, 3, 8, 8) + torch.tensor([2.0, -1.0, 0.5]).reshape(3, 1, 1)
+    hyperparameters = load_submission(folder).hyperparameters_for(backbone.name)
+    detector = module.adapt(backbone, pos, neg, **hyperparameters)
+    with torch.no_grad():
+        assert (detector(pos) > 0).float().mean() > 0.8
+        assert (detector(neg) > 0).float().mean() < 0.2
+        assert detector(pos).shape == (20,)
+
+
+def test_existing_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious").write_text("x")
+    with pytest.raises(AttnbenchError, match="already there"):
+        create_submission("mine", tmp_path)
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "a/b", "-x", ".x", "_x", "é", "x" * 65, "a\n"])
+def test_invalid_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(AttnbenchError, match="cannot be a submission's name"):
+        create_submission(name, tmp_path)
+    assert not list(tmp_path.iterdir())
