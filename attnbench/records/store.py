@@ -1,0 +1,166 @@
+"""Where records are kept: JSON beside Parquet, each written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from pydantic import ValidationError
+
+from attnbench.errors import AttnbenchError
+from attnbench.records.record import SCHEMA_VERSION, EpisodeResult, Identity, Record
+
+_LIMIT = 64 << 20
+_PARTIAL = ".partial"
+
+
+class RecordStore:
+    """The records in a folder, as `TRACK/TASK/SUBMISSION@BACKBONE@seedN@DEVICE.json`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def path_of(self, identity: Identity) -> Path:
+        """Where the record of this identity is kept; its scores lie beside it as `.parquet`."""
+        backbone = identity.backbone.replace("/", "-") + ("-untrained" * identity.untrained)
+        name = f"{identity.submission}@{backbone}@seed{identity.seed}@{identity.device}.json"
+        return self._root / identity.track / identity.task / name
+
+    def save(self, record: Record, scores: pd.DataFrame) -> Path:
+        """Write the scores, then the record that names their hash; the record's path.
+
+        Raises:
+            AttnbenchError: where the folder cannot be written; earlier records stay whole.
+        """
+        path = self.path_of(record.identity)
+        table = _parquet(scores)
+        hashed = {
+            "scores_file": path.with_suffix(".parquet").name,
+            "scores_sha256": hashlib.sha256(table).hexdigest(),
+        }
+        whole = Record.model_validate(record.model_dump() | hashed)
+        write_atomically(path.with_suffix(".parquet"), table)
+        write_atomically(path, whole.model_dump_json(indent=1).encode())
+        return path
+
+    def read(self, path: Path) -> Record:
+        """The record in a file. Raises AttnbenchError naming the file, and what is wrong with it."""
+        try:
+            if path.stat().st_size > _LIMIT:
+                raise AttnbenchError(f"{path}: larger than {_LIMIT >> 20} MiB; left out")
+            text = path.read_bytes()
+        except OSError as error:
+            raise AttnbenchError(f"{path}: cannot be read ({error.strerror})") from None
+        try:
+            return Record.model_validate_json(text)
+        except ValidationError as error:
+            raise AttnbenchError(f"{path}: {_what_is_wrong(error)}") from None
+
+    def load_all(self) -> tuple[list[tuple[Path, Record]], list[str]]:
+        """All records in the order of their paths, and what is wrong with those left out."""
+        records, problems = [], []
+        root = self._root.resolve()
+        for path in sorted(self._root.glob("*/*/*.json")):
+            if path.parts[len(self._root.parts)].startswith("."):
+                continue
+            if not path.resolve().is_relative_to(root):
+                problems.append(f"{path}: a link out of the records folder; left out")
+                continue
+            try:
+                records.append((path, self.read(path)))
+            except AttnbenchError as error:
+                problems.append(str(error))
+        return records, problems
+
+    def find(self, identity: Identity) -> tuple[Path, Record] | None:
+        """The record of exactly this identity, if it is there, whole, with its scores."""
+        path = self.path_of(identity)
+        try:
+            record = self.read(path)
+            scores = path.with_suffix(".parquet").read_bytes()
+        except (AttnbenchError, OSError):
+            return None
+        intact = hashlib.sha256(scores).hexdigest() == record.scores_sha256
+        return (path, record) if intact and record.identity == identity else None
+
+    def partial(self, identity: Identity) -> PartialRun:
+        """What is already there of an interrupted run of this identity."""
+        key = hashlib.sha256(identity.model_dump_json().encode()).hexdigest()
+        return PartialRun(self._root / _PARTIAL / key)
+
+
+@dataclass(frozen=True)
+class PartialRun:
+    """The finished episodes of a run that has not ended, a JSON and a Parquet file for each."""
+
+    folder: Path
+
+    def finished(self) -> dict[str, tuple[EpisodeResult, pd.DataFrame]]:
+        """The finished episodes by target; a damaged one is as if it had not been run."""
+        found: dict[str, tuple[EpisodeResult, pd.DataFrame]] = {}
+        for path in sorted(self.folder.glob("*.json")):
+            with contextlib.suppress(OSError, ValueError):
+                result = EpisodeResult.model_validate_json(path.read_bytes())
+                found[result.target] = (result, pd.read_parquet(path.with_suffix(".parquet")))
+        return found
+
+    def add(self, result: EpisodeResult, scores: pd.DataFrame) -> None:
+        """Keep a finished episode. The JSON comes last: it says that the scores are whole."""
+        path = self.folder / f"{hashlib.sha256(result.target.encode()).hexdigest()[:16]}.json"
+        write_atomically(path.with_suffix(".parquet"), _parquet(scores))
+        write_atomically(path, result.model_dump_json().encode())
+
+    def discard(self) -> None:
+        """Remove it all."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.folder.parent.rmdir()  # where this was the last unfinished run
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that at every moment it is the old one or the new one, never a part.
+
+    Raises:
+        AttnbenchError: where it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                os.chmod(file.name, 0o644)
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise AttnbenchError(
+            f"cannot write {path} ({error.strerror}); what was written before is whole: "
+            "make room or choose another folder with --records, and run the same command again"
+        ) from None
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _what_is_wrong(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if key == "schema_version":
+        return (
+            f"schema version {str(first['input'])[:20]!r}, this attnbench reads {SCHEMA_VERSION}; "
+            "upgrade attnbench to use it; left out"
+        )
+    return f"not a whole record ({key + ': ' if key else ''}{first['msg']}); left out"
