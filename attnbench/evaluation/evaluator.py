@@ -246,7 +246,7 @@ class Evaluator:
             except ChannelGarbage as garbage:
                 raise _Failure(f"the worker sent {garbage} while {doing}") from None
             except ChannelClosed:
-                ended = _ending(self._template.end_worker())
+                ended = _ending(self._template.end_worker(grace=1.0))
                 raise _Failure(f"the process {ended} while {doing}") from None
 
     def _measure(self, artefact: Artefact) -> ArtefactSize:

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -52,10 +53,10 @@ def main(descriptor: int) -> None:
                 worker = _fork(backbone, descriptors[0], control, str(request.fields["folder"]))
                 channel.send(Message("forked", {"pid": worker}))
             elif request.kind == "end":
-                channel.send(Message("ended", {"status": _end(worker)}))
+                channel.send(Message("ended", {"status": _end(worker, request.fields["grace"])}))
                 worker = None
     except ChannelClosed:
-        _end(worker)
+        _end(worker, 0.0)
 
 
 def _load_warm(request: Message) -> Backbone:
@@ -88,16 +89,15 @@ def _fork(backbone: Backbone, descriptor: int, control: socket.socket, folder: s
         os._exit(0)
 
 
-def _end(worker: int | None) -> int | None:
-    """Kill the worker and all it started; its exit code (negative: a signal), None if it was alive."""
-    status: int | None = None
-    if worker is not None:
-        done, wait_status = os.waitpid(worker, os.WNOHANG)
-        if done:
-            status = os.waitstatus_to_exitcode(wait_status)
-        else:
-            os.kill(worker, signal.SIGKILL)
-            os.waitpid(worker, 0)
+def _end(worker: int | None, grace: float) -> int | None:
+    """Kill the worker and all it started, after `grace` seconds in which it may end by itself.
+
+    Returns its exit code (negative: a signal), None if it was alive.
+    """
+    status = None if worker is None else _exit_code_within(worker, grace)
+    if worker is not None and status is None:
+        os.kill(worker, signal.SIGKILL)
+        os.waitpid(worker, 0)
     # This process is the subreaper: orphans of the worker are its children now.
     while children := psutil.Process().children(recursive=True):
         for child in children:
@@ -108,6 +108,17 @@ def _end(worker: int | None) -> int | None:
         psutil.wait_procs(children, timeout=1)
         _reap()
     return status
+
+
+def _exit_code_within(worker: int, seconds: float) -> int | None:
+    deadline = time.monotonic() + seconds
+    while True:
+        done, status = os.waitpid(worker, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(0.005)
 
 
 def _reap() -> None:

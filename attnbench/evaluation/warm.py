@@ -138,9 +138,13 @@ class Template:
             self.end_worker()
             shutil.rmtree(folder, ignore_errors=True)
 
-    def end_worker(self) -> int | None:
-        """End the worker and all it started. Its exit code where it had ended by itself."""
-        self._channel.send(Message("end"))
+    def end_worker(self, grace: float = 0.0) -> int | None:
+        """End the worker and all it started. Its exit code where it ended by itself.
+
+        A process that dies closes its channel a moment before it can be waited for: `grace` is how
+        many seconds to wait for that.
+        """
+        self._channel.send(Message("end", {"grace": grace}))
         status = self._expect("ended").fields["status"]
         return None if status is None else int(status)
 

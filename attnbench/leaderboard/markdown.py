@@ -1,0 +1,121 @@
+"""`leaderboard.md`: a deterministic function of the records."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import mean, median
+
+from tabulate import tabulate
+
+from attnbench.records.record import Record
+from attnbench.statistics.detection import Counts
+from attnbench.statistics.intervals import d_prime_interval
+
+_HEADERS = (
+    "task",
+    "submission",
+    "backbone",
+    "targets",
+    "seeds",
+    "d′ [95 % interval]",
+    "c",
+    "d_a",
+    "parameters (added + changed)",
+    "adaptation, s",
+    "passes",
+    "device",
+)
+_LEGEND = (
+    "d′ is how well target-present and target-absent images are told apart at the detector's own "
+    "threshold (0 is chance), c how much it leans to “absent” (above 0) or “present” (below), and d_a "
+    "the sensitivity that no shift of criterion can buy. "
+    "Parameters are counted in the delivered artefact: scalars added to the backbone, and scalars in "
+    "tensors that differ from it. "
+    "Adaptation is the median over targets, in seconds on the device named, and in passes: multiples "
+    "of one forward pass of the backbone over the same images."
+)
+_TEXT_LIMIT = 160
+
+Group = tuple[str, str, str, bool, str, str]
+
+
+def leaderboard_markdown(records: Sequence[Record]) -> str:
+    """The page for these records, in whatever order they come; ends in a newline."""
+    lines = ["# Leaderboard", ""]
+    if not records:
+        lines += ["No records yet. Make the first with `attnbench evaluate submissions/attention`."]
+        return "\n".join(lines) + "\n"
+    lines += [_LEGEND, ""]
+    for track in ("mini", "small", "full"):
+        groups = _groups([record for record in records if record.identity.track == track])
+        if groups:
+            rows = [row for _, row in sorted(_row(key, each) for key, each in groups.items())]
+            alignment = ["left"] * 3 + ["right"] * 8 + ["left"]
+            table = tabulate(
+                rows, _HEADERS, tablefmt="github", colalign=alignment, disable_numparse=True
+            )
+            lines += [f"## {track}", "", table, ""]
+    newest = max(record.created for record in records)
+    lines += [f"Newest record: {escape(newest)}."]
+    return "\n".join(lines) + "\n"
+
+
+def escape(text: str) -> str:
+    """Untrusted text as one line of plain Markdown: no markup, no control or direction marks."""
+    visible = "".join(
+        " " if character.isspace() else character
+        for character in text[: 4 * _TEXT_LIMIT]
+        if character.isspace() or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co")
+    )
+    line = " ".join(visible.split())
+    if len(line) > _TEXT_LIMIT:
+        line = line[: _TEXT_LIMIT - 1] + "…"
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", line)
+
+
+def _groups(records: Sequence[Record]) -> dict[Group, list[Record]]:
+    groups: dict[Group, list[Record]] = defaultdict(list)
+    for record in sorted(records, key=lambda each: each.model_dump_json()):
+        who = record.identity
+        device = record.environment.device_name
+        key = (who.task, who.submission, who.backbone, who.untrained, who.device, device)
+        groups[key].append(record)
+    return groups
+
+
+def _row(key: Group, records: Sequence[Record]) -> tuple[tuple[object, ...], list[str]]:
+    """Where the row stands, and its cells; the seeds of a group are pooled."""
+    task, submission, backbone, untrained, _, device = key
+    name = escape(backbone) + (" (untrained)" if untrained else "")
+    targets = max(record.summary.targets for record in records)
+    start = [escape(task), escape(submission), name, str(targets), str(len(records))]
+    bad = [record for record in records if record.status != "ok"]
+    if bad:
+        rank = 2 if any(record.status == "failed" for record in bad) else 1
+        said = f"{bad[0].status}: {escape(bad[0].reason)}"
+        return (task, rank, 0.0, key), [*start, said, *[""] * 5, escape(device)]
+    episodes = [episode for record in records for episode in record.episodes]
+    measures = [episode.measures for episode in episodes if episode.measures]
+    costs = [episode.cost for episode in episodes if episode.cost]
+    low, high = d_prime_interval(
+        [Counts(m.hits, m.positives, m.false_alarms, m.negatives) for m in measures]
+    )
+    d_prime = mean(m.d_prime for m in measures)
+    added = max(cost.parameters_added for cost in costs)
+    changed = max(cost.parameters_changed for cost in costs)
+    declared = {record.declared_parameters for record in records} - {None, added + changed}
+    cells = [
+        f"{d_prime:.2f} [{low:.2f}, {high:.2f}]",
+        f"{mean(m.criterion for m in measures):+.2f}",
+        f"{mean(m.d_a for m in measures):.2f}",
+        f"{added:,} + {changed:,}"
+        + "".join(f" (declared {n:,})" for n in declared if n is not None),
+        f"{median(cost.adaptation_seconds for cost in costs):.3f}",
+        f"{median(cost.adaptation_seconds / cost.pass_seconds for cost in costs):.2f}",
+        escape(device),
+    ]
+    return (task, 0, -d_prime, key), [*start, *cells]

@@ -1,0 +1,42 @@
+"""One number added to the target's log-odds: the control that can only move the criterion."""
+
+import torch
+from torch import Tensor, nn
+
+from attnbench import Backbone, NotApplicable, log_odds
+
+BATCH = 64
+
+
+class ShiftedLogOdds(nn.Module):
+    def __init__(self, backbone: Backbone, target: int, bias: Tensor) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.target = target
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return log_odds(self.backbone(images), self.target) + self.bias
+
+
+def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int) -> nn.Module:
+    if backbone.target is None:
+        raise NotApplicable("the backbone has no output for this target")
+    with torch.no_grad():
+        present, absent = (
+            torch.cat([log_odds(backbone(b), backbone.target) for b in side.split(BATCH)])
+            for side in (pos, neg)
+        )
+    return ShiftedLogOdds(backbone, backbone.target, balanced_bias(present, absent, steps))
+
+
+def balanced_bias(present: Tensor, absent: Tensor, steps: int) -> Tensor:
+    """The b that minimises mean softplus(-(s + b)) over positives + mean softplus(s + b) over
+    negatives. Its slope rises with b, so bisection finds where it is zero."""
+    scores = torch.cat([present, absent])
+    low, high = -scores.max() - 10, -scores.min() + 10
+    for _ in range(steps):
+        middle = (low + high) / 2
+        slope = torch.sigmoid(absent + middle).mean() - torch.sigmoid(-present - middle).mean()
+        low, high = torch.where(slope < 0, middle, low), torch.where(slope < 0, high, middle)
+    return (low + high) / 2
