@@ -37,11 +37,12 @@ _HELD_OUT_SHARE = 0.1
 class Recipe:
     """How a network was trained: AdamW with a one-cycle learning rate on cross-entropy.
 
-    `images` is the number of training pictures, where the source can give any number.
+    `per_class` is the number of pictures of each class; None takes all that the source has.
     """
 
     network: str
     images: str
+    per_class: int | None
     epochs: int
     batch: int
     learning_rate: float
@@ -55,9 +56,9 @@ class Recipe:
 
 
 RECIPES = {
-    "figures-vgg": Recipe("figures-vgg", "figures, 250 a class", 8, 64, 2e-3, 1e-2),
-    "digits-cnn": Recipe("digits-cnn", "digits, split pretrain", 40, 32, 2e-3, 1e-2),
-    "mnist-cnn": Recipe("mnist-cnn", "MNIST, train[:50000]", 3, 128, 2e-3, 1e-2),
+    "figures-vgg": Recipe("figures-vgg", "figures", 150, 7, 64, 2e-3, 1e-2),
+    "digits-cnn": Recipe("digits-cnn", "digits, split pretrain", None, 40, 32, 2e-3, 1e-2),
+    "mnist-cnn": Recipe("mnist-cnn", "ylecun/mnist, split train[:50000]", None, 3, 128, 2e-3, 1e-2),
 }
 
 
@@ -98,7 +99,7 @@ def _pictures(
 ) -> tuple[NDArray[np.uint8], Tensor]:
     """All pictures, uint8 `[N, 3, H, W]`, and their labels, int64 `[N]`."""
     if recipe.network == "figures-vgg":
-        each = np.arange(250)
+        each = np.arange(recipe.per_class or 0)
         drawn = [figures.draw("pretrain", label, each) for label in range(len(figures.CLASSES))]
         labels = np.repeat(np.arange(len(figures.CLASSES)), len(each))
         return np.concatenate(drawn), torch.from_numpy(labels)

@@ -29,9 +29,8 @@ from attnbench.submission import Submission
 # An artefact may replace the largest backbones whole, and no more.
 _ARTEFACT_LIMIT = 4 << 30
 _REASON_LIMIT = 1000
-# Until "ready" the worker copies images, imports the submission and rehearses: not on the clock,
-# but not for ever either.
-_SETUP_SECONDS = 60.0
+# What the worker has, beside the time for its rehearsal, to copy images and import the submission.
+_SETUP_SECONDS = 4.0
 
 Outcome = TypeVar("Outcome")
 
@@ -223,7 +222,7 @@ class Evaluator:
         timeout: float,
     ) -> None:
         """Hand the worker its job and wait until it is ready."""
-        deadline = time.monotonic() + timeout + _SETUP_SECONDS * job.get("warm_up", False)
+        deadline = time.monotonic() + timeout + _SETUP_SECONDS
         fields = {
             "device": self._device,
             "threads": self._threads,
