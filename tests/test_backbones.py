@@ -51,7 +51,7 @@ def test_upto_and_after_make_the_whole(backbone: Backbone) -> None:
 
 
 def test_an_unknown_stage_is_named_with_the_known_ones(backbone: Backbone) -> None:
-    with pytest.raises(ValueError, match="no stage 'block9'.*block1, block2, head"):
+    with pytest.raises(ValueError, match=r"no stage 'block9'.*block1, block2, head"):
         backbone.upto("block9")
 
 

@@ -173,8 +173,7 @@ def test_the_timed_run_follows_a_rehearsal_on_other_images(
 ) -> None:
     code = HONEST.replace(
         "return Detector(backbone)",
-        "time.sleep(0.5 if pos.std() > 0.8 else 0); "
-        "return Detector(backbone)",
+        "time.sleep(0.5 if pos.std() > 0.8 else 0); return Detector(backbone)",
     ).replace("import torch\n", "import time\n    import torch\n", 1)
     result = judge("slow-on-made-up-images", code)
     assert result.cost is not None

@@ -119,7 +119,7 @@ def _batches(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
 
 
 def _batch(images: NDArray[np.uint8], rows: NDArray[np.int64], backbone: Backbone) -> Tensor:
-    pixels = images[rows].astype(np.float32) / 255
+    pixels = images[rows].astype(np.float32) / np.float32(255)
     return torch.from_numpy(normalise(pixels, backbone.preprocessing))
 
 

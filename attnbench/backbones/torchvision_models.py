@@ -133,7 +133,7 @@ def _resnet(model: models.ResNet) -> Stages:
 
 
 def _squeezenet(model: models.SqueezeNet) -> Stages:
-    stages = {f"block{n}": block for n, block in enumerate(_blocks(model.features), start=1)}
+    stages: Stages = {f"block{n}": each for n, each in enumerate(_blocks(model.features), start=1)}
     return stages | {"head": nn.Sequential(*model.classifier, nn.Flatten())}
 
 

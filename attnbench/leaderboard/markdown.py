@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import mean, median
 
 from tabulate import tabulate
@@ -39,7 +40,19 @@ _LEGEND = (
 )
 _TEXT_LIMIT = 160
 
-Group = tuple[str, str, str, bool, str, str]
+
+@dataclass(frozen=True, order=True)
+class _Group:
+    """What the seeds of one row have in common; the hashes keep versions apart."""
+
+    task: str
+    submission: str
+    backbone: str
+    untrained: bool
+    device_name: str
+    submission_sha256: str
+    task_sha256: str
+    backbone_sha256: str
 
 
 def leaderboard_markdown(records: Sequence[Record]) -> str:
@@ -52,7 +65,7 @@ def leaderboard_markdown(records: Sequence[Record]) -> str:
     for track in ("mini", "small", "full"):
         groups = _groups([record for record in records if record.identity.track == track])
         if groups:
-            rows = [row for _, row in sorted(_row(key, each) for key, each in groups.items())]
+            rows = [row for _, row in sorted(_row(group, each) for group, each in groups.items())]
             alignment = ["left"] * 3 + ["right"] * 8 + ["left"]
             table = tabulate(
                 rows, _HEADERS, tablefmt="github", colalign=alignment, disable_numparse=True
@@ -77,27 +90,36 @@ def escape(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", line)
 
 
-def _groups(records: Sequence[Record]) -> dict[Group, list[Record]]:
-    groups: dict[Group, list[Record]] = defaultdict(list)
+def _groups(records: Sequence[Record]) -> dict[_Group, list[Record]]:
+    groups: dict[_Group, list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda each: each.model_dump_json()):
         who = record.identity
-        device = record.environment.device_name
-        key = (who.task, who.submission, who.backbone, who.untrained, who.device, device)
-        groups[key].append(record)
+        group = _Group(
+            who.task,
+            who.submission,
+            who.backbone,
+            who.untrained,
+            record.environment.device_name,
+            who.submission_sha256,
+            who.task_sha256,
+            who.backbone_sha256,
+        )
+        groups[group].append(record)
     return groups
 
 
-def _row(key: Group, records: Sequence[Record]) -> tuple[tuple[object, ...], list[str]]:
+def _row(group: _Group, records: Sequence[Record]) -> tuple[tuple[object, ...], list[str]]:
     """Where the row stands, and its cells; the seeds of a group are pooled."""
-    task, submission, backbone, untrained, _, device = key
-    name = escape(backbone) + (" (untrained)" if untrained else "")
+    backbone = escape(group.backbone) + (" (untrained)" if group.untrained else "")
+    device = escape(group.device_name)
     targets = max(record.summary.targets for record in records)
-    start = [escape(task), escape(submission), name, str(targets), str(len(records))]
+    start = [escape(group.task), escape(group.submission), backbone, str(targets)]
+    start += [str(len(records))]
     bad = [record for record in records if record.status != "ok"]
     if bad:
         rank = 2 if any(record.status == "failed" for record in bad) else 1
         said = f"{bad[0].status}: {escape(bad[0].reason)}"
-        return (task, rank, 0.0, key), [*start, said, *[""] * 5, escape(device)]
+        return (group.task, rank, 0.0, group), [*start, said, *[""] * 5, device]
     episodes = [episode for record in records for episode in record.episodes]
     measures = [episode.measures for episode in episodes if episode.measures]
     costs = [episode.cost for episode in episodes if episode.cost]
@@ -107,15 +129,15 @@ def _row(key: Group, records: Sequence[Record]) -> tuple[tuple[object, ...], lis
     d_prime = mean(m.d_prime for m in measures)
     added = max(cost.parameters_added for cost in costs)
     changed = max(cost.parameters_changed for cost in costs)
-    declared = {record.declared_parameters for record in records} - {None, added + changed}
+    declared = {n for record in records if (n := record.declared_parameters) is not None}
     cells = [
         f"{d_prime:.2f} [{low:.2f}, {high:.2f}]",
         f"{mean(m.criterion for m in measures):+.2f}",
         f"{mean(m.d_a for m in measures):.2f}",
         f"{added:,} + {changed:,}"
-        + "".join(f" (declared {n:,})" for n in declared if n is not None),
+        + "".join(f" (declared {n:,})" for n in sorted(declared - {added + changed})),
         f"{median(cost.adaptation_seconds for cost in costs):.3f}",
         f"{median(cost.adaptation_seconds / cost.pass_seconds for cost in costs):.2f}",
-        escape(device),
+        device,
     ]
-    return (task, 0, -d_prime, key), [*start, *cells]
+    return (group.task, 0, -d_prime, group), [*start, *cells]

@@ -63,7 +63,7 @@ class Episode:
         preprocessing: Preprocessing,
     ) -> Episode:
         """An episode of given pictures, uint8 `[4 * per_side, 3, H, W]`: pos, neg, test, in order."""
-        images = normalise(pixels.astype(np.float32) / 255, preprocessing)
+        images = normalise(pixels.astype(np.float32) / np.float32(255), preprocessing)
         pos, neg, test = np.split(images, [per_side, 2 * per_side])
         return cls(
             target="made up",
@@ -173,7 +173,7 @@ class TrackStimuli:
     ) -> Images:
         pixels = self._pixels(side, rows)
         note(pixels.tobytes())
-        images = pixels.astype(np.float32) / 255
+        images = pixels.astype(np.float32) / np.float32(255)
         generator = side.sample.generator
         if generator is not None:
             # Each image has noise of its own, by its row: the same in any order and any batch.

@@ -70,7 +70,8 @@ def _background(rng: np.random.Generator) -> Field:
     """A slope between two dull colours."""
     one, other = rng.uniform(0.2, 0.8, (2, 3, 1, 1)).astype(np.float32)
     slope = _slope(rng)
-    return one * slope + other * (1 - slope)
+    mixed: Field = one * slope + other * (1 - slope)
+    return mixed
 
 
 def _light(rng: np.random.Generator) -> Field:
@@ -81,7 +82,8 @@ def _slope(rng: np.random.Generator) -> Field:
     """From 0 to 1 across the picture in a random direction, `[64, 64]`."""
     angle = rng.uniform(0, 2 * np.pi)
     ramp = _STEPS[None, :] * np.float32(np.cos(angle)) + _STEPS[:, None] * np.float32(np.sin(angle))
-    return (ramp - ramp.min()) / (ramp.max() - ramp.min())
+    slope: Field = (ramp - ramp.min()) / (ramp.max() - ramp.min())
+    return slope
 
 
 def _paint(
@@ -127,12 +129,15 @@ def _polar(u: NDArray[Any], v: NDArray[Any], corners: int, dent: float) -> NDArr
     """Distance (about) to a regular polygon or star: a radius that swings with the angle."""
     angle = np.arctan2(v, u)
     swing = np.abs(((angle / (2 * np.pi) * corners) % 1) - 0.5) * 2
-    return np.hypot(u, v) - (dent + (1 - dent) * swing**1.5)
+    distance: NDArray[Any] = np.hypot(u, v) - (dent + (1 - dent) * swing**1.5)
+    return distance
 
 
 def _triangle(u: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
     third = np.sqrt(3) / 2
-    return np.maximum(np.maximum(-v, third * u + v / 2), -third * u + v / 2) - 0.6
+    sides = (-v, third * u + v / 2, -third * u + v / 2)
+    distance: NDArray[Any] = np.maximum.reduce(sides) - 0.6
+    return distance
 
 
 _Distance = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]

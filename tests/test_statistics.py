@@ -1,0 +1,194 @@
+"""d', criterion, AUC and d_a against closed forms, other libraries and what must hold of them."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from attnbench.statistics import detection
+from attnbench.statistics.detection import Counts, detect
+from attnbench.statistics.intervals import d_prime_interval, median_interval
+
+_z = NormalDist().inv_cdf
+
+
+@st.composite
+def outcomes(draw: st.DrawFn) -> Counts:
+    positives, negatives = draw(st.integers(1, 300)), draw(st.integers(1, 3000))
+    hits, false_alarms = draw(st.integers(0, positives)), draw(st.integers(0, negatives))
+    return Counts(hits, positives, false_alarms, negatives)
+
+
+@given(st.integers(1, 500), st.integers(0, 500), st.integers(0, 500))
+def test_with_equal_numbers_the_correction_is_the_usual_half_and_one(
+    n: int, hits: int, false_alarms: int
+) -> None:
+    hits, false_alarms = min(hits, n), min(false_alarms, n)
+    hit_rate, false_alarm_rate = detection.rates(Counts(hits, n, false_alarms, n))
+    assert hit_rate == pytest.approx((hits + 0.5) / (n + 1))
+    assert false_alarm_rate == pytest.approx((false_alarms + 0.5) / (n + 1))
+
+
+@given(st.integers(1, 500), st.integers(1, 5000), st.booleans())
+def test_who_always_says_the_same_has_no_sensitivity(
+    positives: int, negatives: int, says: bool
+) -> None:
+    counts = Counts(positives * says, positives, negatives * says, negatives)
+    assert detection.d_prime(counts) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_usual_correction_would_reward_always_saying_absent() -> None:
+    # DESIGN.md, rule 3: with 50 positives and 2,000 negatives it gives 1.15.
+    usual = _z(0.5 / 51) - _z(0.5 / 2001)
+    assert usual == pytest.approx(1.15, abs=0.005)
+    assert detection.d_prime(Counts(0, 50, 0, 2000)) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_perfect_detector_has_the_largest_finite_d_prime() -> None:
+    # n = 50 a side: H = 50.5/51, F = 0.5/51
+    expected = _z(50.5 / 51) - _z(0.5 / 51)
+    assert detection.d_prime(Counts(50, 50, 0, 50)) == pytest.approx(expected)
+
+
+@given(outcomes())
+def test_against_an_independent_writing_of_the_formula(counts: Counts) -> None:
+    n = counts.positives + counts.negatives
+    hit_rate = (counts.hits * n + counts.positives) / (counts.positives * n + 2 * counts.positives)
+    false_alarm_rate = (counts.false_alarms * n + counts.negatives) / (
+        counts.negatives * n + 2 * counts.negatives
+    )
+    assert detection.d_prime(counts) == pytest.approx(_z(hit_rate) - _z(false_alarm_rate), abs=1e-7)
+    assert detection.criterion(counts) == pytest.approx(
+        -(_z(hit_rate) + _z(false_alarm_rate)) / 2, abs=1e-7
+    )
+
+
+@given(outcomes())
+def test_answering_the_opposite_turns_the_sign(counts: Counts) -> None:
+    opposite = Counts(
+        counts.positives - counts.hits,
+        counts.positives,
+        counts.negatives - counts.false_alarms,
+        counts.negatives,
+    )
+    assert detection.d_prime(opposite) == pytest.approx(-detection.d_prime(counts), abs=1e-9)
+    assert detection.criterion(opposite) == pytest.approx(-detection.criterion(counts), abs=1e-9)
+
+
+@given(outcomes(), st.integers(1, 5))
+def test_more_hits_or_fewer_false_alarms_never_lower_d_prime(counts: Counts, more: int) -> None:
+    hits = min(counts.positives, counts.hits + more)
+    better = Counts(hits, counts.positives, counts.false_alarms, counts.negatives)
+    assert detection.d_prime(better) >= detection.d_prime(counts)
+    false_alarms = max(0, counts.false_alarms - more)
+    better = Counts(counts.hits, counts.positives, false_alarms, counts.negatives)
+    assert detection.d_prime(better) >= detection.d_prime(counts)
+
+
+_SIDES = st.lists(st.integers(-5, 5), min_size=1, max_size=60)
+
+
+@given(_SIDES, _SIDES)
+def test_auc_is_scikit_learns(positives: list[int], negatives: list[int]) -> None:
+    scores = np.array(positives + negatives, dtype=np.float32)
+    present = np.arange(len(scores)) < len(positives)
+    assert detection.auc(scores, present) == pytest.approx(roc_auc_score(present, scores))
+
+
+@given(_SIDES, _SIDES, st.integers(-9, 9), st.integers(1, 9))
+def test_no_shift_of_criterion_buys_d_a(
+    positives: list[int], negatives: list[int], shift: int, gain: int
+) -> None:
+    scores = np.array(positives + negatives, dtype=np.float64)
+    present = np.arange(len(scores)) < len(positives)
+    before, after = detect(scores, present), detect(scores * gain + shift, present)
+    assert after.auc == before.auc and after.d_a == before.d_a
+
+
+@pytest.mark.parametrize(("separation", "shift"), [(0.0, 0.0), (1.0, 0.3), (2.0, -0.5)])
+def test_equal_normal_classes_give_back_what_they_were_drawn_with(
+    separation: float, shift: float
+) -> None:
+    rng = np.random.default_rng(0)
+    present = np.arange(400_000) < 200_000
+    scores = rng.standard_normal(400_000) + present * separation - separation / 2 - shift
+    found = detect(scores, present)
+    assert found.d_prime == pytest.approx(separation, abs=0.02)
+    assert found.criterion == pytest.approx(shift, abs=0.02)
+    assert found.d_a == pytest.approx(separation, abs=0.02)
+
+
+def test_d_a_of_a_perfect_order_is_finite() -> None:
+    assert detection.d_a(1.0, 50, 50) == pytest.approx(math.sqrt(2) * _z(1 - 1 / 5000))
+    assert detection.d_a(0.5, 50, 50) == 0
+
+
+def test_a_score_of_zero_says_absent() -> None:
+    scores = np.array([0.0, 1.0, 0.0, 1.0])
+    assert detection.count(scores, np.array([True, True, False, False])) == Counts(1, 2, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "counts", [(-1, 5, 0, 5), (6, 5, 0, 5), (0, 5, 6, 5), (0, 0, 0, 5), (0, 5, 0, 0)]
+)
+def test_impossible_counts_are_refused(counts: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ValueError):
+        Counts(*counts)
+
+
+def test_detect_refuses_one_class_and_unequal_lengths() -> None:
+    with pytest.raises(ValueError):
+        detect(np.zeros(3), np.array([True, True, True]))
+    with pytest.raises(ValueError):
+        detect(np.zeros(3), np.array([True, False]))
+
+
+def test_the_bootstrap_of_counts_is_that_of_images() -> None:
+    """Binomial draws stand for resampled images: compare with resampling the images themselves."""
+    rng = np.random.default_rng(1)
+    present = np.arange(120) < 30
+    sides = [rng.standard_normal(120) + present * 1.5 - 0.5 for _ in range(8)]
+    counts = [detection.count(scores, present) for scores in sides]
+    means = []
+    for _ in range(4000):
+        drawn = []
+        for which in rng.integers(0, len(sides), len(sides)):
+            rows = np.concatenate([rng.integers(0, 30, 30), rng.integers(30, 120, 90)])
+            drawn.append(detection.d_prime(detection.count(sides[which][rows], present)))
+        means.append(np.mean(drawn))
+    low, high = d_prime_interval(counts, replicates=4000)
+    assert (low, high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.05)
+
+
+def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
+    """Targets differ (sd 0.5 around d' = 1.5), 30 targets, 100 + 400 images each, 200 experiments."""
+    rng = np.random.default_rng(2)
+    covered = 0
+    for _ in range(200):
+        strengths = rng.normal(1.5, 0.5, 30)
+        hit = np.array([NormalDist().cdf(s / 2) for s in strengths])
+        counts = [
+            Counts(int(rng.binomial(100, h)), 100, int(rng.binomial(400, 1 - h)), 400) for h in hit
+        ]
+        low, high = d_prime_interval(counts, replicates=500)
+        covered += low <= 1.5 <= high
+    # A percentile bootstrap over 30 targets is a little narrow; 3 standard errors of 200 are 0.05.
+    assert 0.88 <= covered / 200 <= 0.995
+
+
+def test_the_interval_is_the_same_for_the_same_counts() -> None:
+    counts = [Counts(20, 30, 10, 100), Counts(25, 30, 5, 100)]
+    assert d_prime_interval(counts) == d_prime_interval(counts)
+
+
+@given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=30))
+def test_a_median_lies_within_its_interval(values: list[float]) -> None:
+    median, low, high = median_interval(values, replicates=200)
+    assert low <= median <= high
+    assert median == pytest.approx(np.median(values))
