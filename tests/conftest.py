@@ -1,4 +1,4 @@
-"""Shared by the tests: a small backbone, and a folder to write submissions into."""
+"""Shared by the tests: a small backbone, a folder to write submissions into, a record."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from attnbench.backbones.backbone import Backbone, Preprocessing
+from attnbench.evaluation.summary import summarise
+from attnbench.records.record import Cost, EpisodeResult, Measures, Record, Status
 
 MANIFEST = """
 name = "{name}"
@@ -57,3 +59,78 @@ def submission_folder(tmp_path: Path) -> Callable[[str, str], Path]:
         return folder
 
     return write
+
+
+@pytest.fixture
+def make_record() -> Callable[..., Record]:
+    """Makes a record; keyword arguments change its identity, or the record where it has them."""
+
+    def make(*, d_prime: float = 1.5, reason: str = "", **changes: object) -> Record:
+        measures = Measures(
+            hits=40,
+            positives=50,
+            false_alarms=45,
+            negatives=450,
+            hit_rate=0.8,
+            false_alarm_rate=0.1,
+            d_prime=d_prime,
+            criterion=0.2,
+            auc=0.9,
+            d_a=1.8,
+        )
+        cost = Cost(
+            parameters_added=96,
+            parameters_changed=0,
+            artefact_bytes=800,
+            adaptation_seconds=0.5,
+            adaptation_seconds_cold=0.6,
+            pass_seconds=0.1,
+            prediction_seconds=0.3,
+        )
+        status: Status = "failed" if reason else "ok"
+        ok = not reason
+        episodes = [
+            EpisodeResult(
+                target=target,
+                status=status,
+                reason=reason,
+                images_sha256="1" * 64,
+                measures=measures if ok else None,
+                cost=cost if ok else None,
+            )
+            for target in ("cat", "dog")
+        ]
+        identity: dict[str, object] = {
+            "submission": "made-up",
+            "submission_sha256": "a" * 64,
+            "task": "noisy-mnist",
+            "task_version": 1,
+            "task_sha256": "b" * 64,
+            "track": "mini",
+            "backbone": "shipped/digits-cnn",
+            "backbone_sha256": "c" * 64,
+            "untrained": False,
+            "seed": 0,
+            "device": "cpu",
+            "isolation": "process",
+        }
+        versions = dict.fromkeys(("python", "torch", "torchvision", "numpy", "attnbench"), "1.0")
+        environment = {"device_name": "a processor", "threads": 2, **versions}
+        identity |= {key: value for key, value in changes.items() if key in identity}
+        environment |= {key: value for key, value in changes.items() if key in environment}
+        others = changes.keys() - identity.keys() - environment.keys()
+        whole: dict[str, object] = {
+            "identity": identity,
+            "title": "Made up",
+            "environment": environment,
+            "created": "2026-01-01T00:00:00+00:00",
+            "status": status,
+            "reason": reason,
+            "summary": summarise(episodes),
+            "episodes": episodes,
+            "scores_file": "",
+            "scores_sha256": "0" * 64,
+        }
+        return Record.model_validate(whole | {key: changes[key] for key in others})
+
+    return make

@@ -1,0 +1,136 @@
+"""The leaderboard: a function of the records alone, whatever stands in them."""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from attnbench.leaderboard.markdown import escape, leaderboard_markdown
+from attnbench.records.record import Record
+from attnbench.records.store import RecordStore
+
+MakeRecord = Callable[..., Record]
+
+
+def test_the_same_records_give_the_same_bytes_in_any_order(make_record: MakeRecord) -> None:
+    records = [
+        make_record(submission=name, seed=seed, track=track, d_prime=value)
+        for name, value in (("one", 1.0), ("two", 2.0), ("three", 2.0))
+        for seed in range(2)
+        for track in ("mini", "small")
+    ]
+    expected = leaderboard_markdown(records)
+    for seed in range(10):
+        random.Random(seed).shuffle(records)
+        assert leaderboard_markdown(records) == expected
+
+
+def _rows(page: str) -> list[list[str]]:
+    table = [line for line in page.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+
+
+def test_best_first_and_failures_last_with_their_reason(make_record: MakeRecord) -> None:
+    page = leaderboard_markdown(
+        [
+            make_record(submission="weak", d_prime=0.5),
+            make_record(submission="broken", reason="the scores of 3 images are NaN"),
+            make_record(submission="strong", d_prime=2.5),
+        ]
+    )
+    rows = _rows(page)
+    assert [row[1] for row in rows] == ["strong", "weak", "broken"]
+    assert "the scores of 3 images are NaN" in rows[2][5]
+    assert rows[0][5].startswith("2.50 [")
+
+
+def test_a_row_pools_the_seeds_of_one_version_only(make_record: MakeRecord) -> None:
+    page = leaderboard_markdown(
+        [
+            make_record(seed=0, d_prime=1.0),
+            make_record(seed=1, d_prime=2.0),
+            make_record(seed=2, d_prime=9.0, submission_sha256="f" * 64),
+        ]
+    )
+    rows = _rows(page)
+    assert [(row[4], row[5].split()[0]) for row in rows] == [("1", "9.00"), ("2", "1.50")]
+
+
+def test_each_track_has_its_table(make_record: MakeRecord) -> None:
+    page = leaderboard_markdown([make_record(track="small"), make_record(track="mini")])
+    assert page.index("## mini") < page.index("## small")
+    assert "## full" not in page
+
+
+def test_a_declared_number_that_disagrees_stands_beside_the_measured(
+    make_record: MakeRecord,
+) -> None:
+    assert "96 + 0 (declared 12)" in leaderboard_markdown([make_record(declared_parameters=12)])
+    assert "declared" not in leaderboard_markdown([make_record(declared_parameters=96)]).split(
+        "##"
+    )[1]
+
+
+def test_no_records_say_what_to_do() -> None:
+    assert "attnbench evaluate submissions/attention" in leaderboard_markdown([])
+
+
+def test_hostile_text_stays_in_its_cell(make_record: MakeRecord) -> None:
+    hostile = "a | b\n# pwned <script>alert(1)</script> [x](javascript:y) `z` \x1b[31m \u202eabc " * 9
+    page = leaderboard_markdown([make_record(reason=hostile)])
+    (row,) = [line for line in page.splitlines() if "pwned" in line]
+    assert row.startswith("|") and row.count(" | ") == 11
+    for forbidden in ("<script", "\x1b", "\u202e"):
+        assert forbidden not in page
+    assert not re.search(r"(?<!\\)\]\(", page)
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("plain", "plain"),
+        ("two\nlines", "two lines"),
+        ("a|b", r"a\|b"),
+        ("*_`", r"\*\_\`"),
+        ("<b>&", "&lt;b&gt;&amp;"),
+        ("日本語 é", "日本語 é"),
+    ],
+)
+def test_escape(text: str, escaped: str) -> None:
+    assert escape(text) == escaped
+
+
+def test_the_verb_writes_checks_and_names_what_is_stale(
+    tmp_path: Path, make_record: MakeRecord
+) -> None:
+    store = RecordStore(tmp_path / "records")
+    scores = pd.DataFrame({"score": [0.5]})
+    store.save(make_record(), scores)
+
+    def leaderboard(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "attnbench", "leaderboard", *more],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+
+    assert leaderboard("--check").returncode == 1
+    assert leaderboard().returncode == 0
+    first = (tmp_path / "leaderboard.md").read_bytes()
+    assert leaderboard("--check").returncode == 0
+    assert leaderboard().returncode == 0
+    assert (tmp_path / "leaderboard.md").read_bytes() == first
+    store.save(make_record(submission="another"), scores)
+    stale = leaderboard("--check")
+    assert stale.returncode == 1 and "build it with: attnbench leaderboard" in stale.stderr
+    nowhere = leaderboard("--records", "nowhere")
+    assert nowhere.returncode == 2 and "nowhere is not a folder" in nowhere.stderr
+    assert "Traceback" not in nowhere.stderr
