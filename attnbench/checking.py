@@ -10,6 +10,7 @@ import numpy as np
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
 from attnbench.evaluation.evaluator import Evaluator
+from attnbench.evaluation.warm import Template
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import load_submission
 
@@ -51,7 +52,8 @@ def check(
     """
     chosen = load_submission(submission)
     network = load(backbone or DEFAULT_BACKBONE, untrained=untrained, data=data)
-    with Evaluator(network, device="cpu", untrained=untrained, data=data) as evaluator:
+    with Template() as template:
+        evaluator = Evaluator(network, template, device="cpu", untrained=untrained, data=data)
         trial = evaluator.try_out(chosen, made_up_episode(network), _TIMEOUT)
     problems = [trial.reason] if trial.reason else []
     if trial.size is not None and not trial.deterministic:

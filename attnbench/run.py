@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
-import torch
 
-from attnbench.backbones import fingerprint, load
-from attnbench.backbones.backbone import Backbone
 from attnbench.engines.local import Finished, Job, run_jobs
-from attnbench.errors import AttnbenchError
 from attnbench.evaluation.environment import describe_environment
 from attnbench.evaluation.evaluator import Evaluator
 from attnbench.evaluation.summary import overall, summarise
+from attnbench.evaluation.warm import Template
+from attnbench.planning import Plan, make_plans
 from attnbench.records.record import EpisodeResult, Identity, Record
 from attnbench.records.rows import COLUMNS, row_of
 from attnbench.records.store import RecordStore
-from attnbench.stimuli.episodes import TrackStimuli
-from attnbench.submission import Submission, load_submission
-from attnbench.tasks import TaskDefinition, Track, list_tasks, load_task
+
+# So many targets of a record are adapted to once more in a process without a rehearsal.
+_COLD_TARGETS = 3
 
 
 @dataclass(frozen=True)
@@ -55,17 +53,6 @@ class RecordWritten:
 
 
 Event = Planned | EpisodeDone | RecordWritten
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """One record to make: a submission on a task's track with one backbone and seed."""
-
-    submission: Submission
-    task: TaskDefinition
-    track: Track
-    stimuli: TrackStimuli
-    identity: Identity
 
 
 def evaluate(
@@ -107,137 +94,90 @@ def evaluate(
         AttnbenchError: for what cannot be run at all. A submission's failure is a row, no exception.
     """
     tell = on_event or (lambda event: None)
-    _require_device(device)
-    chosen = [load_submission(submission) for submission in submissions]
-    _require_distinct(chosen)
+    plans = make_plans(
+        submissions,
+        track=track,
+        tasks=tasks,
+        backbone=backbone,
+        device=device,
+        seeds=seeds,
+        timeout=timeout,
+        data=data,
+        untrained=untrained,
+    )
     store = RecordStore(records)
-    plans: dict[str, list[_Planned]] = {}
-    backbones: dict[str, Backbone] = {}
-    for task in _tasks_with(track, tasks):
-        definition = task.tracks[track]  # type: ignore[index]
-        for name in (backbone,) if backbone else definition.backbones:
-            if name not in backbones:
-                backbones[name] = load(name, untrained=untrained, data=data)
-            network = backbones[name]
-            stimuli = TrackStimuli(definition, network.preprocessing, network.labels, data)
-            for submission in chosen:
-                for seed in range(seeds):
-                    identity = Identity(
-                        submission=submission.manifest.name,
-                        submission_sha256=submission.sha256,
-                        task=task.name,
-                        task_version=task.version,
-                        task_sha256=task.content_hash,
-                        track=track,  # type: ignore[arg-type]
-                        backbone=name,
-                        backbone_sha256=fingerprint(network),
-                        untrained=untrained,
-                        seed=seed,
-                        device=device,  # type: ignore[arg-type]
-                        isolation="process",
-                    )
-                    plan = _Planned(submission, task, definition, stimuli, identity)
-                    plans.setdefault(name, []).append(plan)
-
-    everything = [plan for group in plans.values() for plan in group]
-    found = {} if fresh else _already_there(store, everything)
-    reused = tuple(path for path, _ in found.values())
-    jobs = {
-        name: [
-            (plan, list(_missing(store, plan, fresh, timeout)))
-            for plan in group
-            if plan.identity not in found
-        ]
-        for name, group in plans.items()
-    }
-    total = sum(len(missing) for group in jobs.values() for _, missing in group)
-    tell(Planned(total, reused))
-
+    found: dict[Identity, tuple[Path, Record]] = {}
+    if not fresh:
+        kept = ((plan.identity, store.find(plan.identity)) for plan in plans)
+        found = {identity: record for identity, record in kept if record is not None}
+    to_run = [
+        (plan, list(_missing(store, plan, fresh))) for plan in plans if plan.identity not in found
+    ]
+    total = sum(len(jobs) for _, jobs in to_run)
+    tell(Planned(total, tuple(path for path, _ in found.values())))
     done = 0
-    for name, group in jobs.items():
-        with ExitStack() as stack:
-            evaluator: Evaluator | None = None
-            for plan, missing in group:
-                if evaluator is None:
-                    evaluator = stack.enter_context(
-                        Evaluator(backbones[name], device=device, untrained=untrained, data=data)
-                    )
-                partial = store.partial(plan.identity)
-                for finished in run_jobs(evaluator, missing):
-                    partial.add(finished.result, finished.scores)
-                    done += 1
-                    tell(_episode_done(plan, finished, done, total))
-                path = _complete(store, plan, device)
-                found[plan.identity] = (path, store.read(path))
-                tell(RecordWritten(path))
-    rows = [row_of(record, path) for path, record in (found[p.identity] for p in everything)]
+    for plan, finished in _run(to_run, data):
+        if finished is not None:
+            store.partial(plan.identity).add(finished.result, finished.scores)
+            done += 1
+            tell(_episode_done(plan, finished.result, done, total))
+        else:
+            path = _complete(store, plan)
+            found[plan.identity] = path, store.read(path)
+            tell(RecordWritten(path))
+    rows = [row_of(record, path) for path, record in (found[plan.identity] for plan in plans)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _tasks_with(track: str, names: Sequence[str] | None) -> list[TaskDefinition]:
-    if track not in ("mini", "small", "full"):
-        raise AttnbenchError(f"unknown track {track!r}; the tracks are mini, small and full")
-    definitions = [load_task(name) for name in (names or list_tasks())]
-    usable = [task for task in definitions if track in task.tracks]
-    lacking = [task.name for task in definitions if track not in task.tracks]
-    if lacking and (names or not usable):
-        raise AttnbenchError(
-            f"no track {track!r} in {', '.join(lacking)}; `attnbench tasks` lists what there is"
-        )
-    return usable
-
-
-def _require_device(device: str) -> None:
-    if device not in ("cpu", "cuda"):
-        raise AttnbenchError(f"unknown device {device!r}; choose cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise AttnbenchError("no CUDA device here; use --device cpu")
-
-
-def _require_distinct(submissions: Sequence[Submission]) -> None:
-    names = [submission.manifest.name for submission in submissions]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise AttnbenchError(
-            f"two submissions are named {', '.join(twice)}; "
-            "give each its own `name` in submission.toml"
-        )
-
-
-def _already_there(
-    store: RecordStore, plans: Sequence[_Planned]
-) -> dict[Identity, tuple[Path, Record]]:
-    found = ((plan.identity, store.find(plan.identity)) for plan in plans)
-    return {identity: kept for identity, kept in found if kept is not None}
-
-
-def _missing(
-    store: RecordStore, plan: _Planned, fresh: bool, timeout: float | None
-) -> Iterator[Job]:
+def _missing(store: RecordStore, plan: Plan, fresh: bool) -> Iterator[Job]:
     partial = store.partial(plan.identity)
     if fresh:
         partial.discard()
     finished = partial.finished()
-    for target in plan.stimuli.targets:
+    for number, target in enumerate(plan.stimuli.targets):
         if target not in finished:
-            limit = timeout or plan.track.timeout
-            yield Job(plan.submission, plan.stimuli, target, plan.identity.seed, limit)
+            seed, cold = plan.identity.seed, number < _COLD_TARGETS
+            yield Job(plan.submission, plan.stimuli, target, seed, plan.timeout, cold)
 
 
-def _episode_done(plan: _Planned, finished: Finished, done: int, total: int) -> EpisodeDone:
-    result = finished.result
+def _run(
+    to_run: Iterable[tuple[Plan, list[Job]]], data: Path | None
+) -> Iterator[tuple[Plan, Finished | None]]:
+    """Each plan with each of its episodes as it ends, and with None when it has no more."""
+    to_run = list(to_run)
+    if not any(jobs for _, jobs in to_run):
+        yield from ((plan, None) for plan, _ in to_run)
+        return
+    with Template() as template:
+        for _, group in groupby(to_run, key=lambda each: each[0].identity.backbone):
+            pairs = list(group)
+            first = pairs[0][0]
+            evaluator = Evaluator(
+                first.backbone,
+                template,
+                device=first.identity.device,
+                untrained=first.identity.untrained,
+                data=data,
+            )
+            for plan, jobs in pairs:
+                for finished in run_jobs(evaluator, jobs):
+                    yield plan, finished
+                yield plan, None
+
+
+def _episode_done(plan: Plan, result: EpisodeResult, done: int, total: int) -> EpisodeDone:
     return EpisodeDone(
-        plan.identity.submission,
-        plan.identity.task,
-        result.target,
-        result.status,
-        result.reason,
-        done,
-        total,
+        submission=plan.identity.submission,
+        task=plan.identity.task,
+        target=result.target,
+        status=result.status,
+        reason=result.reason,
+        done=done,
+        total=total,
     )
 
 
-def _complete(store: RecordStore, plan: _Planned, device: str) -> Path:
+def _complete(store: RecordStore, plan: Plan) -> Path:
     """Put the episodes together into a record and write it."""
     partial = store.partial(plan.identity)
     finished = partial.finished()
@@ -247,7 +187,7 @@ def _complete(store: RecordStore, plan: _Planned, device: str) -> Path:
         identity=plan.identity,
         title=plan.submission.manifest.title,
         declared_parameters=plan.submission.declared_for(plan.identity.backbone),
-        environment=describe_environment(device),
+        environment=describe_environment(plan.identity.device),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         status=status,
         reason=reason,

@@ -73,9 +73,9 @@ def test_a_declared_number_that_disagrees_stands_beside_the_measured(
     make_record: MakeRecord,
 ) -> None:
     assert "96 + 0 (declared 12)" in leaderboard_markdown([make_record(declared_parameters=12)])
-    assert "declared" not in leaderboard_markdown([make_record(declared_parameters=96)]).split(
-        "##"
-    )[1]
+    assert (
+        "declared" not in leaderboard_markdown([make_record(declared_parameters=96)]).split("##")[1]
+    )
 
 
 def test_no_records_say_what_to_do() -> None:
@@ -83,7 +83,9 @@ def test_no_records_say_what_to_do() -> None:
 
 
 def test_hostile_text_stays_in_its_cell(make_record: MakeRecord) -> None:
-    hostile = "a | b\n# pwned <script>alert(1)</script> [x](javascript:y) `z` \x1b[31m \u202eabc " * 9
+    hostile = (
+        "a | b\n# pwned <script>alert(1)</script> [x](javascript:y) `z` \x1b[31m \u202eabc " * 9
+    )
     page = leaderboard_markdown([make_record(reason=hostile)])
     (row,) = [line for line in page.splitlines() if "pwned" in line]
     assert row.startswith("|") and row.count(" | ") == 11

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from torchvision.models import VGG16_Weights
+from torchvision.transforms.v2 import functional
 
 from attnbench.backbones.backbone import Preprocessing
 from attnbench.errors import AttnbenchError
@@ -125,7 +126,7 @@ def test_no_digit_is_in_two_splits_and_none_is_lost() -> None:
 
 def test_figures_of_different_splits_differ_and_each_can_be_drawn_alone() -> None:
     some = figures.draw("adapt", 3, np.arange(6))
-    assert some.shape == (6, 3, 64, 64) and some.dtype == np.uint8
+    assert some.shape == (6, 3, 48, 48) and some.dtype == np.uint8
     assert np.array_equal(figures.draw("adapt", 3, np.array([4]))[0], some[4])
     assert not np.array_equal(figures.draw("test", 3, np.arange(6)), some)
     assert len({picture.tobytes() for picture in some}) == 6
@@ -144,6 +145,15 @@ def test_too_few_images_and_unknown_targets_are_named() -> None:
         _stimuli(Track.model_validate(table)).episode("0", 0)
     with pytest.raises(AttnbenchError, match=r"'eleven' is not a class of digits-adapt.*0, 1, 2"):
         _stimuli(_digits_track(targets=["eleven"]))
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (401, 299), (64, 64), (20, 33)])
+def test_resizing_is_torchvisions(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (3, *shape), dtype=np.uint8)
+    ours = resize_and_crop(picture, Preprocessing(56, 64, (0.5,) * 3, (0.5,) * 3))
+    resized = functional.resize(torch.from_numpy(picture), [64], antialias=True)
+    assert np.array_equal(ours, functional.center_crop(resized, [56]).numpy())
 
 
 def test_preprocessing_is_that_of_the_published_weights() -> None:

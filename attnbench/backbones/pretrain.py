@@ -56,7 +56,7 @@ class Recipe:
 
 
 RECIPES = {
-    "figures-vgg": Recipe("figures-vgg", "figures", 150, 7, 64, 2e-3, 1e-2),
+    "figures-vgg": Recipe("figures-vgg", "figures", 150, 10, 64, 2e-3, 1e-2),
     "digits-cnn": Recipe("digits-cnn", "digits, split pretrain", None, 40, 32, 2e-3, 1e-2),
     "mnist-cnn": Recipe("mnist-cnn", "ylecun/mnist, split train[:50000]", None, 3, 128, 2e-3, 1e-2),
 }

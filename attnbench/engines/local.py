@@ -15,13 +15,19 @@ from attnbench.submission import Submission
 
 @dataclass(frozen=True)
 class Job:
-    """One episode to judge; `timeout` in seconds for one adaptation."""
+    """One episode to judge.
+
+    Attributes:
+        timeout: seconds for one adaptation.
+        cold: whether the adaptation is timed cold as well.
+    """
 
     submission: Submission
     stimuli: TrackStimuli
     target: str
     seed: int
     timeout: float
+    cold: bool
 
 
 @dataclass(frozen=True)
@@ -37,5 +43,5 @@ def run_jobs(evaluator: Evaluator, jobs: Iterable[Job]) -> Iterator[Finished]:
     """Judge the jobs in their order, yielding each as it ends."""
     for job in jobs:
         episode = job.stimuli.episode(job.target, job.seed)
-        result, scores = evaluator.judge(job.submission, episode, job.timeout)
+        result, scores = evaluator.judge(job.submission, episode, job.timeout, cold=job.cold)
         yield Finished(job, result, scores)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 
 import attnbench
 from attnbench.records.record import Environment
@@ -20,7 +20,7 @@ def describe_environment(device: str) -> Environment:
         threads=torch.get_num_threads(),
         python=platform.python_version(),
         torch=torch.__version__,
-        torchvision=torchvision.__version__,
+        torchvision=version("torchvision"),
         numpy=np.__version__,
         attnbench=attnbench.__version__,
     )

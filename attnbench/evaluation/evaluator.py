@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -61,41 +60,32 @@ class _Failure(Exception):
 
 
 class Evaluator:
-    """Judges episodes on one backbone and device; owns the template process that starts workers.
+    """Judges episodes on one backbone and device, with workers from a template process.
 
     Args:
-        backbone: the backbone in this process, for the pass and for counting; the template
-            loads the one of the same name for the workers.
+        backbone: the backbone in this process, for the pass and for counting.
+        template: loads the backbone of the same name for the workers, and starts them.
         device: `cpu` or `cuda`.
         untrained, data: how the template loads the backbone (see `attnbench.backbones.load`).
     """
 
     def __init__(
-        self, backbone: Backbone, *, device: str, untrained: bool, data: Path | None
+        self,
+        backbone: Backbone,
+        template: Template,
+        *,
+        device: str,
+        untrained: bool,
+        data: Path | None,
     ) -> None:
         self._backbone = backbone.to(device)
         self._device = device
         self._threads = torch.get_num_threads()
-        self._template = Template()
-        try:
-            self._template.load(backbone.name, untrained=untrained, data=data)
-        except BaseException:
-            self._template.__exit__(None, None, None)
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._template.__exit__(kind, error, trace)
+        self._template = template
+        template.load(backbone.name, untrained=untrained, data=data)
 
     def judge(
-        self, submission: Submission, episode: Episode, timeout: float
+        self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
     ) -> tuple[EpisodeResult, pd.DataFrame]:
         """Adapt, count, predict and score; a failure is a result with its reason.
 
@@ -103,13 +93,14 @@ class Evaluator:
             submission: what is judged.
             episode: the images; their labels stay in this process.
             timeout: seconds for one adaptation, and for all predictions together.
+            cold: adapt once more in a process that has not rehearsed, and time that too.
 
         Returns:
             The result and a score per test image (columns target, image, present, score).
         """
         try:
             warm = self._adapt(submission, episode, timeout, warm_up=True)
-            cold = self._adapt(submission, episode, timeout, warm_up=False)
+            unrehearsed = self._adapt(submission, episode, timeout, warm_up=False) if cold else None
             size = self._measure(warm.artefact)
             scores, prediction_seconds = self._predict(submission, episode, warm, timeout)
         except _Failure as failure:
@@ -143,7 +134,7 @@ class Evaluator:
                 parameters_changed=size.parameters_changed,
                 artefact_bytes=size.bytes,
                 adaptation_seconds=warm.seconds,
-                adaptation_seconds_cold=cold.seconds,
+                adaptation_seconds_cold=unrehearsed.seconds if unrehearsed else None,
                 pass_seconds=self._pass_seconds(episode),
                 prediction_seconds=prediction_seconds,
             ),

@@ -34,6 +34,7 @@ def summarise(results: Sequence[EpisodeResult]) -> Summary:
     low, high = d_prime_interval(
         [Counts(m.hits, m.positives, m.false_alarms, m.negatives) for m in measures]
     )
+    cold = [s for cost in costs if (s := cost.adaptation_seconds_cold) is not None]
     seconds, fastest, slowest = median_interval([cost.adaptation_seconds for cost in costs])
     return Summary(
         targets=len(results),
@@ -51,7 +52,7 @@ def summarise(results: Sequence[EpisodeResult]) -> Summary:
         adaptation_seconds=seconds,
         adaptation_seconds_low=fastest,
         adaptation_seconds_high=slowest,
-        adaptation_seconds_cold=median(cost.adaptation_seconds_cold for cost in costs),
+        adaptation_seconds_cold=median(cold) if cold else None,
         adaptation_passes=median(cost.adaptation_seconds / cost.pass_seconds for cost in costs),
         prediction_seconds=median(cost.prediction_seconds for cost in costs),
     )

@@ -62,13 +62,16 @@ class Measures(_Model):
 
 
 class Cost(_Model):
-    """What one adaptation cost. Times in seconds, by the evaluator's clock."""
+    """What one adaptation cost. Times in seconds, by the evaluator's clock.
+
+    The cold time is that of a process which has not adapted before; taken for some targets only.
+    """
 
     parameters_added: int
     parameters_changed: int
     artefact_bytes: int
     adaptation_seconds: float
-    adaptation_seconds_cold: float
+    adaptation_seconds_cold: float | None
     pass_seconds: float
     prediction_seconds: float
 

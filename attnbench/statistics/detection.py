@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def auc(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> float:
     negatives = len(present) - positives
     if positives == 0 or negatives == 0:
         raise ValueError("an AUC needs at least one positive and one negative")
-    ranks = rankdata(scores)
+    ranks = pd.Series(scores).rank().to_numpy()
     surplus = float(ranks[present].sum()) - positives * (positives + 1) / 2
     return surplus / (positives * negatives)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.transforms.v2 import functional as transforms
+from torch.nn.functional import interpolate
 
 from attnbench.backbones.backbone import Preprocessing
 from attnbench.errors import AttnbenchError
@@ -193,10 +193,19 @@ def resize_and_crop(picture: Picture, preprocessing: Preprocessing) -> Picture:
         and preprocessing.resize == preprocessing.size
     ):
         return picture
-    resized = transforms.resize(
-        torch.from_numpy(np.ascontiguousarray(picture)), [preprocessing.resize], antialias=True
-    )
-    cropped: Picture = transforms.center_crop(resized, [preprocessing.size]).numpy()
+    height, width = picture.shape[1:]
+    shorter = min(height, width)
+    # torchvision's `resize` on tensors is this very call; importing torchvision takes two seconds
+    resized = interpolate(
+        torch.from_numpy(np.ascontiguousarray(picture))[None],
+        (preprocessing.resize * height // shorter, preprocessing.resize * width // shorter),
+        mode="bilinear",
+        antialias=True,
+    )[0]
+    top, left = (round((side - preprocessing.size) / 2) for side in resized.shape[1:])
+    cropped: Picture = resized[
+        :, top : top + preprocessing.size, left : left + preprocessing.size
+    ].numpy()
     return cropped
 
 

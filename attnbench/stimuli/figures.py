@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SIZE = 64
+SIZE = 48
 SHAPES = ("disc", "square", "triangle", "star", "ring")
 TEXTURES = ("plain", "striped", "dotted", "checked")
 COLOURS = ("warm", "cool")
@@ -41,7 +41,7 @@ def draw(split: str, label: int, indices: NDArray[np.int64]) -> NDArray[np.uint8
         indices: which pictures of the class, int64 `[n]`, any non-negative numbers.
 
     Returns:
-        uint8 `[n, 3, 64, 64]`.
+        uint8 `[n, 3, 48, 48]`.
     """
     pictures = [
         _draw_one(np.random.default_rng([_SPLITS[split], label, int(i)]), label) for i in indices
@@ -54,10 +54,10 @@ def _draw_one(rng: np.random.Generator, label: int) -> NDArray[np.uint8]:
     texture, colour = divmod(rest, len(COLOURS))
     canvas = _background(rng)
     for _ in range(rng.integers(2, _CLUTTER + 1)):
-        _paint(canvas, rng, rng.uniform(4, 9), *_anything(rng), _CLUTTER_OPACITY)
-    _paint(canvas, rng, rng.uniform(10, 20), shape, texture, colour, 1.0)
+        _paint(canvas, rng, rng.uniform(3, 7), *_anything(rng), _CLUTTER_OPACITY)
+    _paint(canvas, rng, rng.uniform(8, 15), shape, texture, colour, 1.0)
     for _ in range(rng.integers(0, 3)):
-        _paint(canvas, rng, rng.uniform(3, 6), *_anything(rng), _CLUTTER_OPACITY)
+        _paint(canvas, rng, rng.uniform(2, 5), *_anything(rng), _CLUTTER_OPACITY)
     lit = canvas * _light(rng) + _PIXEL_NOISE * rng.standard_normal(canvas.shape, dtype=np.float32)
     return (lit.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
@@ -79,7 +79,7 @@ def _light(rng: np.random.Generator) -> Field:
 
 
 def _slope(rng: np.random.Generator) -> Field:
-    """From 0 to 1 across the picture in a random direction, `[64, 64]`."""
+    """From 0 to 1 across the picture in a random direction, `[48, 48]`."""
     angle = rng.uniform(0, 2 * np.pi)
     ramp = _STEPS[None, :] * np.float32(np.cos(angle)) + _STEPS[:, None] * np.float32(np.sin(angle))
     slope: Field = (ramp - ramp.min()) / (ramp.max() - ramp.min())
@@ -95,7 +95,7 @@ def _paint(
     colour: int,
     opacity: float,
 ) -> None:
-    """Draw one figure onto the canvas, `[3, 64, 64]`, in place; `radius` in pixels."""
+    """Draw one figure onto the canvas, `[3, 48, 48]`, in place; `radius` in pixels."""
     centre_x, centre_y = rng.uniform(radius * 0.7, SIZE - radius * 0.7, 2)
     angle = rng.uniform(0, 2 * np.pi)
     light, dark = _colours(rng, colour)

@@ -16,7 +16,7 @@ from attnbench.tasks import DigitsSource, FiguresSource, HubSource
 Picture = NDArray[np.uint8]
 
 # How many pictures of each class the drawn set has; "test" has the more for its positives.
-_FIGURES_PER_CLASS = {"adapt": 48, "test": 64}
+_FIGURES_PER_CLASS = {"adapt": 40, "test": 50}
 # Shares of each digit's images, in this order; what remains is "test".
 _DIGITS_SHARES = {"pretrain": 0.45, "adapt": 0.20}
 
@@ -64,7 +64,7 @@ class Figures:
         self.labels = np.repeat(np.arange(len(self.classes)), self._per_class)
 
     def load(self, rows: Sequence[int]) -> list[Picture]:
-        """Pictures `[3, 64, 64]`."""
+        """Pictures `[3, 48, 48]`."""
         wanted = np.array(sorted(set(rows) - self._drawn.keys()), dtype=np.int64)
         for label in np.unique(self.labels[wanted]) if len(wanted) else ():
             of_label = wanted[self.labels[wanted] == label]

@@ -1,0 +1,116 @@
+"""From what a user asks for to the records to make: submission x task x backbone x seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from attnbench.backbones import fingerprint, load
+from attnbench.backbones.backbone import Backbone
+from attnbench.errors import AttnbenchError
+from attnbench.records.record import Identity
+from attnbench.stimuli.episodes import TrackStimuli
+from attnbench.submission import Submission, load_submission
+from attnbench.tasks import TaskDefinition, list_tasks, load_task
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One record to make."""
+
+    submission: Submission
+    backbone: Backbone
+    stimuli: TrackStimuli
+    timeout: float
+    identity: Identity
+
+
+def make_plans(
+    submissions: Sequence[str | Path],
+    *,
+    track: str,
+    tasks: Sequence[str] | None,
+    backbone: str | None,
+    device: str,
+    seeds: int,
+    timeout: float | None,
+    data: Path | None,
+    untrained: bool,
+) -> list[Plan]:
+    """All records to make, those of one backbone together; the arguments are `evaluate`'s.
+
+    Raises:
+        AttnbenchError: for what is unknown, malformed, or not there.
+    """
+    _require_device(device)
+    chosen = [load_submission(submission) for submission in submissions]
+    _require_distinct(chosen)
+    plans: list[Plan] = []
+    backbones: dict[str, tuple[Backbone, str]] = {}
+    for task in _tasks_with(track, tasks):
+        definition = task.tracks[track]  # type: ignore[index]
+        for name in (backbone,) if backbone else definition.backbones:
+            if name not in backbones:
+                loaded = load(name, untrained=untrained, data=data)
+                backbones[name] = loaded, fingerprint(loaded)
+            network, backbone_sha256 = backbones[name]
+            stimuli = TrackStimuli(definition, network.preprocessing, network.labels, data)
+            plans += [
+                Plan(
+                    submission=submission,
+                    backbone=network,
+                    stimuli=stimuli,
+                    timeout=timeout or definition.timeout,
+                    identity=Identity(
+                        submission=submission.manifest.name,
+                        submission_sha256=submission.sha256,
+                        task=task.name,
+                        task_version=task.version,
+                        task_sha256=task.content_hash,
+                        track=track,  # type: ignore[arg-type]
+                        backbone=name,
+                        backbone_sha256=backbone_sha256,
+                        untrained=untrained,
+                        seed=seed,
+                        device=device,  # type: ignore[arg-type]
+                        isolation="process",
+                    ),
+                )
+                for submission in chosen
+                for seed in range(seeds)
+            ]
+    order = list(backbones)
+    return sorted(plans, key=lambda plan: order.index(plan.identity.backbone))
+
+
+def _tasks_with(track: str, names: Sequence[str] | None) -> Iterator[TaskDefinition]:
+    if track not in ("mini", "small", "full"):
+        raise AttnbenchError(f"unknown track {track!r}; the tracks are mini, small and full")
+    definitions = [load_task(name) for name in (names or list_tasks())]
+    usable = [task for task in definitions if track in task.tracks]
+    lacking = [task.name for task in definitions if track not in task.tracks]
+    if lacking and (names or not usable):
+        raise AttnbenchError(
+            f"no track {track!r} in {', '.join(lacking)}; `attnbench tasks` lists what there is"
+        )
+    return iter(usable)
+
+
+def _require_device(device: str) -> None:
+    if device not in ("cpu", "cuda"):
+        raise AttnbenchError(f"unknown device {device!r}; choose cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise AttnbenchError("no CUDA device here; use --device cpu")
+
+
+def _require_distinct(submissions: Sequence[Submission]) -> None:
+    names = [submission.manifest.name for submission in submissions]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise AttnbenchError(
+            f"two submissions are named {', '.join(twice)}; "
+            "give each its own `name` in submission.toml"
+        )
