@@ -71,12 +71,12 @@ class EvaluationProgress:
             self._bar_task = self._bar.add_task("starting", total=event.episodes)
 
     def _episode_done(self, event: EpisodeDone) -> None:
-        what = printable(f"{event.submission}  {event.task}  {event.target}", 60)
+        what = printable(f"{event.submission}, {event.task}, {event.target}", 60)
         if event.status != "ok":
             reason = printable(event.reason, 200)
-            self._line(f"[{event.done}/{event.total}] {what}  {event.status}: {reason}")
+            self._line(f"[{event.done}/{event.total}] {what}: {event.status}: {reason}")
         elif self._bar is None:
-            self._line(f"[{event.done}/{event.total}] {what}  ok")
+            self._line(f"[{event.done}/{event.total}] {what}: ok")
         if self._bar is not None and self._bar_task is not None:
             self._bar.update(
                 self._bar_task, completed=event.done, total=event.total, description=what

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -28,7 +29,10 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def main(descriptor: int) -> None:
-    """Serve the evaluator at the other end of the socket `descriptor` until it goes away."""
+    """Serve the evaluator at the other end of the socket `descriptor` until it goes away.
+
+    `HOME` is the folder made for this process and its workers, which is removed with them.
+    """
     # A forked child cannot use a thread pool that its parent has started, so this process never
     # starts one: a single thread here, the job's number of threads in the worker.
     torch.set_num_threads(1)
@@ -55,8 +59,10 @@ def main(descriptor: int) -> None:
             elif request.kind == "end":
                 channel.send(Message("ended", {"status": _end(worker, request.fields["grace"])}))
                 worker = None
-    except ChannelClosed:
+    except ChannelClosed:  # the evaluator has left, maybe without a word: nothing stays behind
         _end(worker, 0.0)
+        os.chdir("/")
+        shutil.rmtree(os.environ["HOME"], ignore_errors=True)
 
 
 def _load_warm(request: Message) -> Backbone:

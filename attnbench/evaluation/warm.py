@@ -74,7 +74,7 @@ class Template:
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
-        self._folder = tempfile.TemporaryDirectory(prefix="attnbench-")
+        self._folder = tempfile.TemporaryDirectory(prefix="attnbench-", ignore_cleanup_errors=True)
         environment["HOME"] = environment["TMPDIR"] = self._folder.name
         with theirs:
             self._process = subprocess.Popen(

@@ -1,0 +1,177 @@
+"""The main job as a user runs it: real processes, real files, one of them killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+import attnbench
+from attnbench.checking import check
+from attnbench.records.record import Record
+from attnbench.records.rows import COLUMNS
+from attnbench.resources import submissions_folder
+from attnbench.statistics.detection import detect
+
+Write = Callable[[str, str], Path]
+DIGITS = ["--task", "noisy-mnist"]
+SHIPPED = sorted(path.name for path in submissions_folder().iterdir() if path.is_dir())
+BROKEN = "def adapt(backbone, pos, neg): raise RuntimeError('no luck today')"
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(_line(*arguments), cwd=tmp_path, capture_output=True, text=True)
+
+    return run
+
+
+def _line(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "attnbench", *map(str, arguments)]
+
+
+def test_a_run_writes_what_it_prints_and_a_second_one_is_free(
+    command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    first = command("evaluate", "none", *DIGITS, "--json")
+    assert first.returncode == 0, first.stderr
+    (row,) = [json.loads(line) for line in first.stdout.splitlines()]
+    assert tuple(row) == COLUMNS
+    path = tmp_path / row["record"]
+    record = Record.model_validate_json(path.read_bytes())
+    assert row["d_prime"] == record.summary.d_prime and row["parameters_added"] == 0
+
+    scores = pd.read_parquet(path.with_suffix(".parquet"))
+    for episode in record.episodes:
+        its = scores[scores.target == episode.target]
+        found = detect(its.score.to_numpy(), its.present.to_numpy())
+        assert episode.measures is not None
+        assert found.d_prime == episode.measures.d_prime and found.auc == episode.measures.auc
+
+    written = path.stat().st_mtime_ns
+    again = command("evaluate", "none", *DIGITS, "--json")
+    assert again.returncode == 0 and again.stdout == first.stdout
+    assert "1 record is already there" in again.stderr
+    assert path.stat().st_mtime_ns == written
+    fresh = command("evaluate", "none", *DIGITS, "--fresh", "--json")
+    assert path.stat().st_mtime_ns > written
+    # measured anew: the same figures, other times
+    same = [name for name in COLUMNS if "seconds" not in name and "passes" not in name]
+    renewed = json.loads(fresh.stdout)
+    assert [renewed[name] for name in same] == [row[name] for name in same]
+
+
+def test_a_killed_run_leaves_nothing_and_resumes_where_it_stopped(tmp_path: Path) -> None:
+    arguments = _line("evaluate", "bias_only", *DIGITS)
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    (tmp_path / "tmp").mkdir()
+    running = subprocess.Popen(
+        arguments, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stderr is not None
+    for line in running.stderr:
+        if line.startswith("[4/10]"):
+            break
+    family = psutil.Process(running.pid).children(recursive=True)
+    assert family
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+    deadline = time.monotonic() + 10
+    while os.listdir(tmp_path / "tmp") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not os.listdir(tmp_path / "tmp")
+    assert not list((tmp_path / "records").glob("mini/*/*.json"))
+
+    resumed = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr
+    total = re.findall(r"^\[1/(\d+)\]", resumed.stderr, re.MULTILINE)
+    assert len(total) == 1 and int(total[0]) in (5, 6)
+    (path,) = (tmp_path / "records").glob("mini/*/*.json")
+    record = Record.model_validate_json(path.read_bytes())
+    assert [episode.target for episode in record.episodes] == list("0123456789")
+    assert not (tmp_path / "records" / ".partial").exists()
+
+
+def test_a_failure_is_a_row_and_harms_no_other(
+    command: Callable[..., subprocess.CompletedProcess[str]],
+    submission_folder: Write,
+) -> None:
+    broken = submission_folder("broken", BROKEN)
+    result = command("evaluate", broken, "none", *DIGITS, "--json")
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    rows = {row["submission"]: row for row in map(json.loads, result.stdout.splitlines())}
+    assert rows["broken"]["status"] == "failed" and rows["broken"]["d_prime"] is None
+    assert "no luck today" in rows["broken"]["reason"]
+    assert rows["none"]["status"] == "ok" and rows["none"]["d_prime"] > 0.5
+    # the reason with its traceback is in the record
+    assert command("leaderboard").returncode == 0
+    table = command("evaluate", broken, "none", *DIGITS)
+    assert table.returncode == 1 and "no luck today" in table.stdout
+
+
+def test_a_new_submission_passes_check_and_evaluate_as_created(
+    command: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    assert command("new", "my-method").returncode == 0
+    checked = command("check", "my-method", "--json")
+    assert checked.returncode == 0, checked.stdout
+    assert json.loads(checked.stdout)["ok"] is True
+    result = command("evaluate", "my-method", *DIGITS, "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["d_prime"] > 0.5
+
+
+def test_the_python_function_returns_what_the_command_prints(tmp_path: Path) -> None:
+    frame = attnbench.evaluate(
+        [submissions_folder() / "none"], tasks=["noisy-mnist"], records=tmp_path
+    )
+    assert tuple(frame.columns) == COLUMNS
+    assert frame["status"].tolist() == ["ok"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_submissions_pass_their_check(name: str) -> None:
+    report = check(name)
+    assert report.ok, report.problems
+
+
+# parameters added and changed on VGG-16, as issue, paper and manifest have them
+VGG16_COUNTS = {
+    "none": (0, 0),
+    "bias_only": (1, 0),
+    "attention": (512, 0),
+    "last_layer": (0, 4_097_000),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VGG16_COUNTS)
+def test_counts_on_vgg16(
+    command: Callable[..., subprocess.CompletedProcess[str]], name: str
+) -> None:
+    result = command("check", name, "--backbone", "torchvision/vgg16", "--untrained", "--json")
+    assert result.returncode == 0, result.stdout
+    report = json.loads(result.stdout)
+    assert (report["parameters_added"], report["parameters_changed"]) == VGG16_COUNTS[name]
+
+
+def test_only_the_criterion_of_bias_only_moves(tmp_path: Path) -> None:
+    frame = attnbench.evaluate(["none", "bias_only"], tasks=["noisy-mnist"], records=tmp_path)
+    none, bias = (frame[frame.submission == name].iloc[0] for name in ("none", "bias_only"))
+    assert none["auc"] == pytest.approx(bias["auc"], abs=1e-9)
+    assert none["criterion"] > bias["criterion"] + 0.3
+    assert (none["parameters_added"], bias["parameters_added"]) == (0, 1)
