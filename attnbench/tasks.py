@@ -48,7 +48,7 @@ class HubSource(_Definition):
 
 
 class Noise(_Definition):
-    """Additive Gaussian noise; `sigma` in units of pixels that run from 0 to 1."""
+    """Additive Gaussian noise, grey; `sigma` in units of pixels that run from 0 to 1."""
 
     kind: Literal["noise"]
     sigma: float = Field(ge=0)

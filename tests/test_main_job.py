@@ -123,18 +123,6 @@ def test_a_failure_is_a_row_and_harms_no_other(
     assert table.returncode == 1 and "no luck today" in table.stdout
 
 
-def test_a_new_submission_passes_check_and_evaluate_as_created(
-    command: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
-    assert command("new", "my-method").returncode == 0
-    checked = command("check", "my-method", "--json")
-    assert checked.returncode == 0, checked.stdout
-    assert json.loads(checked.stdout)["ok"] is True
-    result = command("evaluate", "my-method", *DIGITS, "--json")
-    assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)["d_prime"] > 0.5
-
-
 def test_the_python_function_returns_what_the_command_prints(tmp_path: Path) -> None:
     frame = attnbench.evaluate(
         [submissions_folder() / "none"], tasks=["noisy-mnist"], records=tmp_path

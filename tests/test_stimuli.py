@@ -54,8 +54,9 @@ def _stimuli(track: Track, labels: tuple[str, ...] | None = None) -> TrackStimul
 
 
 def test_noise_is_gaussian_additive_and_unclipped() -> None:
-    images = np.full((4, 3, 64, 64), 0.5, np.float32)
+    images = np.full((8, 3, 64, 64), 0.5, np.float32)
     added = noise(images, 0.8, np.random.default_rng(0)) - images
+    assert np.array_equal(added[:, 0], added[:, 1]) and np.array_equal(added[:, 0], added[:, 2])
     assert added.dtype == np.float32
     assert added.mean() == pytest.approx(0, abs=0.02)
     assert added.std() == pytest.approx(0.8, abs=0.01)
@@ -76,7 +77,7 @@ def test_noise_is_on_adaptation_and_test_images_alike_and_differs_between_images
     ]
     for one, other in pairs:
         added = other - one
-        assert added.std() == pytest.approx(0.7, abs=0.02)
+        assert added.std() == pytest.approx(0.7, abs=0.03)
         assert not np.allclose(added[0], added[1])
     assert before.fingerprint == after.fingerprint
 

@@ -11,11 +11,17 @@ from matplotlib.figure import Figure
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Preprocessing
 from attnbench.errors import AttnbenchError
-from attnbench.stimuli.episodes import Images, TrackStimuli, rows_of
+from attnbench.stimuli.episodes import Images, TrackStimuli
 from attnbench.tasks import TaskDefinition, TrackName
 
 _TARGETS = 4
 _EACH = 5
+_HEADINGS = (
+    "adapt on: target present",
+    "adapt on: target absent",
+    "test: target present",
+    "test: target absent",
+)
 
 
 def draw_gallery(task: TaskDefinition, track: TrackName, out: Path, data: Path | None) -> None:
@@ -31,27 +37,44 @@ def draw_gallery(task: TaskDefinition, track: TrackName, out: Path, data: Path |
     backbone = load(definition.backbones[0], untrained=True)
     stimuli = TrackStimuli(definition, backbone.preprocessing, backbone.labels, data)
     targets = stimuli.targets[:: max(1, len(stimuli.targets) // _TARGETS)][:_TARGETS]
-    figure = Figure(figsize=(4 * _EACH * 0.75, 1.05 * len(targets) + 1), layout="constrained")
+    figure = Figure(figsize=(len(_HEADINGS) * 3.4, len(targets) * 0.75 + 0.8))
+    figure.set_layout_engine("constrained", w_pad=0.1)
     figure.suptitle(f"{task.title} ({task.name}, {track})")
-    grid = figure.subplots(len(targets), 4 * _EACH, squeeze=False)
+    grid = figure.subplots(len(targets), len(_HEADINGS), squeeze=False)
     for axes, target in zip(grid, targets, strict=True):
-        episode = stimuli.episode(target, 0)
-        present = np.flatnonzero(episode.present)[:_EACH]
-        absent = np.flatnonzero(~episode.present)[:_EACH]
-        (test,) = episode.test_images(rows_of([*present, *absent]))
-        pictures = np.concatenate([episode.pos[:_EACH], episode.neg[:_EACH], test])
-        for axis, picture in zip(axes, visible(pictures, backbone.preprocessing), strict=True):
-            axis.imshow(picture.transpose(1, 2, 0), interpolation="nearest")
-            axis.set_xticks([])
-            axis.set_yticks([])
-        axes[0].set_ylabel(target.replace(" ", "\n"), rotation=0, ha="right", va="center")
-    headings = ("adapt on: target present", "adapt on: absent", "test: present", "test: absent")
-    for column, heading in enumerate(headings):
-        grid[0][column * _EACH].set_title(heading, loc="left", fontsize=9)
+        for axis, pictures in zip(axes, _groups(stimuli, target), strict=True):
+            axis.imshow(_strip(visible(pictures, backbone.preprocessing)), interpolation="nearest")
+            axis.set_axis_off()
+        axes[0].text(
+            -0.03,
+            0.5,
+            target.replace(" ", "\n"),
+            transform=axes[0].transAxes,
+            ha="right",
+            va="center",
+        )
+    for axis, heading in zip(grid[0], _HEADINGS, strict=True):
+        axis.set_title(heading, fontsize=10)
     try:
         figure.savefig(out, format="png", dpi=110)
     except OSError as error:
         raise AttnbenchError(f"cannot write {out} ({error.strerror})") from None
+
+
+def _groups(stimuli: TrackStimuli, target: str) -> tuple[Images, ...]:
+    """Some pictures of each heading, `[n, 3, H, W]` each."""
+    episode = stimuli.episode(target, 0)
+    present = np.flatnonzero(episode.present)[:_EACH]
+    absent = np.flatnonzero(~episode.present)[:_EACH]
+    return episode.pos[:_EACH], episode.neg[:_EACH], episode.make(present), episode.make(absent)
+
+
+def _strip(pictures: Images) -> Images:
+    """Pictures `[n, 3, H, W]` side by side on white, `[H, W', 3]`."""
+    gap = max(1, pictures.shape[-1] // 16)
+    framed = np.pad(pictures, ((0, 0), (0, 0), (0, 0), (0, gap)), constant_values=1.0)
+    strip: Images = np.concatenate(list(framed), axis=2)[:, :, :-gap].transpose(1, 2, 0)
+    return strip
 
 
 def visible(images: Images, preprocessing: Preprocessing) -> Images:

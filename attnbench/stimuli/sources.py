@@ -16,7 +16,7 @@ from attnbench.tasks import DigitsSource, FiguresSource, HubSource
 Picture = NDArray[np.uint8]
 
 # How many pictures of each class the drawn set has; "test" has the more for its positives.
-_FIGURES_PER_CLASS = {"adapt": 40, "test": 50}
+_FIGURES_PER_CLASS = {"adapt": 32, "test": 40}
 # Shares of each digit's images, in this order; what remains is "test".
 _DIGITS_SHARES = {"pretrain": 0.45, "adapt": 0.20}
 
