@@ -131,8 +131,9 @@ def _count(value: float | None) -> str:
 
 
 def _varying(frame: pd.DataFrame) -> list[str]:
-    """The columns that tell the rows apart: task always, the others where they differ."""
-    others = [c for c in ("submission", "backbone", "seed") if frame[c].nunique() > 1]
+    """The columns that tell the rows apart: task always, others where they differ within a task."""
+    within = frame.groupby("task")
+    others = [c for c in ("submission", "backbone", "seed") if within[c].nunique().max() > 1]
     return (["submission"] if "submission" in others else []) + [
         "task",
         *(c for c in others if c != "submission"),
