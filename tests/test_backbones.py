@@ -102,7 +102,7 @@ def test_a_stage_can_be_pickled() -> None:
 def test_shipped_weights_are_small_and_say_where_they_come_from(name: str) -> None:
     from safetensors import safe_open
 
-    from attnbench.backbones.pretrain import RECIPES
+    from attnbench.backbones.pretraining.recipes import RECIPES
     from attnbench.resources import weights_folder
 
     file = weights_folder() / f"{name}.safetensors"

@@ -1,0 +1,66 @@
+"""`python -m attnbench.backbones.pretraining NAME [--data DIR]`: train a shipped network."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from attnbench.backbones.backbone import Backbone
+from attnbench.backbones.pretraining.recipes import (
+    RECIPES,
+    Pictures,
+    Recipe,
+    UnlabelledRecipe,
+    load_pictures,
+)
+from attnbench.backbones.pretraining.simclr import train_simclr
+from attnbench.backbones.pretraining.supervised import train_with_labels
+from attnbench.backbones.pretraining.vae import train_vae
+from attnbench.backbones.shipped import load_shipped
+from attnbench.resources import weights_folder
+
+Trainer = Callable[[Recipe, Backbone, Pictures], dict[str, str]]
+_WITHOUT_LABELS: dict[str, Trainer] = {"vae": train_vae, "simclr": train_simclr}
+
+
+def pretrain(recipe: Recipe, data: Path | None) -> tuple[Backbone, dict[str, str]]:
+    """A network trained by its recipe, frozen again, and what is to be noted of the training."""
+    backbone = load_shipped(recipe.network, untrained=True)
+    pictures = load_pictures(recipe, backbone.preprocessing, data)
+    train: Trainer = train_with_labels
+    if isinstance(recipe, UnlabelledRecipe):
+        train = _WITHOUT_LABELS[recipe.objective]
+    torch.manual_seed(recipe.seed)
+    backbone.requires_grad_(True).train()
+    note = train(recipe, backbone, pictures)
+    backbone.requires_grad_(False).eval()
+    return backbone, note
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train the named network and write its weights where attnbench looks for them."""
+    parser = argparse.ArgumentParser(description="Train a shipped network by its recipe.")
+    parser.add_argument("name", choices=sorted(RECIPES))
+    parser.add_argument("--data", type=Path, help="the data folder, for MNIST and CIFAR-10")
+    parser.add_argument("--out", type=Path, help="the file to write, by default the shipped one")
+    options = parser.parse_args(arguments)
+    recipe = RECIPES[options.name]
+    backbone, note = pretrain(recipe, options.data)
+    out = options.out or weights_folder() / f"{recipe.network}.safetensors"
+    note |= {"recipe": recipe.as_json(), "recipe_sha256": recipe.sha256}
+    # Half precision halves the repository; what is measured is measured with these very weights.
+    values = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in backbone.state_dict().items()
+    }
+    safetensors.torch.save_file(values, out, metadata=note)
+    out.chmod(0o644)
+    print(f"{out}: {note}")
+
+
+if __name__ == "__main__":
+    main()
