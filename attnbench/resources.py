@@ -1,7 +1,8 @@
-"""Where the task definitions, the shipped submissions and the shipped weights lie."""
+"""Where the task definitions, the shipped submissions, the shipped weights and the cache lie."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
@@ -20,6 +21,13 @@ def submissions_folder() -> Path:
 def weights_folder() -> Path:
     """The folder of shipped weights, one safetensors file each."""
     return _PACKAGE / "backbones" / "weights"
+
+
+def cache_folder() -> Path:
+    """Where prepared pictures are kept: ATTNBENCH_CACHE, or attnbench in the user's cache folder."""
+    chosen = os.environ.get("ATTNBENCH_CACHE")
+    users = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(chosen) if chosen else Path(users) / "attnbench"
 
 
 def _beside_or_inside(name: str) -> Path:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,11 +21,14 @@ class _Definition(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_Level = Annotated[float, Field(ge=0)]
+
+
 class FiguresSource(_Definition):
     """The procedural picture set (`attnbench.stimuli.figures`)."""
 
     kind: Literal["figures"]
-    split: Literal["adapt", "test"]
+    split: Literal["adapt", "test", "filter"]
 
 
 class DigitsSource(_Definition):
@@ -36,44 +39,92 @@ class DigitsSource(_Definition):
 
 
 class HubSource(_Definition):
-    """A dataset of the Hugging Face hub, or the same layout in `folder` of the data folder."""
+    """A dataset of the Hugging Face hub, or `folder` of the data folder in its place.
+
+    The folder holds the hub's own files (Parquet), or pictures in a folder per class
+    (`SPLIT/CLASS/*.jpg`, or `CLASS/*.jpg` where there is one split).
+
+    Attributes:
+        size: what there is to download, in words; `access`: what it takes to be allowed to.
+    """
 
     kind: Literal["hub"]
     hub: str
     folder: str
     split: str
+    config: str | None = None
     image: str = "image"
     label: str = "label"
     revision: str | None = None
+    size: str = ""
+    access: str = ""
 
 
 class Noise(_Definition):
-    """Additive Gaussian noise, grey; `sigma` in units of pixels that run from 0 to 1."""
+    """Additive Gaussian noise, grey; `sigma` in units of pixels that run from 0 to 1.
+
+    Of several levels each image has one, in turn.
+    """
 
     kind: Literal["noise"]
-    sigma: float = Field(ge=0)
+    sigma: _Level | Annotated[tuple[_Level, ...], Field(min_length=1)]
+
+    def level(self, number: int) -> float:
+        """The standard deviation for an image by its number."""
+        return self.sigma[number % len(self.sigma)] if isinstance(self.sigma, tuple) else self.sigma
 
 
-# One member each today: the next source or generator joins with "|" and its own `kind`.
+class Blend(_Definition):
+    """alpha x one picture + (1 - alpha) x a picture of another class, neither class the target's
+    in a negative."""
+
+    kind: Literal["blend"]
+    alpha: float = Field(gt=0, le=1)
+
+
+class Filtration(_Definition):
+    """Only pictures that `network` takes for another of the source's classes, at `confidence` or
+    more."""
+
+    kind: Literal["filtration"]
+    network: str
+    confidence: float = Field(ge=0, lt=1)
+
+
+# The next source or generator joins here, with its own `kind`.
 SourceDefinition = Annotated[FiguresSource | DigitsSource | HubSource, Field(discriminator="kind")]
-GeneratorDefinition = Noise
+GeneratorDefinition = Annotated[Noise | Blend | Filtration, Field(discriminator="kind")]
 
 
 class Sample(_Definition):
-    """Which images stand on one side of an episode, how many, and what is done to them."""
+    """Which images stand on one side of an episode, how many, and what is done to them.
+
+    Attributes:
+        positives: how many, or "all" images of the target.
+        negatives: how many, or "all" there are.
+        negatives_from: the classes of negatives: all others, or the track's other targets.
+    """
 
     source: SourceDefinition
-    positives: int = Field(gt=0)
-    negatives: int = Field(gt=0)
+    positives: Annotated[int, Field(gt=0)] | Literal["all"]
+    negatives: Annotated[int, Field(gt=0)] | Literal["all"]
+    negatives_from: Literal["classes", "targets"] = "classes"
     generator: GeneratorDefinition | None = None
 
 
 class Track(_Definition):
-    """A task at one scale. `timeout`: seconds for one adaptation."""
+    """A task at one scale.
+
+    Attributes:
+        targets: classes by name, "all", or "imagenet-a" for the 200 classes of ImageNet-A.
+        timeout: seconds for one adaptation.
+        logits: whether detectors that have `logits` are read out by arg-max as well.
+    """
 
     backbones: tuple[str, ...] = Field(min_length=1)
-    targets: tuple[str, ...] | Literal["all"]
+    targets: tuple[str, ...] | Literal["all", "imagenet-a"]
     timeout: float = Field(gt=0)
+    logits: bool = False
     adapt: Sample
     test: Sample
 
@@ -131,14 +182,9 @@ def _explain(error: ValidationError) -> str:
 
 
 def _allowed(location: tuple[int | str, ...]) -> str:
-    models: dict[str, type[BaseModel]] = {
-        "adapt": Sample,
-        "test": Sample,
-        "figures": FiguresSource,
-        "digits": DigitsSource,
-        "hub": HubSource,
-        "generator": Noise,
-    }
+    models: dict[str, type[BaseModel]] = {"adapt": Sample, "test": Sample}
+    kinds = (FiguresSource, DigitsSource, HubSource, Noise, Blend, Filtration)
+    models |= {str(get_args(kind.model_fields["kind"].annotation)[0]): kind for kind in kinds}
     parent: type[BaseModel] = TaskDefinition
     if len(location) >= 3 and location[0] == "tracks":
         parent = models.get(str(location[-2]), Track)

@@ -56,7 +56,7 @@ def _build(name: str) -> Backbone:
             case "figures-vgg":
                 stages, known = _classifier(len(labels), (16, 48, 96, 128)), labels
             case "figures-filter":
-                stages, known = _classifier(len(labels), (12, 24, 48)), labels
+                stages, known = _classifier(len(labels), (16, 32, 64)), labels
             case _:
                 stages, known = _classifier(len(labels), (32, 64, 96, 128)), labels
     mean, std = (_NOUGHT, _ONE) if name == "cifar-vae" else (_HALF, _HALF)

@@ -14,12 +14,10 @@ from torch import Tensor, nn
 from torchvision import models
 
 from attnbench.backbones.backbone import Backbone, Preprocessing
+from attnbench.backbones.imagenet import WNIDS
 from attnbench.errors import AttnbenchError
 
 Stages = dict[str, nn.Module]
-
-# The 1000 WordNet ids of ILSVRC 2012, sorted: the order of every ImageNet-1k classifier's outputs.
-_WNIDS = Path(__file__).parent / "imagenet_wnids.txt"
 
 
 def load_torchvision(name: str, *, untrained: bool = False, data: Path | None = None) -> Backbone:
@@ -48,7 +46,7 @@ def load_torchvision(name: str, *, untrained: bool = False, data: Path | None = 
     return Backbone(
         _stages(name, model.eval()),
         name=f"torchvision/{name}",
-        labels=tuple(_WNIDS.read_text(encoding="ascii").split()),
+        labels=WNIDS,
         preprocessing=Preprocessing(
             size=preset.crop_size[0],
             resize=preset.resize_size[0],

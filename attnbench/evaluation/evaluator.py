@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from attnbench.backbones.backbone import Backbone
 from attnbench.evaluation.artefact import Artefact, ArtefactSize, InvalidArtefact, measure
 from attnbench.evaluation.channel import ChannelClosed, ChannelGarbage, ChannelTimeout, Message
+from attnbench.evaluation.readouts import argmax_readouts
 from attnbench.evaluation.warm import Template, Worker
-from attnbench.records.record import Cost, EpisodeResult, Measures
+from attnbench.records.record import Cost, EpisodeResult, Measures, Readout
 from attnbench.statistics.detection import detect
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import Submission
@@ -39,6 +40,15 @@ class Delivered:
     """An artefact and the seconds from "go" until it was complete."""
 
     artefact: Artefact
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """Scores `[n]`, maybe logits `[n, labels]`, in the episode's order; seconds for the scores."""
+
+    scores: NDArray[np.float32]
+    logits: NDArray[np.float32] | None
     seconds: float
 
 
@@ -102,7 +112,7 @@ class Evaluator:
             warm = self._adapt(submission, episode, timeout, warm_up=True)
             unrehearsed = self._adapt(submission, episode, timeout, warm_up=False) if cold else None
             size = self._measure(warm.artefact)
-            scores, prediction_seconds = self._predict(submission, episode, warm, timeout)
+            predicted = self._predict(submission, episode, warm, timeout)
         except _Failure as failure:
             result = EpisodeResult(
                 target=episode.target,
@@ -112,7 +122,12 @@ class Evaluator:
                 images_sha256=episode.fingerprint,
             )
             return result, scores_frame(episode, None)
-        found = detect(scores, episode.present)
+        found = detect(predicted.scores, episode.present)
+        readouts: dict[Any, Readout] = {}
+        if episode.label is not None and predicted.logits is not None:
+            readouts.update(
+                argmax_readouts(predicted.logits, episode.label, episode.rivals, episode.present)
+            )
         result = EpisodeResult(
             target=episode.target,
             status="ok",
@@ -136,10 +151,11 @@ class Evaluator:
                 adaptation_seconds=warm.seconds,
                 adaptation_seconds_cold=unrehearsed.seconds if unrehearsed else None,
                 pass_seconds=self._pass_seconds(episode),
-                prediction_seconds=prediction_seconds,
+                prediction_seconds=predicted.seconds,
             ),
+            readouts=readouts,
         )
-        return result, scores_frame(episode, scores)
+        return result, scores_frame(episode, predicted.scores)
 
     def try_out(self, submission: Submission, episode: Episode, timeout: float) -> Trial:
         """Adapt twice in fresh processes and predict once; nothing is timed or scored."""
@@ -178,7 +194,7 @@ class Evaluator:
 
     def _predict(
         self, submission: Submission, episode: Episode, delivered: Delivered, timeout: float
-    ) -> tuple[NDArray[np.float32], float]:
+    ) -> _Predicted:
         # The order is secret: nothing the worker can see, the episode's seed least of all, tells it.
         secret = np.random.default_rng(int.from_bytes(os.urandom(16), "little"))
         order = secret.permutation(len(episode.present))
@@ -187,19 +203,25 @@ class Evaluator:
             "tensors": np.frombuffer(delivered.artefact.tensors, np.uint8),
         }
 
-        def predict(worker: Worker) -> tuple[NDArray[np.float32], float]:
+        def predict(worker: Worker) -> _Predicted:
             self._start(worker, "predict", episode, {}, arrays, timeout)
             deadline = time.monotonic() + timeout
-            scores = np.empty(len(order), np.float32)
-            done, seconds = 0, 0.0
+            scores, logits, seconds = [], [], 0.0
             for images in episode.test_images(order):
                 started = time.perf_counter()
                 worker.channel.send(Message("images", arrays={"images": images}), deadline)
                 answer = _answer(worker, "scores", deadline, 4 * len(images))
                 seconds += time.perf_counter() - started
-                scores[order[done : done + len(images)]] = _checked(answer, len(images))
-                done += len(images)
-            return scores, seconds
+                scores.append(_checked(answer, (len(images),), "scores"))
+                if episode.asks_for_logits and answer.fields.get("has_logits"):
+                    shape = (len(images), len(self._backbone.labels or ()))
+                    worker.channel.send(Message("logits"), deadline)
+                    answer = _answer(worker, "logits", deadline, 4 * shape[0] * shape[1])
+                    logits.append(_checked(answer, shape, "logits"))
+            shown = np.argsort(order)  # back to the episode's order
+            if sum(map(len, logits)) < len(order):
+                return _Predicted(np.concatenate(scores)[shown], None, seconds)
+            return _Predicted(np.concatenate(scores)[shown], np.concatenate(logits)[shown], seconds)
 
         return self._with_worker(submission, predict, "predicting", timeout)
 
@@ -289,14 +311,14 @@ def _answer(worker: Worker, kind: str, deadline: float, limit: int) -> Message:
     return answer
 
 
-def _checked(answer: Message, expected: int) -> NDArray[np.float32]:
-    scores = answer.arrays.get("scores")
-    if scores is None or scores.dtype != np.float32 or scores.shape != (expected,):
-        raise ChannelGarbage("scores of the wrong shape or type")
-    if not np.isfinite(scores).all():
-        bad = int((~np.isfinite(scores)).sum())
-        raise _Failure(f"{bad} of {expected} scores are NaN or infinite; scores must be finite")
-    return scores
+def _checked(answer: Message, shape: tuple[int, ...], what: str) -> NDArray[np.float32]:
+    values = answer.arrays.get(what)
+    if values is None or values.dtype != np.float32 or values.shape != shape:
+        raise ChannelGarbage(f"{what} of the wrong shape or type")
+    if not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).sum())
+        raise _Failure(f"{bad} of {values.size} {what} are NaN or infinite; {what} must be finite")
+    return values
 
 
 def _ending(status: int | None) -> str:

@@ -73,11 +73,19 @@ def _predict(channel: Channel, job: Message, backbone: Backbone) -> None:
     detector = unpack(artefact, backbone).eval()
     _seed(job.fields["seed"])
     channel.send(Message("ready"))
-    while (request := channel.receive()).kind == "images":
-        with torch.no_grad():
-            scores = detector(_to_device(request.arrays["images"], device))
-        expected = request.arrays["images"].shape[0]
-        channel.send(Message("scores", arrays={"scores": _checked(scores, expected)}))
+    logits_of = getattr(detector, "logits", None)
+    has_logits = callable(logits_of)
+    images = torch.empty(0)
+    with torch.no_grad():
+        while (request := channel.receive()).kind in ("images", "logits"):
+            if request.kind == "images":
+                images = _to_device(request.arrays["images"], device)
+                scores = _checked(detector(images), (len(images),), "scores")
+                fields = {"has_logits": has_logits}
+                channel.send(Message("scores", fields, arrays={"scores": scores}))
+            elif callable(logits_of):
+                logits = _checked(logits_of(images), (len(images), None), "logits")
+                channel.send(Message("logits", arrays={"logits": logits}))
 
 
 def backbone_device(backbone: nn.Module) -> torch.device:
@@ -107,16 +115,20 @@ def _detector(
     return detector
 
 
-def _checked(scores: object, expected: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    if not isinstance(scores, Tensor):
-        raise Unusable(f"the detector returned {_kind(scores)}; it must return a tensor of scores")
-    if tuple(scores.shape) != (expected,):
+def _checked(
+    values: object, expected: tuple[int | None, ...], what: str
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    if not isinstance(values, Tensor):
+        raise Unusable(f"the detector returned {_kind(values)}; it must return a tensor of {what}")
+    sizes = zip(values.shape, expected, strict=False)
+    if values.dim() != len(expected) or any(e is not None and n != e for n, e in sizes):
+        wanted = ", ".join("any" if size is None else str(size) for size in expected)
         raise Unusable(
-            f"the detector returned scores of shape {list(scores.shape)} for {expected} images; "
-            f"it must return one score per image, shape [{expected}]"
+            f"the detector returned {what} of shape {list(values.shape)} for {expected[0]} images; "
+            f"the shape must be [{wanted}]"
         )
-    values: np.ndarray[Any, np.dtype[np.float32]] = scores.detach().float().cpu().numpy()
-    return values
+    array: np.ndarray[Any, np.dtype[np.float32]] = values.detach().float().cpu().numpy()
+    return array
 
 
 def _kind(value: object) -> str:

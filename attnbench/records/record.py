@@ -61,6 +61,19 @@ class Measures(_Model):
     d_a: float
 
 
+class Readout(_Model):
+    """Detection by arg-max: "present" where the target has the largest of some of the logits."""
+
+    hits: int
+    positives: int
+    false_alarms: int
+    negatives: int
+    hit_rate: float
+    false_alarm_rate: float
+    d_prime: float
+    criterion: float
+
+
 class Cost(_Model):
     """What one adaptation cost. Times in seconds, by the evaluator's clock.
 
@@ -77,7 +90,12 @@ class Cost(_Model):
 
 
 class EpisodeResult(_Model):
-    """One target with one seed: what came of it."""
+    """One target with one seed: what came of it.
+
+    Attributes:
+        readouts: by name, see `attnbench.evaluation.readouts`; only where the track asks for them
+            and the detector has logits.
+    """
 
     target: Text
     status: Status
@@ -86,6 +104,7 @@ class EpisodeResult(_Model):
     images_sha256: Sha256
     measures: Measures | None = None
     cost: Cost | None = None
+    readouts: dict[Literal["argmax-all", "argmax-targets"], Readout] = {}
 
 
 class Summary(_Model):

@@ -8,20 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn.functional import interpolate
 
 from attnbench.backbones.backbone import Preprocessing
+from attnbench.backbones.imagenet import IMAGENET_A_WNIDS
 from attnbench.errors import AttnbenchError
-from attnbench.stimuli.generators import noise
-from attnbench.stimuli.sources import Picture, Source, open_source
-from attnbench.tasks import Sample, Track
+from attnbench.stimuli.preparing import Images, in_unit_range, normalise
+from attnbench.stimuli.sides import Draw, Side
+from attnbench.tasks import Track
 
 BATCH = 64
-_ADAPT, _TEST = 0, 1
-
-Images = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -31,6 +27,8 @@ class Episode:
     Attributes:
         target: its name; `label` its index among the backbone's labels, None where it is new.
         seed: of the draw, and of the adaptation's random numbers.
+        rivals: the backbone's labels that arg-max of the track's classes chooses among; empty where
+            detectors are not to be read out by arg-max.
         pos, neg: float32 `[n, 3, H, W]`, normalised, to adapt on.
         present: bool `[n]`, whether the target is in each test image.
         image_ids: a name for each test image.
@@ -41,12 +39,18 @@ class Episode:
     target: str
     seed: int
     label: int | None
+    rivals: tuple[int, ...]
     pos: Images
     neg: Images
     present: NDArray[np.bool_]
     image_ids: tuple[str, ...]
     fingerprint: str
     make: Callable[[NDArray[np.int64]], Images] = field(repr=False)
+
+    @property
+    def asks_for_logits(self) -> bool:
+        """Whether a detector with logits is to be read out by arg-max too."""
+        return self.label in self.rivals
 
     def test_images(self, order: NDArray[np.int64]) -> Iterator[Images]:
         """The test images in this order, in batches of at most 64; an image is the same in any."""
@@ -63,12 +67,13 @@ class Episode:
         preprocessing: Preprocessing,
     ) -> Episode:
         """An episode of given pictures, uint8 `[4 * per_side, 3, H, W]`: pos, neg, test, in order."""
-        images = normalise(pixels.astype(np.float32) / np.float32(255), preprocessing)
+        images = normalise(in_unit_range(pixels), preprocessing)
         pos, neg, test = np.split(images, [per_side, 2 * per_side])
         return cls(
             target="made up",
             seed=0,
             label=label,
+            rivals=(),
             pos=pos,
             neg=neg,
             present=np.arange(len(test)) < per_side,
@@ -76,33 +81,6 @@ class Episode:
             fingerprint=hashlib.sha256(pixels.tobytes()).hexdigest(),
             make=lambda order: test[order],
         )
-
-
-@dataclass(frozen=True)
-class _Side:
-    """One side of a track: its definition and its source."""
-
-    role: int
-    sample: Sample
-    source: Source
-
-    def draw(self, target: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows of positives and of negatives, without replacement."""
-        labels = self.source.labels
-        rng = np.random.default_rng([seed, target, self.role])
-        where = (np.flatnonzero(labels == target), np.flatnonzero(labels != target))
-        wanted = (self.sample.positives, self.sample.negatives)
-        for rows, count, kind in zip(where, wanted, ("with", "without"), strict=True):
-            if len(rows) < count:
-                raise AttnbenchError(
-                    f"{self.source.name} has {len(rows)} images {kind} "
-                    f"{self.source.classes[target]!r}, the task asks for {count}"
-                )
-        pos, neg = (
-            rng.choice(rows, count, replace=False)
-            for rows, count in zip(where, wanted, strict=True)
-        )
-        return pos, neg
 
 
 class TrackStimuli:
@@ -115,7 +93,7 @@ class TrackStimuli:
         data: the data folder, or None for the hub.
 
     Raises:
-        AttnbenchError: where data is not there or too few, or a target is not among the classes.
+        AttnbenchError: where data is not there, or a target is not among the classes.
     """
 
     def __init__(
@@ -125,97 +103,53 @@ class TrackStimuli:
         labels: tuple[str, ...] | None,
         data: Path | None,
     ) -> None:
-        self._preprocessing = preprocessing
         self._labels = labels
-        self._adapt = _Side(_ADAPT, track.adapt, open_source(track.adapt.source, data))
-        self._test = _Side(_TEST, track.test, open_source(track.test.source, data))
-        self.targets = self._adapt.source.classes if track.targets == "all" else track.targets
+        self._adapt = Side(0, track.adapt, preprocessing, data)
+        self._test = Side(1, track.test, preprocessing, data)
+        self._with_logits = track.logits
+        named = {"all": self._test.classes, "imagenet-a": IMAGENET_A_WNIDS}
+        self.targets = named[track.targets] if isinstance(track.targets, str) else track.targets
         for target in self.targets:
             for side in (self._adapt, self._test):
-                if target not in side.source.classes:
+                if target not in side.classes:
                     raise AttnbenchError(
-                        f"target {target!r} is not a class of {side.source.name}; "
-                        f"its classes are {', '.join(side.source.classes)}"
+                        f"target {target!r} is not a class of {side.name}; "
+                        f"its classes are {', '.join(side.classes)}"[:1000]
                     )
 
     def episode(self, target: str, seed: int) -> Episode:
-        """The episode of this target and seed: the same images each time."""
-        pos, neg = self._adapt.draw(self._adapt.source.classes.index(target), seed)
-        present, absent = self._test.draw(self._test.source.classes.index(target), seed)
-        rows = np.concatenate([present, absent])
+        """The episode of this target and seed: the same images each time.
+
+        Raises:
+            AttnbenchError: where there are too few images, or one cannot be decoded.
+        """
+        adapt = self._adapt.draw(target, self.targets, seed)
+        test = self._test.draw(target, self.targets, seed)
         digest = hashlib.sha256()
-        adapted = [self._images(self._adapt, side, seed, digest.update) for side in (pos, neg)]
-        for start in range(0, len(rows), BATCH):
-            digest.update(self._pixels(self._test, rows[start : start + BATCH]).tobytes())
-        known = self._labels is not None and target in self._labels
+        for side, draw in ((self._adapt, adapt), (self._test, test)):
+            for part in _parts(draw):
+                digest.update(side.pixels(part).tobytes())
+        images = np.concatenate([self._adapt.images(part, seed) for part in _parts(adapt)])
+        labels = self._labels or ()
         return Episode(
             target=target,
             seed=seed,
-            label=self._labels.index(target) if known and self._labels is not None else None,
-            pos=adapted[0],
-            neg=adapted[1],
-            present=np.arange(len(rows)) < len(present),
-            image_ids=tuple(f"{self._test.source.name}/{row}" for row in rows),
+            label=labels.index(target) if target in labels else None,
+            rivals=tuple(labels.index(name) for name in self.targets if name in labels)
+            if self._with_logits
+            else (),
+            pos=images[: adapt.positives],
+            neg=images[adapt.positives :],
+            present=np.arange(len(test.pictures)) < test.positives,
+            image_ids=self._test.image_names(test),
             fingerprint=digest.hexdigest(),
-            make=lambda order: self._images(self._test, rows[order], seed),
+            make=lambda order: self._test.images(test.part(order), seed),
         )
 
-    def _pixels(self, side: _Side, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        pictures = side.source.load(rows.tolist())
-        return np.stack([resize_and_crop(picture, self._preprocessing) for picture in pictures])
 
-    def _images(
-        self,
-        side: _Side,
-        rows: NDArray[np.int64],
-        seed: int,
-        note: Callable[[bytes], None] = lambda pixels: None,
-    ) -> Images:
-        pixels = self._pixels(side, rows)
-        note(pixels.tobytes())
-        images = pixels.astype(np.float32) / np.float32(255)
-        generator = side.sample.generator
-        if generator is not None:
-            # Each image has noise of its own, by its row: the same in any order and any batch.
-            images = np.stack(
-                [
-                    noise(image, generator.sigma, np.random.default_rng([seed, side.role, row]))
-                    for image, row in zip(images, rows.tolist(), strict=True)
-                ]
-            )
-        return normalise(images, self._preprocessing)
-
-
-def resize_and_crop(picture: Picture, preprocessing: Preprocessing) -> Picture:
-    """Shorter side to `resize` (bilinear, antialiased), centre `size` x `size`: uint8 `[3, s, s]`."""
-    if (
-        picture.shape[1:] == (preprocessing.size,) * 2
-        and preprocessing.resize == preprocessing.size
-    ):
-        return picture
-    height, width = picture.shape[1:]
-    shorter = min(height, width)
-    # torchvision's `resize` on tensors is this very call; importing torchvision takes two seconds
-    resized = interpolate(
-        torch.from_numpy(np.ascontiguousarray(picture))[None],
-        (preprocessing.resize * height // shorter, preprocessing.resize * width // shorter),
-        mode="bilinear",
-        antialias=True,
-    )[0]
-    top, left = (round((side - preprocessing.size) / 2) for side in resized.shape[1:])
-    cropped: Picture = resized[
-        :, top : top + preprocessing.size, left : left + preprocessing.size
-    ].numpy()
-    return cropped
-
-
-def normalise(images: Images, preprocessing: Preprocessing) -> Images:
-    """(pixel - mean) / std per channel; float32 `[n, 3, H, W]` in and out."""
-    mean, std = (
-        np.array(values, np.float32)[:, None, None]
-        for values in (preprocessing.mean, preprocessing.std)
-    )
-    return (images - mean) / std
+def _parts(draw: Draw) -> Iterator[Draw]:
+    for start in range(0, len(draw.pictures), BATCH):
+        yield draw.part(slice(start, start + BATCH))
 
 
 def rows_of(sequence: Sequence[int]) -> NDArray[np.int64]:

@@ -22,7 +22,7 @@ CLASSES: tuple[str, ...] = tuple(
     f"{colour} {texture} {shape}" for shape, texture, colour in product(SHAPES, TEXTURES, COLOURS)
 )
 
-_SPLITS = {"pretrain": 0, "adapt": 1, "test": 2}
+_SPLITS = {"pretrain": 0, "adapt": 1, "test": 2, "filter": 3}
 _CLUTTER = 5
 _CLUTTER_OPACITY = 0.85
 _PIXEL_NOISE = 0.06
@@ -36,7 +36,7 @@ def draw(split: str, label: int, indices: NDArray[np.int64]) -> NDArray[np.uint8
     """Pictures of one class.
 
     Args:
-        split: `pretrain`, `adapt` or `test`; no picture is in two of them.
+        split: `pretrain`, `adapt`, `test` or `filter`; no picture is in two of them.
         label: index into `CLASSES`.
         indices: which pictures of the class, int64 `[n]`, any non-negative numbers.
 

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Preprocessing
 from attnbench.errors import AttnbenchError
-from attnbench.stimuli.episodes import Images, TrackStimuli
+from attnbench.stimuli.episodes import TrackStimuli
+from attnbench.stimuli.preparing import Images
 from attnbench.tasks import TaskDefinition, TrackName
 
 _TARGETS = 4

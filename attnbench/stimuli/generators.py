@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,3 +26,42 @@ def noise(
     *leading, _, height, width = images.shape
     drawn = rng.standard_normal((*leading, 1, height, width), dtype=np.float32)
     return images + np.float32(sigma) * drawn
+
+
+def blend(
+    images: NDArray[np.float32], others: NDArray[np.float32], alpha: float
+) -> NDArray[np.float32]:
+    """Alpha blending: alpha * a + (1 - alpha) * b, as two transparent pictures laid over each other.
+
+    Luo, Roads & Love (2021), experiment 2, with alpha = 0.5 (they blended pixels from which the mean
+    had been taken, which is the same).
+
+    Args:
+        images: float32 `[..., C, H, W]`, pixels in [0, 1]; `others`: of the same shape.
+        alpha: share of `images`, 0 to 1.
+
+    Returns:
+        float32 of the same shape.
+    """
+    return np.float32(alpha) * images + np.float32(1 - alpha) * others
+
+
+def fooled(
+    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int64], confidence: float
+) -> NDArray[np.bool_]:
+    """Adversarial filtration: which pictures a network gets wrong with confidence.
+
+    ImageNet-A was made of photographs that a ResNet-50 gets wrong (Hendrycks et al. 2019,
+    arXiv 1907.07174, section 3).
+
+    Args:
+        probabilities: the network's, `[N, classes]`.
+        labels: the true classes, int64 `[N]`.
+        confidence: the least probability of the wrong answer.
+
+    Returns:
+        bool `[N]`.
+    """
+    answer = probabilities.argmax(axis=1)
+    wrong: NDArray[np.bool_] = (answer != labels) & (probabilities.max(axis=1) >= confidence)
+    return wrong

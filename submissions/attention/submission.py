@@ -34,6 +34,9 @@ class Attended(nn.Module):
         self.target = backbone.target
         self.readout = nn.Linear(width, 1) if backbone.target is None else None
 
+    def logits(self, images: Tensor) -> Tensor:
+        return self.behind(self.attention(self.before(images)))
+
     def from_features(self, features: Tensor) -> Tensor:
         outputs = self.behind(self.attention(features))
         if self.readout is not None:

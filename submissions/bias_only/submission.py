@@ -15,8 +15,13 @@ class ShiftedLogOdds(nn.Module):
         self.target = target
         self.bias = nn.Parameter(bias)
 
+    def logits(self, images: Tensor) -> Tensor:
+        logits = self.backbone(images)
+        logits[:, self.target] += self.bias
+        return logits
+
     def forward(self, images: Tensor) -> Tensor:
-        return log_odds(self.backbone(images), self.target) + self.bias
+        return log_odds(self.logits(images), self.target)
 
 
 def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int) -> nn.Module:

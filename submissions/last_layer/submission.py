@@ -21,6 +21,9 @@ class Retrained(nn.Module):
         outputs = self.head(features)
         return outputs.squeeze(1) if self.target is None else log_odds(outputs, self.target)
 
+    def logits(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
     def forward(self, images: Tensor) -> Tensor:
         return self.from_features(self.features(images))
 

@@ -11,8 +11,11 @@ class TargetLogOdds(nn.Module):
         self.backbone = backbone
         self.target = target
 
+    def logits(self, images: Tensor) -> Tensor:
+        return self.backbone(images)
+
     def forward(self, images: Tensor) -> Tensor:
-        return log_odds(self.backbone(images), self.target)
+        return log_odds(self.logits(images), self.target)
 
 
 def adapt(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attnbench.backbones.backbone import Preprocessing
 from attnbench.stimuli import figures
-from attnbench.stimuli.episodes import normalise, resize_and_crop
+from attnbench.stimuli.preparing import in_unit_range, normalise, resize_and_crop
 from attnbench.stimuli.sources import open_source
 from attnbench.tasks import DigitsSource, HubSource
 
@@ -58,7 +58,7 @@ RECIPES: dict[str, Recipe] = {
     recipe.network: recipe
     for recipe in (
         Recipe("figures-vgg", "figures", 150, 10, 64, 2e-3, 1e-2),
-        Recipe("figures-filter", "figures", 100, 8, 64, 2e-3, 1e-2, seed=1),
+        Recipe("figures-filter", "figures", 150, 12, 64, 2e-3, 1e-2, seed=1),
         Recipe("digits-cnn", "digits, split pretrain", None, 40, 32, 2e-3, 1e-2),
         Recipe("mnist-cnn", "ylecun/mnist, split train[:50000]", None, 3, 128, 2e-3, 1e-2),
         UnlabelledRecipe("figures-simclr", "figures", 150, 20, 256, 2e-3, 1e-4, objective="simclr"),
@@ -82,7 +82,7 @@ class Pictures:
 
     def shares(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """These rows as pixels in [0, 1], float32 `[n, 3, H, W]`."""
-        return self.pixels[rows].astype(np.float32) / np.float32(255)
+        return in_unit_range(self.pixels[rows])
 
 
 def load_pictures(recipe: Recipe, preprocessing: Preprocessing, data: Path | None) -> Pictures:
