@@ -89,7 +89,9 @@ def _print_task(task: TaskDefinition, data: Path | None) -> None:
     ]
     for name, track in task.tracks.items():
         targets = (
-            "all classes" if isinstance(track.targets, str) else f"{len(track.targets)} targets"
+            {"all": "all classes", "imagenet-a": "ImageNet-A's 200 classes"}[track.targets]
+            if isinstance(track.targets, str)
+            else f"{len(track.targets)} targets"
         )
         lines += [
             "",
@@ -98,12 +100,14 @@ def _print_task(task: TaskDefinition, data: Path | None) -> None:
         ]
         for role, sample in (("adapt", track.adapt), ("test", track.test)):
             lines.append(
-                f"  {role:<9}  {sample.positives} positives, {sample.negatives} negatives, "
+                f"  {role:<9}  {sample.positives} positives, {sample.negatives} negatives"
+                f"{' of the other targets' * (sample.negatives_from == 'targets')}, "
                 f"from {_describe(sample.source)}"
             )
             if sample.generator is not None:
                 lines.append(f"  {'':<9}  {_describe(sample.generator)}")
         lines += [f"  data       {need}" for need in _needs(track, data)]
+        lines += [f"  access     {how}" for how in _access(track)]
         if not isinstance(track.targets, str):
             lines.append(f"  targets    {', '.join(track.targets)}")
     typer.echo("\n".join(lines))
@@ -111,7 +115,7 @@ def _print_task(task: TaskDefinition, data: Path | None) -> None:
 
 def _describe(definition: Any) -> str:
     """`kind (key value, …)` of a source or a generator."""
-    fields = definition.model_dump(exclude_none=True)
+    fields = definition.model_dump(exclude_defaults=True, exclude={"size", "access"})
     kind = fields.pop("kind")
     return f"{kind} ({', '.join(f'{key} {value}' for key, value in fields.items())})"
 
@@ -121,12 +125,19 @@ def _needs(track: Track, data: Path | None) -> list[str]:
     lines = []
     for sample in (track.adapt, track.test):
         source: Any = sample.source
-        hub = getattr(source, "hub", None)
-        if hub is None:
+        if source.kind != "hub":
             lines.append("none, it is embedded")
-        elif data is None:
-            lines.append(f"{hub}, from the hub (or --data)")
+            continue
+        what = source.hub + (f" ({source.size})" if source.size else "")
+        if data is None:
+            lines.append(f"{what}, from the hub (or --data)")
         else:
             there = "is there" if (data / source.folder).is_dir() else "is NOT there"
-            lines.append(f"{hub}: {data / source.folder} {there}")
+            lines.append(f"{what}: {data / source.folder} {there}")
     return list(dict.fromkeys(lines))
+
+
+def _access(track: Track) -> list[str]:
+    """What it takes to get a track's data, where it is not simply downloaded."""
+    sources: list[Any] = [track.adapt.source, track.test.source]
+    return list(dict.fromkeys(text for each in sources if (text := getattr(each, "access", ""))))
