@@ -20,8 +20,9 @@ from attnbench.records.record import EpisodeResult, Identity, Record
 from attnbench.records.rows import COLUMNS, row_of
 from attnbench.records.store import RecordStore
 
-# So many targets of a record are adapted to once more in a process without a rehearsal.
-_COLD_TARGETS = 3
+# So many targets of a record are adapted to once more in a process without a rehearsal. What a cold
+# process costs depends on the process, hardly on the target, and each costs another adaptation.
+_COLD_TARGETS = 1
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,7 @@ class Blend(_Definition):
 
 
 class Filtration(_Definition):
-    """Only pictures that `network` takes for another of the source's classes, at `confidence` or
-    more."""
+    """Only pictures for which `network` gives a wrong label a probability of `confidence` or more."""
 
     kind: Literal["filtration"]
     network: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,7 @@ def load_torchvision(name: str, *, untrained: bool = False, data: Path | None = 
         name: as torchvision has it, such as `vgg16`.
         untrained: leave it as initialised with seed 0.
         data: a folder; weights in its `weights/NAME-*.safetensors` are preferred to a download.
+            Its metadata may name a normalisation of its own, as `preprocess: mean=std=0.5`.
 
     Raises:
         AttnbenchError: for an unknown network, one that cannot be cut, or weights not to be had.
@@ -40,9 +42,11 @@ def load_torchvision(name: str, *, untrained: bool = False, data: Path | None = 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model: nn.Module = models.get_model(name, weights=None)
-    if not untrained:
-        _load_weights(model, name, weights, data)
+    said = "" if untrained else _load_weights(model, name, weights, data)
     preset = weights.transforms()
+    # Weights from elsewhere may expect another normalisation, and say so: "mean=std=0.5".
+    own = re.search(r"mean=std=([0-9.]+)", said)
+    mean, std = ((float(own[1]),) * 3,) * 2 if own else (tuple(preset.mean), tuple(preset.std))
     return Backbone(
         _stages(name, model.eval()),
         name=f"torchvision/{name}",
@@ -50,8 +54,8 @@ def load_torchvision(name: str, *, untrained: bool = False, data: Path | None = 
         preprocessing=Preprocessing(
             size=preset.crop_size[0],
             resize=preset.resize_size[0],
-            mean=tuple(preset.mean),
-            std=tuple(preset.std),
+            mean=mean,
+            std=std,
         ),
     )
 
@@ -162,11 +166,15 @@ def _published_weights(name: str) -> Any:
     return getattr(known, "IMAGENET1K_V1", None) or next(iter(known))
 
 
-def _load_weights(model: nn.Module, name: str, weights: Any, data: Path | None) -> None:
+def _load_weights(model: nn.Module, name: str, weights: Any, data: Path | None) -> str:
+    """Load the weights; what their file says of the preprocessing they were trained with."""
     files = sorted((data / "weights").glob(f"{name}-*.safetensors")) if data is not None else []
+    said = ""
     try:
         if files:
             state = safetensors.torch.load_file(files[0])
+            with safetensors.safe_open(files[0], "pt") as file:
+                said = (file.metadata() or {}).get("preprocess", "")
         else:
             state = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -181,3 +189,4 @@ def _load_weights(model: nn.Module, name: str, weights: Any, data: Path | None) 
         raise AttnbenchError(
             f"{files[0] if files else name} does not hold the weights of {name}: {error}"
         ) from None
+    return said

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from attnbench.stimuli.preparing import Picture
 
 # How many pictures of each class the drawn set has, by split.
-_FIGURES_PER_CLASS = {"adapt": 32, "test": 40, "filter": 32}
+_FIGURES_PER_CLASS = {"adapt": 32, "test": 40, "filter": 26}
 # Shares of each digit's images, in this order; what remains is "test".
 _DIGITS_SHARES = {"pretrain": 0.45, "adapt": 0.20}
 

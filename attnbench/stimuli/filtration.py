@@ -29,8 +29,8 @@ def filtered(
 ) -> Prepared:
     """The pictures of a source that the filter network gets wrong with confidence.
 
-    The network answers among the source's classes, each a label of its own. What it said of
-    pictures in files is kept on disk, as it takes minutes.
+    The network answers among all its labels. What it said of pictures in files is kept on disk, as
+    it takes minutes.
 
     Args:
         source: all pictures.
@@ -48,31 +48,30 @@ def filtered(
             f"{definition.network} has no label for {', '.join(sorted(missing))[:200]}: "
             f"it cannot filter {source.name}"
         )
-    columns = [network.labels.index(name) for name in source.classes]
     kept = _kept_on_disk(source, network)
     try:
-        probabilities = np.load(kept) if kept else None
+        said = np.load(kept) if kept else None
     except (OSError, ValueError):
-        probabilities = None
-    if probabilities is None or probabilities.shape != (len(source.labels), len(columns)):
-        probabilities = _probabilities(prepare(source, network.preprocessing), network, columns)
+        said = None
+    if said is None or said.shape != (len(source.labels), 2):
+        said = _answers(prepare(source, network.preprocessing), network)
         if kept is not None:
-            _keep(kept, probabilities)
-    wrong = fooled(probabilities, source.labels, definition.confidence)
+            _keep(kept, said)
+    truths = np.array([network.labels.index(name) for name in source.classes])[source.labels]
+    wrong = fooled(said[:, 0].astype(np.int64), said[:, 1], truths, definition.confidence)
     return replace(prepare(source, preprocessing), rows=np.flatnonzero(wrong))
 
 
-def _probabilities(
-    pictures: Prepared, network: Backbone, columns: list[int]
-) -> NDArray[np.float32]:
-    """The network's soft-max over the source's classes, `[N, classes]`."""
+def _answers(pictures: Prepared, network: Backbone) -> NDArray[np.float32]:
+    """The network's most probable label and its probability, `[N, 2]`."""
     parts = []
     with torch.no_grad():
         for start in range(0, len(pictures.rows), _BATCH):
             numbers = np.arange(start, min(start + _BATCH, len(pictures.rows)))
             pixels = in_unit_range(pictures.load(numbers))
             images = torch.from_numpy(normalise(pixels, network.preprocessing))
-            parts.append(network(images)[:, columns].softmax(1).numpy())
+            certainty, answer = network(images).softmax(1).max(1)
+            parts.append(torch.stack([answer.float(), certainty], 1).numpy())
     return np.concatenate(parts)
 
 
@@ -86,9 +85,9 @@ def _kept_on_disk(source: Source, network: Backbone) -> Path | None:
     return cache_folder() / f"{source.name}-answers-{digest.hexdigest()[:32]}.npy"
 
 
-def _keep(path: Path, probabilities: NDArray[np.float32]) -> None:
+def _keep(path: Path, answers: NDArray[np.float32]) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{np.random.default_rng().integers(1 << 60):x}.npy")
-        np.save(unfinished, probabilities)
+        np.save(unfinished, answers)
         unfinished.replace(path)

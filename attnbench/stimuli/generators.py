@@ -47,7 +47,10 @@ def blend(
 
 
 def fooled(
-    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int64], confidence: float
+    answers: NDArray[np.int64],
+    certainties: NDArray[np.floating[Any]],
+    truths: NDArray[np.int64],
+    confidence: float,
 ) -> NDArray[np.bool_]:
     """Adversarial filtration: which pictures a network gets wrong with confidence.
 
@@ -55,13 +58,13 @@ def fooled(
     arXiv 1907.07174, section 3).
 
     Args:
-        probabilities: the network's, `[N, classes]`.
-        labels: the true classes, int64 `[N]`.
+        answers: the network's most probable label for each picture, int64 `[N]`.
+        certainties: their probabilities, `[N]`.
+        truths: the true labels, int64 `[N]`.
         confidence: the least probability of the wrong answer.
 
     Returns:
         bool `[N]`.
     """
-    answer = probabilities.argmax(axis=1)
-    wrong: NDArray[np.bool_] = (answer != labels) & (probabilities.max(axis=1) >= confidence)
+    wrong: NDArray[np.bool_] = (answers != truths) & (certainties >= confidence)
     return wrong
