@@ -6,7 +6,7 @@ from torch.nn.functional import softplus
 
 from attnbench import Backbone, log_odds
 
-BATCH = 32
+BATCH = 64
 
 
 class Attention(nn.Module):
