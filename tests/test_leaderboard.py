@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from attnbench.leaderboard.markdown import escape, leaderboard_markdown
-from attnbench.records.record import Record
+from attnbench.records.record import Readout, Record
 from attnbench.records.store import RecordStore
 
 MakeRecord = Callable[..., Record]
@@ -76,6 +76,28 @@ def test_a_declared_number_that_disagrees_stands_beside_the_measured(
     assert (
         "declared" not in leaderboard_markdown([make_record(declared_parameters=96)]).split("##")[1]
     )
+
+
+def test_readouts_by_argmax_have_a_table_of_their_own(make_record: MakeRecord) -> None:
+    plain = make_record()
+    assert "argmax" not in leaderboard_markdown([plain])
+    readout = Readout(
+        hits=30,
+        positives=50,
+        false_alarms=9,
+        negatives=450,
+        hit_rate=0.6,
+        false_alarm_rate=0.02,
+        d_prime=2.3,
+        criterion=0.9,
+    )
+    read = [
+        each.model_copy(update={"readouts": {"argmax-all": readout}}) for each in plain.episodes
+    ]
+    page = leaderboard_markdown([plain.model_copy(update={"episodes": tuple(read)})])
+    (row,) = [line for line in page.splitlines() if line.startswith("| noisy-mnist | argmax-all")]
+    assert [cell.strip() for cell in row.split("|")[5:9]] == ["0.600", "0.0200", "2.30", "+0.90"]
+    assert "argmax-targets |" not in page
 
 
 def test_no_records_say_what_to_do() -> None:

@@ -38,6 +38,21 @@ _LEGEND = (
     "Adaptation is the median over targets, in seconds on the device named, and in passes: multiples "
     "of one forward pass of the backbone over the same images."
 )
+_READOUT_HEADERS = (
+    "task",
+    "read-out",
+    "submission",
+    "backbone",
+    "hit rate",
+    "false-alarm rate",
+    "d′",
+    "c",
+)
+_READOUT_LEGEND = (
+    "Read out by arg-max instead, where a detector keeps the backbone's outputs: the target's is the "
+    "largest of all (argmax-all), or of the task's targets (argmax-targets, the official rule of "
+    "ImageNet-A). Rates are uncorrected means over targets."
+)
 _TEXT_LIMIT = 160
 
 
@@ -71,9 +86,41 @@ def leaderboard_markdown(records: Sequence[Record]) -> str:
                 rows, _HEADERS, tablefmt="github", colalign=alignment, disable_numparse=True
             )
             lines += [f"## {track}", "", table, ""]
+            lines += _readouts(groups)
     newest = max(record.created for record in records)
     lines += [f"Newest record: {escape(newest)}."]
     return "\n".join(lines) + "\n"
+
+
+def _readouts(groups: dict[_Group, list[Record]]) -> list[str]:
+    """The table of read-outs by arg-max; nothing where there are none."""
+    rows = []
+    for group, records in groups.items():
+        episodes = [episode for record in records for episode in record.episodes]
+        if any(record.status != "ok" for record in records):
+            continue
+        for name in ("argmax-all", "argmax-targets"):
+            found = [episode.readouts[name] for episode in episodes if name in episode.readouts]
+            if found and len(found) == len(episodes):
+                figures = (
+                    f"{mean(each.hits / each.positives for each in found):.3f}",
+                    f"{mean(each.false_alarms / each.negatives for each in found):.4f}",
+                    f"{mean(each.d_prime for each in found):.2f}",
+                    f"{mean(each.criterion for each in found):+.2f}",
+                )
+                key = (group.task, name, -mean(each.d_prime for each in found), group)
+                names = (escape(group.task), name, escape(group.submission), escape(group.backbone))
+                rows.append((key, (*names, *figures)))
+    if not rows:
+        return []
+    table = tabulate(
+        [row for _, row in sorted(rows)],
+        _READOUT_HEADERS,
+        tablefmt="github",
+        colalign=["left"] * 4 + ["right"] * 4,
+        disable_numparse=True,
+    )
+    return [_READOUT_LEGEND, "", table, ""]
 
 
 def escape(text: str) -> str:

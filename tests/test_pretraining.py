@@ -1,0 +1,71 @@
+"""The recipes behind the shipped networks: published sizes, losses by their formulas."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from attnbench.backbones import load
+from attnbench.backbones.pretraining import vae
+from attnbench.backbones.pretraining.__main__ import pretrain
+from attnbench.backbones.pretraining.recipes import RECIPES, Pictures
+from attnbench.backbones.pretraining.simclr import TEMPERATURE, augment, contrastive_loss
+from attnbench.backbones.pretraining.vae import BetaVAE, train_vae
+
+
+def test_the_beta_vae_has_the_published_number_of_parameters() -> None:
+    model = BetaVAE(load("shipped/cifar-vae", untrained=True))
+    assert sum(parameter.numel() for parameter in model.parameters()) == 1_054_339
+    drawn, mean, log_variance = model(torch.rand(2, 3, 32, 32))
+    assert drawn.shape == (2, 3, 32, 32) and mean.shape == log_variance.shape == (2, 32)
+
+
+def test_its_loss_is_squared_error_and_twice_the_divergence() -> None:
+    images, drawn = torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.5)
+    mean, log_variance = torch.full((2, 32), 2.0), torch.zeros(2, 32)
+    # KL(N(m, 1), N(0, 1)) = m^2 / 2 in each of 32 dimensions
+    expected = 2 * 48 * 0.25 + vae.BETA * 32 * 2.0
+    assert vae.loss(images, drawn, mean, log_variance).item() == pytest.approx(expected)
+
+
+def test_the_contrastive_loss_against_a_plain_loop() -> None:
+    torch.manual_seed(0)
+    one, other = torch.randn(5, 8), torch.randn(5, 8)
+    codes = [*functional.normalize(one, dim=1), *functional.normalize(other, dim=1)]
+    terms = []
+    for i, code in enumerate(codes):
+        exponents = [math.exp(float(code @ each) / TEMPERATURE) for each in codes]
+        terms.append(-math.log(exponents[(i + 5) % 10] / (sum(exponents) - exponents[i])))
+    assert contrastive_loss(one, other).item() == pytest.approx(np.mean(terms), rel=1e-5)
+
+
+def test_views_are_pictures_and_differ() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(16, 3, 32, 32)
+    one, other = augment(images), augment(images)
+    assert one.shape == images.shape
+    assert one.min() >= 0 and one.max() <= 1
+    assert not torch.allclose(one, other)
+
+
+def test_a_recipe_trains_a_network_better_than_chance() -> None:
+    recipe = replace(RECIPES["digits-cnn"], epochs=6)
+    network, note = pretrain(recipe, None)
+    assert float(note["held_out_accuracy"]) > 0.5
+    assert not network.training and not any(p.requires_grad for p in network.parameters())
+
+
+def test_drawing_learns_to_draw() -> None:
+    encoder = load("shipped/cifar-vae", untrained=True)
+    encoder.requires_grad_(True).train()
+    grey = np.full((256, 3, 32, 32), 60, np.uint8)
+    pictures = Pictures(grey, torch.zeros(256), encoder.preprocessing)
+    torch.manual_seed(0)
+    note = train_vae(replace(RECIPES["cifar-vae"], epochs=4), encoder, pictures)
+    # the untrained decoder draws 0.5 everywhere
+    assert float(note["loss_per_image"]) < 3 * 32 * 32 * (0.5 - 60 / 255) ** 2
