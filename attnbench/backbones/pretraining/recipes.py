@@ -62,7 +62,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe("digits-cnn", "digits, split pretrain", None, 40, 32, 2e-3, 1e-2),
         Recipe("mnist-cnn", "ylecun/mnist, split train[:50000]", None, 3, 128, 2e-3, 1e-2),
         UnlabelledRecipe("figures-simclr", "figures", 150, 20, 256, 2e-3, 1e-4, objective="simclr"),
-        UnlabelledRecipe("cifar-simclr", _CIFAR, None, 8, 256, 2e-3, 1e-4, objective="simclr"),
+        UnlabelledRecipe("cifar-simclr", _CIFAR, None, 5, 256, 2e-3, 1e-4, objective="simclr"),
         UnlabelledRecipe("cifar-vae", _CIFAR, None, 20, 128, 5e-4, 0.0, objective="vae"),
     )
 }
