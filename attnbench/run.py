@@ -34,6 +34,15 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class EpisodeStarted:
+    """The images of an episode are being prepared; decoding or filtering them may take a while."""
+
+    submission: str
+    task: str
+    target: str
+
+
+@dataclass(frozen=True)
 class EpisodeDone:
     """One episode has ended; `done` of `total` so far."""
 
@@ -53,7 +62,7 @@ class RecordWritten:
     path: Path
 
 
-Event = Planned | EpisodeDone | RecordWritten
+Event = Planned | EpisodeStarted | EpisodeDone | RecordWritten
 
 
 def evaluate(
@@ -117,7 +126,7 @@ def evaluate(
     total = sum(len(jobs) for _, jobs in to_run)
     tell(Planned(total, tuple(path for path, _ in found.values())))
     done = 0
-    for plan, finished in _run(to_run, data):
+    for plan, finished in _run(to_run, data, tell):
         if finished is not None:
             store.partial(plan.identity).add(finished.result, finished.scores)
             done += 1
@@ -142,7 +151,7 @@ def _missing(store: RecordStore, plan: Plan, fresh: bool) -> Iterator[Job]:
 
 
 def _run(
-    to_run: Iterable[tuple[Plan, list[Job]]], data: Path | None
+    to_run: Iterable[tuple[Plan, list[Job]]], data: Path | None, tell: Callable[[Event], None]
 ) -> Iterator[tuple[Plan, Finished | None]]:
     """Each plan with each of its episodes as it ends, and with None when it has no more."""
     to_run = list(to_run)
@@ -161,9 +170,15 @@ def _run(
                 data=data,
             )
             for plan, jobs in pairs:
-                for finished in run_jobs(evaluator, jobs):
+                for finished in run_jobs(evaluator, _announced(plan, jobs, tell)):
                     yield plan, finished
                 yield plan, None
+
+
+def _announced(plan: Plan, jobs: Iterable[Job], tell: Callable[[Event], None]) -> Iterator[Job]:
+    for job in jobs:
+        tell(EpisodeStarted(plan.identity.submission, plan.identity.task, job.target))
+        yield job
 
 
 def _episode_done(plan: Plan, result: EpisodeResult, done: int, total: int) -> EpisodeDone:

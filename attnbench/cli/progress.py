@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 from attnbench.cli.text import printable
-from attnbench.run import EpisodeDone, Event, Planned
+from attnbench.run import EpisodeDone, EpisodeStarted, Event, Planned
 
 
 class EvaluationProgress:
@@ -55,6 +55,8 @@ class EvaluationProgress:
         match event:
             case Planned():
                 self._planned(event)
+            case EpisodeStarted():
+                self._episode_started(event)
             case EpisodeDone():
                 self._episode_done(event)
             case _:
@@ -70,20 +72,26 @@ class EvaluationProgress:
         if self._bar is not None and event.episodes:
             self._bar_task = self._bar.add_task("starting", total=event.episodes)
 
+    def _episode_started(self, event: EpisodeStarted) -> None:
+        if self._bar is not None and self._bar_task is not None:
+            self._bar.update(self._bar_task, description=_episode(event))
+
     def _episode_done(self, event: EpisodeDone) -> None:
-        what = printable(f"{event.submission}, {event.task}, {event.target}", 60)
+        what = _episode(event)
         if event.status != "ok":
             reason = printable(event.reason, 200)
             self._line(f"[{event.done}/{event.total}] {what}: {event.status}: {reason}")
         elif self._bar is None:
             self._line(f"[{event.done}/{event.total}] {what}: ok")
         if self._bar is not None and self._bar_task is not None:
-            self._bar.update(
-                self._bar_task, completed=event.done, total=event.total, description=what
-            )
+            self._bar.update(self._bar_task, completed=event.done, total=event.total)
 
     def _line(self, text: str) -> None:
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
             print(text, file=self._stream, flush=True)
+
+
+def _episode(event: EpisodeStarted | EpisodeDone) -> str:
+    return printable(f"{event.submission}, {event.task}, {event.target}", 60)
