@@ -158,3 +158,11 @@ def test_the_verb_writes_checks_and_names_what_is_stale(
     nowhere = leaderboard("--records", "nowhere")
     assert nowhere.returncode == 2 and "nowhere is not a folder" in nowhere.stderr
     assert "Traceback" not in nowhere.stderr
+
+
+def test_the_published_leaderboard_is_what_the_records_say() -> None:
+    root = Path(__file__).parents[1]
+    records, problems = RecordStore(root / "records").load_all()
+    assert records and not problems
+    page = leaderboard_markdown([record for _, record in records])
+    assert (root / "leaderboard.md").read_text("utf-8") == page

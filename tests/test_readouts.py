@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -33,17 +34,22 @@ def test_the_largest_of_all_and_the_largest_of_the_targets() -> None:
     assert found["argmax-all"].false_alarm_rate == pytest.approx(1 / 6)
 
 
-@pytest.mark.parametrize("name", ["none", "bias_only", "attention", "last_layer"])
-def test_detectors_that_keep_the_heads_outputs_have_them_read(name: str) -> None:
+@pytest.fixture(scope="module")
+def evaluator() -> Iterator[Evaluator]:
     backbone = load("shipped/digits-cnn")
-    episode = made_up_episode(backbone)
     with Template() as template:
-        evaluator = Evaluator(backbone, template, device="cpu", untrained=False, data=None)
-        asked = replace(episode, rivals=(0, 1, 2))
-        result, _ = evaluator.judge(load_submission(name), asked, 60.0, cold=False)
-        assert result.status == "ok", result.reason
-        assert set(result.readouts) == {"argmax-all", "argmax-targets"}
-        if name == "none":
-            unasked, _ = evaluator.judge(load_submission(name), episode, 60.0, cold=False)
-            assert unasked.readouts == {}
-            assert unasked.measures == result.measures
+        yield Evaluator(backbone, template, device="cpu", untrained=False, data=None)
+
+
+@pytest.mark.parametrize("name", ["none", "bias_only", "attention", "last_layer"])
+def test_detectors_that_keep_the_heads_outputs_have_them_read(
+    evaluator: Evaluator, name: str
+) -> None:
+    episode = made_up_episode(load("shipped/digits-cnn"))
+    asked = replace(episode, rivals=(0, 1, 2))
+    result, _ = evaluator.judge(load_submission(name), asked, 60.0, cold=False)
+    assert result.status == "ok", result.reason
+    assert set(result.readouts) == {"argmax-all", "argmax-targets"}
+    unasked, _ = evaluator.judge(load_submission(name), episode, 60.0, cold=False)
+    assert unasked.readouts == {}
+    assert unasked.measures == result.measures
