@@ -60,4 +60,4 @@ def test_drawing_64_figures(benchmark: BenchmarkFixture) -> None:
 
 
 def test_the_interval_of_200_targets(benchmark: BenchmarkFixture) -> None:
-    benchmark(d_prime_interval, [Counts(40, 50, 100, 2000)] * 200)
+    benchmark(d_prime_interval, [[Counts(40, 50, 100, 2000)]] * 200)

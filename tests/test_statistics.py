@@ -162,7 +162,7 @@ def test_the_bootstrap_of_counts_is_that_of_images() -> None:
             rows = np.concatenate([rng.integers(0, 30, 30), rng.integers(30, 120, 90)])
             drawn.append(detection.d_prime(detection.count(sides[which][rows], present)))
         means.append(np.mean(drawn))
-    low, high = d_prime_interval(counts, replicates=4000)
+    low, high = d_prime_interval([[each] for each in counts], replicates=4000)
     assert (low, high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.05)
 
 
@@ -176,14 +176,14 @@ def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
         counts = [
             Counts(int(rng.binomial(100, h)), 100, int(rng.binomial(400, 1 - h)), 400) for h in hit
         ]
-        low, high = d_prime_interval(counts, replicates=500)
+        low, high = d_prime_interval([[each] for each in counts], replicates=500)
         covered += low <= 1.5 <= high
     # A percentile bootstrap over 30 targets is a little narrow; 3 standard errors of 200 are 0.05.
     assert 0.88 <= covered / 200 <= 0.995
 
 
 def test_the_interval_is_the_same_for_the_same_counts() -> None:
-    counts = [Counts(20, 30, 10, 100), Counts(25, 30, 5, 100)]
+    counts = [[Counts(20, 30, 10, 100)], [Counts(25, 30, 5, 100)]]
     assert d_prime_interval(counts) == d_prime_interval(counts)
 
 
@@ -192,3 +192,13 @@ def test_a_median_lies_within_its_interval(values: list[float]) -> None:
     median, low, high = median_interval(values, replicates=200)
     assert low <= median <= high
     assert median == pytest.approx(np.median(values))
+
+
+def test_more_seeds_do_not_make_up_for_few_targets() -> None:
+    """Targets that differ much: with them, not with seeds, the interval shrinks."""
+    easy, hard = Counts(4900, 5000, 100, 5000), Counts(2600, 5000, 2400, 5000)
+    one = d_prime_interval([[easy], [hard]])
+    five = d_prime_interval([[easy] * 5, [hard] * 5])
+    assert five[1] - five[0] > 0.9 * (one[1] - one[0])
+    many = d_prime_interval([[easy], [hard]] * 20)
+    assert many[1] - many[0] < 0.5 * (one[1] - one[0])

@@ -32,7 +32,7 @@ def summarise(results: Sequence[EpisodeResult]) -> Summary:
     if not results or len(measures) < len(results) or len(costs) < len(results):
         return Summary(targets=len(results))
     low, high = d_prime_interval(
-        [Counts(m.hits, m.positives, m.false_alarms, m.negatives) for m in measures]
+        [[Counts(m.hits, m.positives, m.false_alarms, m.negatives)] for m in measures]
     )
     cold = [s for cost in costs if (s := cost.adaptation_seconds_cold) is not None]
     seconds, fastest, slowest = median_interval([cost.adaptation_seconds for cost in costs])

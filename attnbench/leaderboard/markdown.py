@@ -170,9 +170,12 @@ def _row(group: _Group, records: Sequence[Record]) -> tuple[tuple[object, ...], 
     episodes = [episode for record in records for episode in record.episodes]
     measures = [episode.measures for episode in episodes if episode.measures]
     costs = [episode.cost for episode in episodes if episode.cost]
-    low, high = d_prime_interval(
-        [Counts(m.hits, m.positives, m.false_alarms, m.negatives) for m in measures]
-    )
+    by_target: dict[str, list[Counts]] = defaultdict(list)
+    for episode in episodes:
+        if (m := episode.measures) is not None:
+            counts = Counts(m.hits, m.positives, m.false_alarms, m.negatives)
+            by_target[episode.target].append(counts)
+    low, high = d_prime_interval(list(by_target.values()))
     d_prime = mean(m.d_prime for m in measures)
     added = max(cost.parameters_added for cost in costs)
     changed = max(cost.parameters_changed for cost in costs)

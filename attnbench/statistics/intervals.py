@@ -11,16 +11,20 @@ from attnbench.statistics.detection import Counts
 
 
 def d_prime_interval(
-    counts: Sequence[Counts], *, level: float = 0.95, replicates: int = 2000, seed: int = 0
+    counts: Sequence[Sequence[Counts]],
+    *,
+    level: float = 0.95,
+    replicates: int = 2000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Percentile interval of the mean d' over targets, by a hierarchical bootstrap.
 
-    Targets are drawn with replacement, then images within each drawn target. At a fixed threshold,
-    drawing n images of a class with replacement gives Binomial(n, observed rate) hits, exactly, so
-    the images themselves are not needed.
+    Targets are drawn with replacement, each with all its seeds, then images within each drawn
+    target. At a fixed threshold, drawing n images of a class with replacement gives
+    Binomial(n, observed rate) hits, exactly, so the images themselves are not needed.
 
     Args:
-        counts: one per target (or per target and seed).
+        counts: for each target one for each seed; every target has the same number of seeds.
         level: coverage aimed at.
         replicates: bootstrap samples.
         seed: of the generator; the same counts give the same interval.
@@ -30,7 +34,7 @@ def d_prime_interval(
     """
     rng = np.random.default_rng(seed)
     hits, positives, false_alarms, negatives = (
-        np.array([getattr(each, name) for each in counts])
+        np.array([[getattr(each, name) for each in target] for target in counts])
         for name in ("hits", "positives", "false_alarms", "negatives")
     )
     drawn = rng.integers(0, len(counts), (replicates, len(counts)))
@@ -39,7 +43,7 @@ def d_prime_interval(
     p = (positives / (positives + negatives))[drawn]
     hit_rates = (new_hits + p) / (positives[drawn] + 2 * p)
     false_alarm_rates = (new_false_alarms + 1 - p) / (negatives[drawn] + 2 * (1 - p))
-    means = (ndtri(hit_rates) - ndtri(false_alarm_rates)).mean(axis=1)
+    means = (ndtri(hit_rates) - ndtri(false_alarm_rates)).mean(axis=(1, 2))
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
