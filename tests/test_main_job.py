@@ -123,7 +123,10 @@ def test_a_failure_is_a_row_and_harms_no_other(
     assert table.returncode == 1 and "no luck today" in table.stdout
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(
+    "name",
+    [n if n == "attention" else pytest.param(n, marks=pytest.mark.slow) for n in SHIPPED],
+)
 def test_shipped_submissions_pass_their_check(name: str) -> None:
     report = check(name)
     assert report.ok, report.problems

@@ -60,6 +60,7 @@ def test_a_recipe_trains_a_network_better_than_chance() -> None:
     assert not network.training and not any(p.requires_grad for p in network.parameters())
 
 
+@pytest.mark.slow
 def test_drawing_learns_to_draw() -> None:
     encoder = load("shipped/cifar-vae", untrained=True)
     encoder.requires_grad_(True).train()
