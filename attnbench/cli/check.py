@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from attnbench.cli import options
 
 
 def check(
@@ -29,14 +30,7 @@ def check(
             help="The backbone without weights: needs no data.",
         ),
     ] = False,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="ATTNBENCH_DATA",
-            metavar="DIR",
-            help="A folder whose sub-folders stand in for hub datasets.",
-        ),
-    ] = None,
+    data: options.Data = None,
     as_json: Annotated[
         bool, typer.Option("--json", envvar="ATTNBENCH_JSON", help="One JSON object on stdout.")
     ] = False,

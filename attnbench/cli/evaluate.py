@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from attnbench.cli import options
+
 
 class TrackName(StrEnum):
     """How large: see `attnbench tasks`."""
@@ -103,18 +105,8 @@ def evaluate(
         bool,
         typer.Option("--fresh", envvar="ATTNBENCH_FRESH", help="Run again what is recorded."),
     ] = False,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="ATTNBENCH_DATA",
-            metavar="DIR",
-            help="A folder whose sub-folders stand in for hub datasets.",
-        ),
-    ] = None,
-    records: Annotated[
-        Path,
-        typer.Option(envvar="ATTNBENCH_RECORDS", metavar="DIR", help="Where records are kept."),
-    ] = Path("records"),
+    data: options.Data = None,
+    records: options.Records = Path("records"),
     untrained: Annotated[
         bool,
         typer.Option(

@@ -7,15 +7,14 @@ from typing import Annotated
 
 import typer
 
+from attnbench.cli import options
+
 
 def leaderboard(
     out: Annotated[
         Path, typer.Option(envvar="ATTNBENCH_OUT", metavar="FILE", help="Where to write it.")
     ] = Path("leaderboard.md"),
-    records: Annotated[
-        Path,
-        typer.Option(envvar="ATTNBENCH_RECORDS", metavar="DIR", help="Where records are kept."),
-    ] = Path("records"),
+    records: options.Records = Path("records"),
     check: Annotated[
         bool,
         typer.Option(

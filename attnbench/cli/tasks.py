@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attnbench.cli import options
 from attnbench.cli.evaluate import TrackName
 
 if TYPE_CHECKING:
@@ -28,14 +29,7 @@ def tasks(
     track: Annotated[
         TrackName, typer.Option(envvar="ATTNBENCH_TRACK", help="The track to draw.")
     ] = TrackName.mini,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="ATTNBENCH_DATA",
-            metavar="DIR",
-            help="A folder whose sub-folders stand in for hub datasets.",
-        ),
-    ] = None,
+    data: options.Data = None,
 ) -> None:
     """List the tasks, or show one.
 
