@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from attnbench.backbones.backbone import Backbone, Preprocessing
@@ -40,6 +42,11 @@ def small_backbone(labels: tuple[str, ...] | None = ("a", "b", "c")) -> Backbone
         labels=labels,
         preprocessing=Preprocessing(size=16, resize=16, mean=half, std=half),
     )
+
+
+def rows_of(sequence: Iterable[int]) -> NDArray[np.int64]:
+    """Indices as the int64 array that `Episode.test_images` takes."""
+    return np.fromiter(sequence, dtype=np.int64)
 
 
 @pytest.fixture

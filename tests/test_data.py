@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import rows_of
 from PIL import Image
 
 from attnbench.backbones import load
@@ -21,7 +22,7 @@ from attnbench.backbones.imagenet import IMAGENET_A_WNIDS, WNIDS
 from attnbench.errors import AttnbenchError
 from attnbench.stimuli.cache import PictureCache
 from attnbench.stimuli.datasets import open_dataset
-from attnbench.stimuli.episodes import Episode, TrackStimuli, rows_of
+from attnbench.stimuli.episodes import Episode, TrackStimuli
 from attnbench.stimuli.sources import prepare
 from attnbench.tasks import HubSource, Track, load_task
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import rows_of
 from PIL import Image
 from torchvision.models import VGG16_Weights
 from torchvision.transforms.v2 import functional
@@ -22,7 +23,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.stimuli import figures
 from attnbench.stimuli.datasets import open_dataset
 from attnbench.stimuli.embedded import Digits
-from attnbench.stimuli.episodes import TrackStimuli, rows_of
+from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.stimuli.gallery import draw_gallery, visible
 from attnbench.stimuli.generators import noise
 from attnbench.stimuli.preparing import resize_and_crop

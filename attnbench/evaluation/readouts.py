@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnbench.records.record import Readout
-from attnbench.statistics.detection import Counts, criterion, d_prime, rates
+from attnbench.statistics.detection import count, criterion, d_prime, rates
 
 Name = Literal["argmax-all", "argmax-targets"]
 
@@ -41,12 +41,7 @@ def argmax_readouts(
 
 
 def _readout(said: NDArray[np.bool_], present: NDArray[np.bool_]) -> Readout:
-    counts = Counts(
-        hits=int((said & present).sum()),
-        positives=int(present.sum()),
-        false_alarms=int((said & ~present).sum()),
-        negatives=int((~present).sum()),
-    )
+    counts = count(said.astype(np.float32), present)
     hit_rate, false_alarm_rate = rates(counts)
     return Readout(
         hits=counts.hits,

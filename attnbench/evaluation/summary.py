@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from statistics import mean, median
 
 from attnbench.records.record import EpisodeResult, Status, Summary
-from attnbench.statistics.detection import Counts
 from attnbench.statistics.intervals import d_prime_interval, median_interval
 
 
@@ -31,9 +30,7 @@ def summarise(results: Sequence[EpisodeResult]) -> Summary:
     costs = [result.cost for result in results if result.cost is not None]
     if not results or len(measures) < len(results) or len(costs) < len(results):
         return Summary(targets=len(results))
-    low, high = d_prime_interval(
-        [[Counts(m.hits, m.positives, m.false_alarms, m.negatives)] for m in measures]
-    )
+    low, high = d_prime_interval([[each.counts] for each in measures])
     cold = [s for cost in costs if (s := cost.adaptation_seconds_cold) is not None]
     seconds, fastest, slowest = median_interval([cost.adaptation_seconds for cost in costs])
     return Summary(

@@ -172,9 +172,8 @@ def _row(group: _Group, records: Sequence[Record]) -> tuple[tuple[object, ...], 
     costs = [episode.cost for episode in episodes if episode.cost]
     by_target: dict[str, list[Counts]] = defaultdict(list)
     for episode in episodes:
-        if (m := episode.measures) is not None:
-            counts = Counts(m.hits, m.positives, m.false_alarms, m.negatives)
-            by_target[episode.target].append(counts)
+        if episode.measures is not None:
+            by_target[episode.target].append(episode.measures.counts)
     low, high = d_prime_interval(list(by_target.values()))
     d_prime = mean(m.d_prime for m in measures)
     added = max(cost.parameters_added for cost in costs)

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from attnbench.statistics.detection import Counts
+
 SCHEMA_VERSION: Literal[1] = 1
 
 Status = Literal["ok", "failed", "not applicable"]
@@ -46,8 +48,8 @@ class Environment(_Model):
     attnbench: Text
 
 
-class Measures(_Model):
-    """Detection figures of one episode (see `attnbench.statistics.detection`)."""
+class Readout(_Model):
+    """Detection at one threshold, or by arg-max (see `attnbench.statistics.detection`)."""
 
     hits: int
     positives: int
@@ -57,21 +59,18 @@ class Measures(_Model):
     false_alarm_rate: float
     d_prime: float
     criterion: float
+
+    @property
+    def counts(self) -> Counts:
+        """What the figures were computed from."""
+        return Counts(self.hits, self.positives, self.false_alarms, self.negatives)
+
+
+class Measures(Readout):
+    """Detection by the score: at its threshold 0, and without a threshold."""
+
     auc: float
     d_a: float
-
-
-class Readout(_Model):
-    """Detection by arg-max: "present" where the target has the largest of some of the logits."""
-
-    hits: int
-    positives: int
-    false_alarms: int
-    negatives: int
-    hit_rate: float
-    false_alarm_rate: float
-    d_prime: float
-    criterion: float
 
 
 class Cost(_Model):

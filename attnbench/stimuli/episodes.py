@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,10 +126,14 @@ class TrackStimuli:
         adapt = self._adapt.draw(target, self.targets, seed)
         test = self._test.draw(target, self.targets, seed)
         digest = hashlib.sha256()
-        for side, draw in ((self._adapt, adapt), (self._test, test)):
-            for part in _parts(draw):
-                digest.update(side.pixels(part).tobytes())
-        images = np.concatenate([self._adapt.images(part, seed) for part in _parts(adapt)])
+        adapted = []
+        for part in _parts(adapt):
+            pixels = self._adapt.pixels(part)
+            digest.update(pixels.tobytes())
+            adapted.append(self._adapt.images_of(pixels, part, seed))
+        for part in _parts(test):
+            digest.update(self._test.pixels(part).tobytes())
+        images = np.concatenate(adapted)
         labels = self._labels or ()
         return Episode(
             target=target,
@@ -150,8 +154,3 @@ class TrackStimuli:
 def _parts(draw: Draw) -> Iterator[Draw]:
     for start in range(0, len(draw.pictures), BATCH):
         yield draw.part(slice(start, start + BATCH))
-
-
-def rows_of(sequence: Sequence[int]) -> NDArray[np.int64]:
-    """Indices as the int64 array that `Episode.test_images` takes."""
-    return np.asarray(sequence, dtype=np.int64)

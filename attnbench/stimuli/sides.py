@@ -117,7 +117,11 @@ class Side:
 
     def images(self, draw: Draw, seed: int) -> Images:
         """What the detector gets, float32 `[n, 3, s, s]`, normalised."""
-        images = in_unit_range(self.pixels(draw))
+        return self.images_of(self.pixels(draw), draw, seed)
+
+    def images_of(self, pixels: NDArray[np.uint8], draw: Draw, seed: int) -> Images:
+        """The same from the drawn pictures' pixels."""
+        images = in_unit_range(pixels)
         match self._sample.generator:
             case Noise() as definition:
                 # Each image has noise of its own, by its number: the same in any order and batch.
