@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnbench.adaptation import log_odds
     from attnbench.backbones.backbone import Backbone
     from attnbench.errors import AttnbenchError, NotApplicable
-    from attnbench.readout import log_odds
     from attnbench.run import evaluate
 
 __version__ = "0.1.0"
@@ -19,7 +19,7 @@ _HOME = {
     "Backbone": "attnbench.backbones.backbone",
     "NotApplicable": "attnbench.errors",
     "evaluate": "attnbench.run",
-    "log_odds": "attnbench.readout",
+    "log_odds": "attnbench.adaptation",
 }
 
 

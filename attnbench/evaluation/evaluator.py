@@ -6,7 +6,7 @@ import os
 import signal
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from attnbench.adaptation import batches
 from attnbench.backbones.backbone import Backbone
 from attnbench.evaluation.artefact import Artefact, ArtefactSize, InvalidArtefact, measure
 from attnbench.evaluation.channel import ChannelClosed, ChannelGarbage, ChannelTimeout, Message
@@ -206,22 +207,24 @@ class Evaluator:
         def predict(worker: Worker) -> _Predicted:
             self._start(worker, "predict", episode, {}, arrays, timeout)
             deadline = time.monotonic() + timeout
+            labels = len(self._backbone.labels or ()) if episode.asks_for_logits else 0
+            asked = {"logits": labels > 0}
             scores, logits, seconds = [], [], 0.0
             for images in episode.test_images(order):
                 started = time.perf_counter()
-                worker.channel.send(Message("images", arrays={"images": images}), deadline)
-                answer = _answer(worker, "scores", deadline, 4 * len(images))
+                worker.channel.send(Message("images", asked, {"images": images}), deadline)
+                shapes = {"scores": (len(images),), "logits": (len(images), labels)}
+                answer = _answer(worker, "scores", deadline, 4 * len(images) * (1 + labels))
                 seconds += time.perf_counter() - started
-                scores.append(_checked(answer, (len(images),), "scores"))
-                if episode.asks_for_logits and answer.fields.get("has_logits"):
-                    shape = (len(images), len(self._backbone.labels or ()))
-                    worker.channel.send(Message("logits"), deadline)
-                    answer = _answer(worker, "logits", deadline, 4 * shape[0] * shape[1])
-                    logits.append(_checked(answer, shape, "logits"))
+                scores.append(_checked(answer, shapes, "scores"))
+                if "logits" in answer.arrays:
+                    logits.append(_checked(answer, shapes, "logits"))
             shown = np.argsort(order)  # back to the episode's order
-            if sum(map(len, logits)) < len(order):
-                return _Predicted(np.concatenate(scores)[shown], None, seconds)
-            return _Predicted(np.concatenate(scores)[shown], np.concatenate(logits)[shown], seconds)
+            return _Predicted(
+                np.concatenate(scores)[shown],
+                np.concatenate(logits)[shown] if len(logits) == len(scores) else None,
+                seconds,
+            )
 
         return self._with_worker(submission, predict, "predicting", timeout)
 
@@ -270,15 +273,15 @@ class Evaluator:
     def _pass_seconds(self, episode: Episode) -> float:
         """Seconds of one no-grad forward over pos and neg: median of up to three after a warm-up."""
         images = [torch.from_numpy(side).to(self._device) for side in (episode.pos, episode.neg)]
-        batches = [batch for side in images for batch in torch.split(side, 64)]
+        pieces = [side[rows] for side in images for rows in batches(side)]
         durations: list[float] = []
         with torch.no_grad():
-            self._backbone(batches[0])
+            self._backbone(pieces[0])
             while len(durations) < 3 and sum(durations) < 2.0:
                 self._synchronise()
                 started = time.perf_counter()
-                for batch in batches:
-                    self._backbone(batch)
+                for piece in pieces:
+                    self._backbone(piece)
                 self._synchronise()
                 durations.append(time.perf_counter() - started)
         return statistics.median(durations)
@@ -311,9 +314,11 @@ def _answer(worker: Worker, kind: str, deadline: float, limit: int) -> Message:
     return answer
 
 
-def _checked(answer: Message, shape: tuple[int, ...], what: str) -> NDArray[np.float32]:
+def _checked(
+    answer: Message, shapes: Mapping[str, tuple[int, ...]], what: str
+) -> NDArray[np.float32]:
     values = answer.arrays.get(what)
-    if values is None or values.dtype != np.float32 or values.shape != shape:
+    if values is None or values.dtype != np.float32 or values.shape != shapes[what]:
         raise ChannelGarbage(f"{what} of the wrong shape or type")
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attnbench.backbones.backbone import Backbone
@@ -23,6 +24,8 @@ from attnbench.evaluation.artefact import Artefact, ArtefactPacker, unpack
 from attnbench.evaluation.channel import Channel, Message
 
 SUBMISSION_MODULE = "submission"
+
+Scores = NDArray[np.float32]
 
 
 class Unusable(Exception):
@@ -73,19 +76,25 @@ def _predict(channel: Channel, job: Message, backbone: Backbone) -> None:
     detector = unpack(artefact, backbone).eval()
     _seed(job.fields["seed"])
     channel.send(Message("ready"))
-    logits_of = getattr(detector, "logits", None)
-    has_logits = callable(logits_of)
-    images = torch.empty(0)
     with torch.no_grad():
-        while (request := channel.receive()).kind in ("images", "logits"):
-            if request.kind == "images":
-                images = _to_device(request.arrays["images"], device)
-                scores = _checked(detector(images), (len(images),), "scores")
-                fields = {"has_logits": has_logits}
-                channel.send(Message("scores", fields, arrays={"scores": scores}))
-            elif callable(logits_of):
-                logits = _checked(logits_of(images), (len(images), None), "logits")
-                channel.send(Message("logits", arrays={"logits": logits}))
+        while (request := channel.receive()).kind == "images":
+            images = _to_device(request.arrays["images"], device)
+            answers = _read_out(detector, images, logits=bool(request.fields["logits"]))
+            channel.send(Message("scores", arrays=answers))
+
+
+def _read_out(detector: nn.Module, images: Tensor, *, logits: bool) -> dict[str, Scores]:
+    """Scores, and logits where they are asked for and the detector has them."""
+    logits_of = getattr(detector, "logits", None)
+    if not (logits and callable(logits_of)):
+        return {"scores": _checked(detector(images), (len(images),), "scores")}
+    outputs = logits_of(images)
+    from_logits = getattr(detector, "from_logits", None)
+    scores = from_logits(outputs) if callable(from_logits) else detector(images)
+    return {
+        "scores": _checked(scores, (len(images),), "scores"),
+        "logits": _checked(outputs, (len(images), None), "logits"),
+    }
 
 
 def backbone_device(backbone: nn.Module) -> torch.device:
@@ -115,9 +124,7 @@ def _detector(
     return detector
 
 
-def _checked(
-    values: object, expected: tuple[int | None, ...], what: str
-) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _checked(values: object, expected: tuple[int | None, ...], what: str) -> Scores:
     if not isinstance(values, Tensor):
         raise Unusable(f"the detector returned {_kind(values)}; it must return a tensor of {what}")
     sizes = zip(values.shape, expected, strict=False)
@@ -127,7 +134,7 @@ def _checked(
             f"the detector returned {what} of shape {list(values.shape)} for {expected[0]} images; "
             f"the shape must be [{wanted}]"
         )
-    array: np.ndarray[Any, np.dtype[np.float32]] = values.detach().float().cpu().numpy()
+    array: Scores = values.detach().float().cpu().numpy()
     return array
 
 

@@ -17,7 +17,8 @@ from attnbench.stimuli.preparing import Images, in_unit_range, normalise
 from attnbench.stimuli.sides import Draw, Side
 from attnbench.tasks import Track
 
-BATCH = 64
+# So many bytes of images go together, and so many images at most: a CPU's caches hold 16 of 224 pixels.
+_BATCH_BYTES, _BATCH_IMAGES = 10 << 20, 64
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,10 @@ class Episode:
         return self.label in self.rivals
 
     def test_images(self, order: NDArray[np.int64]) -> Iterator[Images]:
-        """The test images in this order, in batches of at most 64; an image is the same in any."""
-        for start in range(0, len(order), BATCH):
-            yield self.make(order[start : start + BATCH])
+        """The test images in this order, in batches; an image is the same in any batch."""
+        step = min(_BATCH_IMAGES, max(1, _BATCH_BYTES // self.pos[:1].nbytes))
+        for start in range(0, len(order), step):
+            yield self.make(order[start : start + step])
 
     @classmethod
     def of_pixels(
@@ -152,5 +154,5 @@ class TrackStimuli:
 
 
 def _parts(draw: Draw) -> Iterator[Draw]:
-    for start in range(0, len(draw.pictures), BATCH):
-        yield draw.part(slice(start, start + BATCH))
+    for start in range(0, len(draw.pictures), _BATCH_IMAGES):
+        yield draw.part(slice(start, start + _BATCH_IMAGES))

@@ -2,11 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
-from attnbench import Backbone, log_odds
-
-BATCH = 64
+from attnbench import Backbone
+from attnbench.adaptation import channels_last, fit, frozen_outputs, log_odds
 
 
 class Attention(nn.Module):
@@ -35,16 +33,15 @@ class Attended(nn.Module):
         self.readout = nn.Linear(width, 1) if backbone.target is None else None
 
     def logits(self, images: Tensor) -> Tensor:
-        return self.behind(self.attention(self.before(images)))
+        return self.behind(self.attention(self.before(channels_last(images))))
 
-    def from_features(self, features: Tensor) -> Tensor:
-        outputs = self.behind(self.attention(features))
+    def from_logits(self, logits: Tensor) -> Tensor:
         if self.readout is not None:
-            return self.readout(outputs).squeeze(1)
-        return log_odds(outputs, self.target)
+            return self.readout(logits).squeeze(1)
+        return log_odds(logits, self.target)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.from_features(self.before(images))
+        return self.from_logits(self.logits(images))
 
 
 def adapt(
@@ -57,21 +54,15 @@ def adapt(
     tokens = one.dim() == 3
     attention = Attention(one.shape[-1] if tokens else one.shape[1], tokens)
     detector = Attended(backbone, after, attention, width).to(pos.device)
-    # What lies before the gains never changes: once per image is enough.
-    with torch.no_grad():
-        features = torch.cat([detector.before(b) for b in torch.cat([pos, neg]).split(BATCH)])
-    signs = torch.cat([torch.ones(len(pos)), -torch.ones(len(neg))]).to(pos.device)
-    weights = torch.cat([torch.full((len(s),), 0.5 / len(s)) for s in (pos, neg)]).to(pos.device)
-    learned = [p for p in detector.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(learned, learning_rate)
-    for _ in range(epochs):
-        optimiser.zero_grad()
-        for rows in torch.arange(len(features), device=pos.device).split(BATCH):
-            scores = detector.from_features(features[rows])
-            (softplus(-signs[rows] * scores) * weights[rows]).sum().backward()
-        optimiser.step()
-        with torch.no_grad():
-            attention.gains.clamp_(min=0)
+    fit(
+        lambda features: detector.from_logits(detector.behind(attention(features))),
+        [parameter for parameter in detector.parameters() if parameter.requires_grad],
+        # What lies before the gains never changes: once per image is enough.
+        *(frozen_outputs(detector.before, side) for side in (pos, neg)),
+        learning_rate=learning_rate,
+        epochs=epochs,
+        after_step=lambda: attention.gains.clamp_(min=0),
+    )
     return detector
 
 

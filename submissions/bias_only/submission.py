@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from attnbench import Backbone, NotApplicable, log_odds
-
-BATCH = 64
+from attnbench import Backbone, NotApplicable
+from attnbench.adaptation import channels_last, frozen_outputs, log_odds
 
 
 class ShiftedLogOdds(nn.Module):
@@ -16,23 +15,23 @@ class ShiftedLogOdds(nn.Module):
         self.bias = nn.Parameter(bias)
 
     def logits(self, images: Tensor) -> Tensor:
-        logits = self.backbone(images)
+        logits = self.backbone(channels_last(images))
         logits[:, self.target] += self.bias
         return logits
 
+    def from_logits(self, logits: Tensor) -> Tensor:
+        return log_odds(logits, self.target)
+
     def forward(self, images: Tensor) -> Tensor:
-        return log_odds(self.logits(images), self.target)
+        return self.from_logits(self.logits(images))
 
 
 def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int) -> nn.Module:
-    if backbone.target is None:
+    target = backbone.target
+    if target is None:
         raise NotApplicable("the backbone has no output for this target")
-    with torch.no_grad():
-        present, absent = (
-            torch.cat([log_odds(backbone(b), backbone.target) for b in side.split(BATCH)])
-            for side in (pos, neg)
-        )
-    return ShiftedLogOdds(backbone, backbone.target, balanced_bias(present, absent, steps))
+    present, absent = (log_odds(frozen_outputs(backbone, side), target) for side in (pos, neg))
+    return ShiftedLogOdds(backbone, target, balanced_bias(present, absent, steps))
 
 
 def balanced_bias(present: Tensor, absent: Tensor, steps: int) -> Tensor:

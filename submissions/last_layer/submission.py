@@ -2,11 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
-from attnbench import Backbone, log_odds
-
-BATCH = 64
+from attnbench import Backbone
+from attnbench.adaptation import channels_last, fit, frozen_outputs, log_odds
 
 
 class Retrained(nn.Module):
@@ -17,15 +15,14 @@ class Retrained(nn.Module):
         self.features, self.head = features, head
         self.target = target
 
-    def from_features(self, features: Tensor) -> Tensor:
-        outputs = self.head(features)
-        return outputs.squeeze(1) if self.target is None else log_odds(outputs, self.target)
-
     def logits(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
+        return self.head(self.features(channels_last(images)))
+
+    def from_logits(self, logits: Tensor) -> Tensor:
+        return logits.squeeze(1) if self.target is None else log_odds(logits, self.target)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.from_features(self.features(images))
+        return self.from_logits(self.logits(images))
 
 
 def adapt(
@@ -39,14 +36,11 @@ def adapt(
     else:
         head = backbone.stage(last).requires_grad_(True)
         detector = Retrained(backbone.upto(backbone.stages[-2]), head, backbone.target)
-    with torch.no_grad():
-        features = torch.cat([detector.features(b) for b in torch.cat([pos, neg]).split(BATCH)])
-    signs = torch.cat([torch.ones(len(pos)), -torch.ones(len(neg))]).to(pos.device)
-    weights = torch.cat([torch.full((len(s),), 0.5 / len(s)) for s in (pos, neg)]).to(pos.device)
-    optimiser = torch.optim.Adam(detector.head.parameters(), learning_rate)
-    for _ in range(epochs):
-        optimiser.zero_grad()
-        loss = (softplus(-signs * detector.from_features(features)) * weights).sum()
-        loss.backward()
-        optimiser.step()
+    fit(
+        lambda features: detector.from_logits(detector.head(features)),
+        detector.head.parameters(),
+        *(frozen_outputs(detector.features, side) for side in (pos, neg)),
+        learning_rate=learning_rate,
+        epochs=epochs,
+    )
     return detector

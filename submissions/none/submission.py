@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from attnbench import Backbone, NotApplicable, log_odds
+from attnbench import Backbone, NotApplicable
+from attnbench.adaptation import channels_last, log_odds
 
 
 class TargetLogOdds(nn.Module):
@@ -12,10 +13,13 @@ class TargetLogOdds(nn.Module):
         self.target = target
 
     def logits(self, images: Tensor) -> Tensor:
-        return self.backbone(images)
+        return self.backbone(channels_last(images))
+
+    def from_logits(self, logits: Tensor) -> Tensor:
+        return log_odds(logits, self.target)
 
     def forward(self, images: Tensor) -> Tensor:
-        return log_odds(self.logits(images), self.target)
+        return self.from_logits(self.logits(images))
 
 
 def adapt(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
