@@ -51,9 +51,9 @@ def check(
         AttnbenchError: where the manifest or the backbone cannot be read.
     """
     chosen = load_submission(submission)
-    network = load(backbone or DEFAULT_BACKBONE, untrained=untrained, data=data)
-    with Template() as template:
-        evaluator = Evaluator(network, template, device="cpu", untrained=untrained, data=data)
+    network = load(backbone or DEFAULT_BACKBONE, untrained=untrained)
+    with Template(data=data) as template:
+        evaluator = Evaluator(network, template, device="cpu", untrained=untrained)
         trial = evaluator.try_out(chosen, made_up_episode(network), _TIMEOUT)
     problems = [trial.reason] if trial.reason else []
     if trial.size is not None and not trial.deterministic:

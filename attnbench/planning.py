@@ -11,6 +11,7 @@ import torch
 from attnbench.backbones import fingerprint, load
 from attnbench.backbones.backbone import Backbone
 from attnbench.errors import AttnbenchError
+from attnbench.evaluation.isolation import Isolation
 from attnbench.records.record import Identity
 from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.submission import Submission, load_submission
@@ -36,6 +37,7 @@ def make_plans(
     backbone: str | None,
     device: str,
     seeds: int,
+    isolation: Isolation,
     timeout: float | None,
     data: Path | None,
     untrained: bool,
@@ -76,7 +78,7 @@ def make_plans(
                         untrained=untrained,
                         seed=seed,
                         device=device,  # type: ignore[arg-type]
-                        isolation="process",
+                        isolation=isolation,
                     ),
                 )
                 for submission in chosen

@@ -23,6 +23,17 @@ def weights_folder() -> Path:
     return _PACKAGE / "backbones" / "weights"
 
 
+def weights_folders(data: Path | None) -> list[Path]:
+    """Where backbones' weights are read from: `weights` in the data folder, torch's own downloads."""
+    torch_home = os.environ.get("TORCH_HOME") or (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torch"
+    )
+    folders = [Path(torch_home) / "hub" / "checkpoints"]
+    if data is not None:
+        folders.append(data / "weights")
+    return [folder for folder in folders if folder.is_dir()]
+
+
 def cache_folder() -> Path:
     """Where prepared pictures are kept: ATTNBENCH_CACHE, or attnbench in the user's cache folder."""
     chosen = os.environ.get("ATTNBENCH_CACHE")

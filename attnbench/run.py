@@ -13,6 +13,8 @@ import pandas as pd
 from attnbench.engines.local import Finished, Job, run_jobs
 from attnbench.evaluation.environment import describe_environment
 from attnbench.evaluation.evaluator import Evaluator
+from attnbench.evaluation.isolation import Isolation
+from attnbench.evaluation.isolation.confinement import limits_for
 from attnbench.evaluation.summary import overall, summarise
 from attnbench.evaluation.warm import Template
 from attnbench.planning import Plan, make_plans
@@ -73,6 +75,7 @@ def evaluate(
     backbone: str | None = None,
     device: str = "cpu",
     seeds: int = 1,
+    isolation: Isolation = "process",
     timeout: float | None = None,
     fresh: bool = False,
     data: Path | None = None,
@@ -89,6 +92,7 @@ def evaluate(
         backbone: one backbone in place of the track's own.
         device: `cpu` or `cuda`.
         seeds: how many seeds, counted from 0.
+        isolation: `process` or `bwrap`, see docs/trust.md.
         timeout: seconds for one adaptation; by default the track's.
         fresh: run again what is already in `records`.
         data: a folder whose sub-folders stand in for hub datasets.
@@ -111,6 +115,7 @@ def evaluate(
         backbone=backbone,
         device=device,
         seeds=seeds,
+        isolation=isolation,
         timeout=timeout,
         data=data,
         untrained=untrained,
@@ -126,13 +131,15 @@ def evaluate(
     total = sum(len(jobs) for _, jobs in to_run)
     tell(Planned(total, tuple(path for path, _ in found.values())))
     done = 0
-    for plan, finished in _run(to_run, data, tell):
+    confinement: tuple[str, ...] = ()
+    for plan, finished in _run(to_run, data, records, tell):
         if finished is not None:
+            confinement = finished.confinement
             store.partial(plan.identity).add(finished.result, finished.scores)
             done += 1
             tell(_episode_done(plan, finished.result, done, total))
         else:
-            path = _complete(store, plan)
+            path = _complete(store, plan, confinement)
             found[plan.identity] = path, store.read(path)
             tell(RecordWritten(path))
     rows = [row_of(record, path) for path, record in (found[plan.identity] for plan in plans)]
@@ -151,14 +158,20 @@ def _missing(store: RecordStore, plan: Plan, fresh: bool) -> Iterator[Job]:
 
 
 def _run(
-    to_run: Iterable[tuple[Plan, list[Job]]], data: Path | None, tell: Callable[[Event], None]
+    to_run: Iterable[tuple[Plan, list[Job]]],
+    data: Path | None,
+    records: Path,
+    tell: Callable[[Event], None],
 ) -> Iterator[tuple[Plan, Finished | None]]:
     """Each plan with each of its episodes as it ends, and with None when it has no more."""
     to_run = list(to_run)
     if not any(jobs for _, jobs in to_run):
         yield from ((plan, None) for plan, _ in to_run)
         return
-    with Template() as template:
+    hidden = [records] if data is None else [records, data]
+    limits = limits_for(3 * max(plan.timeout for plan, _ in to_run))
+    isolation = to_run[0][0].identity.isolation
+    with Template(isolation, hidden=hidden, data=data, limits=limits) as template:
         for _, group in groupby(to_run, key=lambda each: each[0].identity.backbone):
             pairs = list(group)
             first = pairs[0][0]
@@ -167,7 +180,6 @@ def _run(
                 template,
                 device=first.identity.device,
                 untrained=first.identity.untrained,
-                data=data,
             )
             for plan, jobs in pairs:
                 for finished in run_jobs(evaluator, _announced(plan, jobs, tell)):
@@ -193,7 +205,7 @@ def _episode_done(plan: Plan, result: EpisodeResult, done: int, total: int) -> E
     )
 
 
-def _complete(store: RecordStore, plan: Plan) -> Path:
+def _complete(store: RecordStore, plan: Plan, confinement: tuple[str, ...]) -> Path:
     """Put the episodes together into a record and write it."""
     partial = store.partial(plan.identity)
     finished = partial.finished()
@@ -203,7 +215,7 @@ def _complete(store: RecordStore, plan: Plan) -> Path:
         identity=plan.identity,
         title=plan.submission.manifest.title,
         declared_parameters=plan.submission.declared_for(plan.identity.backbone),
-        environment=describe_environment(plan.identity.device),
+        environment=describe_environment(plan.identity.device, confinement),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         status=status,
         reason=reason,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -75,11 +75,24 @@ class Manifest(_Model):
 
 @dataclass(frozen=True)
 class Submission:
-    """A submission's folder, what its manifest says, and the SHA-256 of all its files."""
+    """A submission as it was read: what is run is what was hashed.
+
+    Attributes:
+        folder: where it was read from.
+        manifest: what `submission.toml` says.
+        files: the contents of all its files, by their path in the folder.
+        sha256: over these paths and contents.
+    """
 
     folder: Path
     manifest: Manifest
+    files: Mapping[str, bytes] = field(repr=False)
     sha256: str
+
+    @property
+    def program(self) -> dict[str, bytes]:
+        """The files that are Python: all that a detector has of the folder when it predicts."""
+        return {path: content for path, content in self.files.items() if path.endswith(".py")}
 
     @property
     def name(self) -> str:
@@ -111,8 +124,10 @@ def load_submission(path_or_name: str | Path) -> Submission:
                 f"{folder} has no {name}: a submission is a folder with {MANIFEST} and {SOURCE}. "
                 "`attnbench new NAME` makes one to start from."
             )
-    sha256 = _source_hash(folder)  # first: it bounds what is read below
-    return Submission(folder, _read_manifest(folder / MANIFEST), sha256)
+    files = _read_files(folder)
+    return Submission(
+        folder, _read_manifest(folder / MANIFEST, files[MANIFEST]), files, _hash(files)
+    )
 
 
 def _find(path_or_name: str | Path) -> Path:
@@ -134,11 +149,11 @@ def _find(path_or_name: str | Path) -> Path:
     )
 
 
-def _read_manifest(path: Path) -> Manifest:
-    if path.stat().st_size > MANIFEST_LIMIT:
+def _read_manifest(path: Path, text: bytes) -> Manifest:
+    if len(text) > MANIFEST_LIMIT:
         raise AttnbenchError(f"{path} is larger than {MANIFEST_LIMIT // 2**10} KiB")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(text.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise AttnbenchError(f"{path} is not TOML: {error}") from None
     try:
@@ -177,19 +192,29 @@ def _explain(error: ValidationError) -> Iterator[str]:
                 yield f"{key}: {problem['msg']}, not {str(problem['input'])[:60]!r}"
 
 
-def _source_hash(folder: Path) -> str:
-    """SHA-256 over the sorted relative paths and bytes of a folder's files."""
-    digest = hashlib.sha256()
+def _read_files(folder: Path) -> dict[str, bytes]:
+    """The contents of a folder's files by their relative paths, sorted."""
+    files: dict[str, bytes] = {}
     total = 0
-    for count, path in enumerate(sorted(_files(folder), key=lambda p: p.as_posix()), start=1):
-        total += (folder / path).stat().st_size
-        if total > SIZE_LIMIT or count > FILES_LIMIT:
-            raise AttnbenchError(
-                f"{folder} holds more than {SIZE_LIMIT // 2**20} MiB or {FILES_LIMIT:,} files: "
-                "a submission is source code; leave data, results and environments outside"
-            )
-        content = (folder / path).read_bytes()
-        digest.update(f"{path.as_posix()}\0{len(content)}\0".encode())
+    for path in sorted(_files(folder), key=lambda path: path.as_posix()):
+        try:
+            total += (folder / path).stat().st_size
+            if total > SIZE_LIMIT or len(files) >= FILES_LIMIT:
+                raise AttnbenchError(
+                    f"{folder} holds more than {SIZE_LIMIT // 2**20} MiB or {FILES_LIMIT:,} files: "
+                    "a submission is source code; leave data, results and environments outside"
+                )
+            files[path.as_posix()] = (folder / path).read_bytes()
+        except OSError as error:
+            raise AttnbenchError(f"{folder / path} cannot be read: {error.strerror}") from None
+    return files
+
+
+def _hash(files: Mapping[str, bytes]) -> str:
+    """SHA-256 over paths and contents."""
+    digest = hashlib.sha256()
+    for path, content in files.items():
+        digest.update(f"{path}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.hexdigest()
 

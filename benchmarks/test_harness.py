@@ -39,18 +39,18 @@ def test_one_episode(benchmark: BenchmarkFixture, template: Template, name: str)
     backbone = load("shipped/digits-cnn")
     track = load_task("noisy-mnist").tracks["mini"]
     stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, None)
-    evaluator = Evaluator(backbone, template, device="cpu", untrained=False, data=None)
+    evaluator = Evaluator(backbone, template, device="cpu", untrained=False)
     submission, episode = load_submission(name), stimuli.episode("3", 0)
     benchmark(evaluator.judge, submission, episode, 60.0, cold=False)
 
 
 def test_a_worker_starts(benchmark: BenchmarkFixture, template: Template) -> None:
-    template.load("shipped/digits-cnn", untrained=True, data=None)
-    folder = load_submission("none").folder
+    template.load("shipped/digits-cnn", untrained=True)
 
     def start() -> None:
-        with template.worker(folder):
+        with template.worker():
             pass
+        template.settle()
 
     benchmark(start)
 

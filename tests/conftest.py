@@ -45,7 +45,7 @@ def small_backbone(labels: tuple[str, ...] | None = ("a", "b", "c")) -> Backbone
 
 
 def rows_of(sequence: Iterable[int]) -> NDArray[np.int64]:
-    """Indices as the int64 array that `Episode.test_images` takes."""
+    """Indices as the int64 array that `Episode.make` takes."""
     return np.fromiter(sequence, dtype=np.int64)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,21 @@ def test_real_weights_recognise_real_pictures() -> None:
     with torch.no_grad():
         answers = backbone(torch.from_numpy(episode.pos)).argmax(1)
     assert (answers == 0).float().mean() > 0.45
+
+
+def test_figure_networks_know_the_figures_by_the_names_they_are_drawn_by() -> None:
+    from attnbench.stimuli.figures import CLASSES, SIZE
+
+    backbone = load("shipped/figures-vgg", untrained=True)
+    assert backbone.labels == tuple(CLASSES) and backbone.preprocessing.size == SIZE
+
+
+def test_a_process_with_a_backbone_in_it_knows_nothing_of_the_stimuli() -> None:
+    code = (
+        "import sys; from attnbench.evaluation import template, worker\n"
+        "from attnbench.backbones import load; load('shipped/figures-vgg')\n"
+        "print([name for name in sys.modules if name.startswith('attnbench.') and "
+        "name.split('.')[1] in ('stimuli', 'records', 'tasks', 'statistics', 'leaderboard')])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -86,7 +86,7 @@ ENDS = {
 def evaluator() -> Iterator[Evaluator]:
     network = load("shipped/digits-cnn", untrained=True)
     with Template() as template:
-        yield Evaluator(network, template, device="cpu", untrained=True, data=None)
+        yield Evaluator(network, template, device="cpu", untrained=True)
 
 
 @pytest.fixture

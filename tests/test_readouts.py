@@ -38,7 +38,7 @@ def test_the_largest_of_all_and_the_largest_of_the_targets() -> None:
 def evaluator() -> Iterator[Evaluator]:
     backbone = load("shipped/digits-cnn")
     with Template() as template:
-        yield Evaluator(backbone, template, device="cpu", untrained=False, data=None)
+        yield Evaluator(backbone, template, device="cpu", untrained=False)
 
 
 @pytest.mark.parametrize("name", ["none", "bias_only", "attention", "last_layer"])

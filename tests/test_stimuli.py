@@ -98,9 +98,9 @@ def test_an_episode_is_the_same_each_time_and_another_with_another_seed() -> Non
 
 def test_a_test_image_is_the_same_in_any_order_and_batch() -> None:
     episode = _stimuli(_noisy_track(0.5)).episode("1", 0)
-    whole = np.concatenate(list(episode.test_images(rows_of(range(50)))))
+    whole = np.concatenate([episode.make(b) for b in episode.batches(rows_of(range(50)))])
     order = np.random.default_rng(0).permutation(50)
-    shuffled = np.concatenate(list(episode.test_images(order)))
+    shuffled = np.concatenate([episode.make(batch) for batch in episode.batches(order)])
     assert np.array_equal(shuffled, whole[order])
     assert np.array_equal(episode.make(rows_of([17]))[0], whole[17])
 

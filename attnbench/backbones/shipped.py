@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -19,6 +21,10 @@ SHIPPED = (
     "mnist-cnn",
     "cifar-vae",
     "cifar-simclr",
+)
+# The classes of `attnbench.stimuli.figures`, which a worker's process must not hold.
+_FIGURES = tuple(
+    Path(__file__).with_name("figures_labels.txt").read_text(encoding="ascii").splitlines()
 )
 _HALF, _NOUGHT, _ONE = (0.5,) * 3, (0.0,) * 3, (1.0,) * 3
 
@@ -42,11 +48,9 @@ def load_shipped(name: str, *, untrained: bool = False) -> Backbone:
 
 
 def _build(name: str) -> Backbone:
-    from attnbench.stimuli.figures import CLASSES, SIZE
-
     pictures = name.split("-")[0]
-    size = {"figures": SIZE, "cifar": 32}.get(pictures, 28)
-    labels = tuple(CLASSES) if pictures == "figures" else tuple(str(digit) for digit in range(10))
+    size = {"figures": 48, "cifar": 32}.get(pictures, 28)
+    labels = _FIGURES if pictures == "figures" else tuple(str(digit) for digit in range(10))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         match name:

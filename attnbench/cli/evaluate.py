@@ -37,6 +37,7 @@ class Isolation(StrEnum):
     """What keeps a submission from the evaluator."""
 
     process = "process"
+    bwrap = "bwrap"
 
 
 def evaluate(
@@ -141,6 +142,7 @@ def evaluate(
             backbone=backbone,
             device=device.value,
             seeds=seeds,
+            isolation=isolation.value,
             timeout=timeout,
             fresh=fresh,
             data=data,

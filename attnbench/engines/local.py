@@ -32,11 +32,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Finished:
-    """What came of a job: the result and a score per test image."""
+    """What came of a job: the result, a score per test image, and what confined the workers."""
 
     job: Job
     result: EpisodeResult
     scores: pd.DataFrame
+    confinement: tuple[str, ...]
 
 
 def run_jobs(evaluator: Evaluator, jobs: Iterable[Job]) -> Iterator[Finished]:
@@ -44,4 +45,4 @@ def run_jobs(evaluator: Evaluator, jobs: Iterable[Job]) -> Iterator[Finished]:
     for job in jobs:
         episode = job.stimuli.episode(job.target, job.seed)
         result, scores = evaluator.judge(job.submission, episode, job.timeout, cold=job.cold)
-        yield Finished(job, result, scores)
+        yield Finished(job, result, scores, evaluator.confinement)

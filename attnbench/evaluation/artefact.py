@@ -2,8 +2,13 @@
 
 An artefact is two byte strings. `tensors` is a safetensors file: the tensors that were added to the
 backbone (`added/3`), and those that replace one of its own (`changed/head.weight`). `structure` is
-a pickle of the detector's objects in which tensors, arrays and untouched backbone modules are only
-names. The evaluator reads `tensors` alone; `structure` is unpickled in a worker, never elsewhere.
+a pickle of the detector's objects in which tensors, arrays, long texts, rows of numbers and untouched
+backbone modules are only names. It is unpickled in a worker, never elsewhere; the evaluator counts
+what is in both (`attnbench.evaluation.inventory`).
+
+What a submission's classes and functions hold themselves (class attributes, defaults, closures, the
+globals they use) follows the detector in `structure` and is counted with it, as it is within the
+detector's reach. It is there to be counted only: the process that predicts has it from the source.
 """
 
 from __future__ import annotations
@@ -13,15 +18,20 @@ import io
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from attnbench.backbones.backbone import Backbone, tensors_of
+from attnbench.evaluation.held import held_by
+
+# Shorter ones are names and sizes, which stay in the structure.
+_LONG_TEXT, _LONG_ROW = 256, 16
 
 
 @dataclass(frozen=True)
@@ -32,19 +42,6 @@ class Artefact:
     tensors: bytes
 
 
-@dataclass(frozen=True)
-class ArtefactSize:
-    """Scalars added to the backbone, scalars in tensors that differ from it, bytes in all."""
-
-    parameters_added: int
-    parameters_changed: int
-    bytes: int
-
-
-class InvalidArtefact(Exception):
-    """The bytes are not an artefact."""
-
-
 class ArtefactPacker:
     """Packs detectors that were made from one backbone; knows that backbone as it was handed out.
 
@@ -53,7 +50,6 @@ class ArtefactPacker:
     """
 
     def __init__(self, backbone: Backbone) -> None:
-        self._backbone = backbone
         self._tensors = tensors_of(backbone)
         self._pristine = {n: t.detach().clone() for n, t in self._tensors.items()}
         self._module_names = {id(module): name for name, module in backbone.named_modules()}
@@ -62,9 +58,14 @@ class ArtefactPacker:
             name: _digest(module, untouched) for name, module in backbone.named_modules()
         }
 
-    def pack(self, detector: nn.Module) -> Artefact:
-        """The artefact of `detector`. Raises pickle.PicklingError, TypeError or AttributeError for
-        what cannot be saved, such as a lambda or a function defined inside another."""
+    def pack(self, detector: nn.Module, source: Path | None = None) -> Artefact:
+        """The artefact of `detector`.
+
+        What the classes and functions in the folder `source` hold is counted in; nothing if None.
+
+        Raises pickle.PicklingError, TypeError or AttributeError for what cannot be saved, such as a
+        lambda or a function defined inside another.
+        """
         replaced = self._names_of_backbone_tensors(detector)
         unchanged = {
             key: name for key, (name, tensor) in replaced.items() if self._is_pristine(name, tensor)
@@ -72,6 +73,14 @@ class ArtefactPacker:
         buffer = io.BytesIO()
         pickler = _DetectorPickler(buffer, self, replaced, unchanged)
         pickler.dump(detector)
+        if source is not None:
+            for where, value in held_by(pickler.referenced, source):
+                try:
+                    pickler.dump(value)
+                except Exception as error:
+                    raise pickle.PicklingError(
+                        f"what {where} holds cannot be saved, so it cannot be counted: {error}"
+                    ) from None
         return Artefact(buffer.getvalue(), safetensors.torch.save(pickler.stored))
 
     def untouched_module(self, module: nn.Module, unchanged: Mapping[int, str]) -> str | None:
@@ -117,6 +126,7 @@ class _DetectorPickler(pickle.Pickler):
     ) -> None:
         super().__init__(buffer, protocol=5)
         self.stored: dict[str, Tensor] = {}
+        self.referenced: list[type | FunctionType] = []
         self._packer = packer
         self._replaced = replaced
         self._unchanged = unchanged
@@ -137,6 +147,10 @@ class _DetectorPickler(pickle.Pickler):
             return ("tensor", self._tensor_key(obj), parameter, obj.requires_grad, channels_last)
         if isinstance(obj, np.ndarray) and obj.dtype.kind in "biuf":
             return ("array", self._store(obj, torch.from_numpy(np.ascontiguousarray(obj))))
+        if isinstance(obj, type | FunctionType):
+            self.referenced.append(obj)
+        elif (as_tensor := _plain_data(obj)) is not None:
+            return (type(obj).__name__, self._store(obj, as_tensor))
         return None
 
     def _tensor_key(self, tensor: Tensor) -> str:
@@ -158,6 +172,38 @@ class _DetectorPickler(pickle.Pickler):
             self._keys[id(obj)] = key
             self._alive.append(obj)  # an id is an identity only as long as its object lives
         return self._keys[id(obj)]
+
+
+def _plain_data(obj: object) -> Tensor | None:
+    """A long text or row of numbers as the tensor that it is counted by, else None."""
+    kind = type(obj)
+    if kind is str and isinstance(obj, str) and len(obj) >= _LONG_TEXT:
+        obj, kind = obj.encode("utf-8", "surrogatepass"), bytes
+    if kind in (bytes, bytearray) and isinstance(obj, bytes | bytearray) and len(obj) >= _LONG_TEXT:
+        return torch.frombuffer(bytearray(obj), dtype=torch.uint8)
+    if kind in (list, tuple) and isinstance(obj, list | tuple) and len(obj) >= _LONG_ROW:
+        kinds = {type(value) for value in obj}
+        if kinds == {float}:
+            return torch.tensor(obj, dtype=torch.float64)
+        if kinds == {bool}:
+            return torch.tensor(obj, dtype=torch.bool)
+        if kinds == {int} and all(-(1 << 63) <= value < 1 << 63 for value in obj):
+            return torch.tensor(obj, dtype=torch.int64)
+    return None
+
+
+def _from_plain_data(kind: str, tensor: Tensor) -> object:
+    match kind:
+        case "list":
+            return tensor.tolist()
+        case "tuple":
+            return tuple(tensor.tolist())
+        case "str":
+            return tensor.numpy().tobytes().decode("utf-8", "surrogatepass")
+        case "bytes":
+            return tensor.numpy().tobytes()
+        case _:
+            return bytearray(tensor.numpy().tobytes())
 
 
 class _DigestPickler(pickle.Pickler):
@@ -202,6 +248,8 @@ class _DetectorUnpickler(pickle.Unpickler):
             return self._modules[key]
         if kind == "array":
             return self._stored[key].numpy()
+        if kind != "tensor":
+            return _from_plain_data(kind, self._stored[key])
         parameter, requires_grad, channels_last = how
         origin, _, name = key.partition("/")
         source = self._backbone_tensors[name] if origin == "backbone" else self._stored[key]
@@ -218,26 +266,12 @@ def unpack(artefact: Artefact, backbone: Backbone) -> nn.Module:
     tensors = safetensors.torch.load(artefact.tensors)
     detector = _DetectorUnpickler(artefact.structure, tensors, backbone).load()
     if not isinstance(detector, nn.Module):
-        raise InvalidArtefact(f"the artefact holds a {type(detector).__name__}, not a module")
+        raise TypeError(f"the artefact holds a {type(detector).__name__}, not a module")
     return detector
 
 
-def measure(artefact: Artefact, backbone: Backbone) -> ArtefactSize:
-    """What the artefact adds to and changes in `backbone`, by its tensors alone; nothing is run.
-
-    A tensor that differs from the backbone's in one scalar is in the artefact whole and counts
-    whole. Raises InvalidArtefact.
-    """
-    try:
-        stored = safetensors.torch.load(artefact.tensors)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise InvalidArtefact(f"its tensors cannot be read: {error}") from None
-    own = tensors_of(backbone)
-    added = changed = 0
-    for key, tensor in stored.items():
-        origin, _, name = key.partition("/")
-        if origin == "changed" and name in own and own[name].shape == tensor.shape:
-            changed += tensor.numel()
-        else:
-            added += tensor.numel()
-    return ArtefactSize(added, changed, len(artefact.structure) + len(artefact.tensors))
+def structure_of(backbone: Backbone) -> bytes:
+    """The pickle of a backbone's own objects, its tensors left out."""
+    buffer = io.BytesIO()
+    _DigestPickler(buffer, {}).dump(backbone)
+    return buffer.getvalue()

@@ -70,6 +70,23 @@ class Channel:
         for array in arrays.values():
             self._send_bytes(array.reshape(-1).view(np.uint8).data, deadline)
 
+    def send_descriptor(self, descriptor: int) -> None:
+        """Give the other side a copy of an open file. Raises ChannelClosed."""
+        try:
+            socket.send_fds(self._stream, [b"d"], [descriptor])
+        except OSError:
+            raise ChannelClosed from None
+
+    def receive_descriptor(self) -> int:
+        """The file that the other side has just sent. Raises ChannelClosed or ChannelGarbage."""
+        try:
+            _, descriptors, _, _ = socket.recv_fds(self._stream, 1, 1)
+        except OSError:
+            raise ChannelClosed from None
+        if not descriptors:
+            raise ChannelGarbage("no file where one was expected")
+        return descriptors[0]
+
     def receive(self, deadline: float = math.inf, limit: int = 1 << 40) -> Message:
         """The next message, its arrays together at most `limit` bytes.
 

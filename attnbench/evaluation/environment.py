@@ -13,7 +13,7 @@ import attnbench
 from attnbench.records.record import Environment
 
 
-def describe_environment(device: str) -> Environment:
+def describe_environment(device: str, confinement: tuple[str, ...]) -> Environment:
     """What a reader needs to judge a time: device, threads, versions; no host or user name."""
     return Environment(
         device_name=torch.cuda.get_device_name() if device == "cuda" else _processor(),
@@ -23,6 +23,7 @@ def describe_environment(device: str) -> Environment:
         torchvision=version("torchvision"),
         numpy=np.__version__,
         attnbench=attnbench.__version__,
+        confinement=confinement,
     )
 
 

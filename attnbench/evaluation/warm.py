@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from attnbench.errors import AttnbenchError
 from attnbench.evaluation.channel import Channel, ChannelClosed, ChannelTimeout, Message
+from attnbench.evaluation.isolation import Isolation, bubblewrap, reach
+from attnbench.evaluation.isolation.confinement import Limits, limits_for
+from attnbench.resources import weights_folders
 
 # What a worker may know of its surroundings: nothing of data sets, records or the user.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME")
@@ -26,12 +29,17 @@ _START_SECONDS = 300.0
 
 
 class Worker:
-    """A worker process, seen from the evaluator: a channel and a folder that goes with it."""
+    """A worker process, seen from the evaluator.
 
-    def __init__(self, channel: Channel, pid: int, source: Path) -> None:
-        self.channel = channel
-        self.pid = pid
-        self.source = source
+    Args:
+        stream: the socket to it.
+        process: a descriptor of the process (see pidfd_open(2)).
+    """
+
+    def __init__(self, stream: socket.socket, process: int) -> None:
+        self.channel = Channel(stream)
+        self._stream = stream
+        self._process = process
 
     def receive(self, deadline: float, limit: int) -> Message:
         """The worker's next message. Raises ChannelClosed, ChannelTimeout or ChannelGarbage.
@@ -39,57 +47,65 @@ class Worker:
         A process that the worker started may keep the socket open after the worker has died, so
         the worker itself is watched too.
         """
-        with contextlib.closing(_ProcessEnd(self.pid)) as end:
-            readable = end.wait_with(self.channel, deadline)
-        if not readable:
+        waiting = [self._stream.fileno(), self._process]
+        ready, _, _ = select.select(waiting, [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            raise ChannelTimeout
+        if self._stream.fileno() not in ready:
             raise ChannelClosed
         return self.channel.receive(deadline, limit)
 
 
-class _ProcessEnd:
-    def __init__(self, pid: int) -> None:
-        self._descriptor: int | None = None
-        if hasattr(os, "pidfd_open"):
-            with contextlib.suppress(ProcessLookupError):
-                self._descriptor = os.pidfd_open(pid)
-
-    def wait_with(self, channel: Channel, deadline: float) -> bool:
-        """Wait until there is something to read (True) or the process has ended (False)."""
-        waiting = [channel.fileno()] + ([] if self._descriptor is None else [self._descriptor])
-        ready, _, _ = select.select(waiting, [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
-            raise ChannelTimeout
-        return channel.fileno() in ready
-
-    def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-
-
 class Template:
-    """Starts workers in milliseconds. A context manager: leaving it ends every process it began."""
+    """Starts workers in milliseconds. A context manager: leaving it ends every process it began.
 
-    def __init__(self) -> None:
+    Args:
+        isolation: `process`, or `bwrap` for a template inside bubblewrap's sandbox.
+        hidden: files and folders that workers must not see even where they lie among programs.
+        data: a folder whose `weights` sub-folder may hold backbones' weights.
+        limits: on what a worker may use; by default those for a job of a day.
+
+    Raises:
+        AttnbenchError: where bubblewrap is asked for and not there.
+    """
+
+    def __init__(
+        self,
+        isolation: Isolation = "process",
+        *,
+        hidden: Sequence[Path] = (),
+        data: Path | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._hidden = reach.hidden_folders(hidden)
+        self._data = None if data is None else data.resolve()
+        self._limits = limits or limits_for(86_400.0)
         ours, theirs = socket.socketpair()
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        if isolation == "process" and "TMPDIR" in os.environ:
+            environment["TMPDIR"] = os.environ["TMPDIR"]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
-        self._folder = tempfile.TemporaryDirectory(prefix="attnbench-", ignore_cleanup_errors=True)
-        environment["HOME"] = environment["TMPDIR"] = self._folder.name
+        environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # what deterministic cuBLAS needs
+        line = [sys.executable, "-P", "-m", "attnbench.evaluation.template", str(theirs.fileno())]
+        if isolation == "bwrap":
+            readable = [*reach.program_folders(), *weights_folders(self._data)]
+            line = [*bubblewrap.command(readable, self._hidden), *line]
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the template ends
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "attnbench.evaluation.template", str(theirs.fileno())],
+                line,
                 pass_fds=[theirs.fileno()],
                 env=environment,
-                cwd=self._folder.name,
+                cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stderr=self._said,
                 start_new_session=True,
             )
-        self._socket = ours
         self._channel = Channel(ours)
         self._started = False
+        self._ending = 0
 
     def __enter__(self) -> Self:
         return self
@@ -102,44 +118,50 @@ class Template:
     ) -> None:
         self._channel.close()  # the template ends its worker and itself when it sees this
         try:
-            self._process.wait(timeout=5)
+            self._process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        self._folder.cleanup()
+        self._said.close()
 
-    def load(self, name: str, *, untrained: bool, data: Path | None) -> None:
+    def load(self, name: str, *, untrained: bool) -> None:
         """Load the backbone that workers are to inherit. Raises AttnbenchError."""
         if not self._started:
             self._expect("ready")
+            hidden = [str(path) for path in self._hidden]
+            fields = {"hidden": hidden, "limits": asdict(self._limits)}
+            self._channel.send(Message("confine", fields))
             self._started = True
-        folder = None if data is None else str(data.resolve())
+        folder = None if self._data is None else str(self._data)
         self._channel.send(
             Message("backbone", {"name": name, "untrained": untrained, "data": folder})
         )
         self._expect("loaded")
 
     @contextlib.contextmanager
-    def worker(self, submission: Path) -> Iterator[Worker]:
-        """A fresh worker with its own copy of the submission's folder; ended and removed at the end."""
-        folder = Path(tempfile.mkdtemp(dir=self._folder.name))
-        ours, theirs = socket.socketpair()
+    def worker(self) -> Iterator[Worker]:
+        """A fresh worker; ended, with all it started and wrote, before the next one begins."""
+        self._channel.send(Message("fork"))
+        self.settle()
+        self._expect("forked")
+        stream = socket.socket(fileno=self._channel.receive_descriptor())
+        process = self._channel.receive_descriptor()
         try:
-            source = folder / "source"
-            shutil.copytree(submission, source, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-            self._channel.send(Message("fork", {"folder": str(folder)}))
-            socket.send_fds(self._socket, [b"f"], [theirs.fileno()])
-            theirs.close()
-            pid = int(self._expect("forked").fields["pid"])
-            yield Worker(Channel(ours), pid, source)
+            yield Worker(stream, process)
         finally:
-            theirs.close()
-            ours.close()
-            self.end_worker()
-            shutil.rmtree(folder, ignore_errors=True)
+            stream.close()
+            os.close(process)
+            self._ending += 1
+            self._channel.send(Message("end", {"grace": 0.0}))
 
-    def end_worker(self, grace: float = 0.0) -> int | None:
-        """End the worker and all it started. Its exit code where it ended by itself.
+    def settle(self) -> None:
+        """Wait until the workers that were left have ended, with all they started."""
+        while self._ending:
+            self._expect("ended")
+            self._ending -= 1
+
+    def exit_code(self, grace: float) -> int | None:
+        """End the worker; its exit code where it ended by itself.
 
         A process that dies closes its channel a moment before it can be waited for: `grace` is how
         many seconds to wait for that.
@@ -153,11 +175,16 @@ class Template:
             answer = self._channel.receive(time.monotonic() + _START_SECONDS)
         except (ChannelClosed, ChannelTimeout):
             raise AttnbenchError(
-                "the process that starts workers ended or hangs; "
-                "try `python -c 'import attnbench.evaluation.template'` to see why"
+                f"the process that starts workers ended or hangs{self._last_words()}"
             ) from None
         if answer.kind == "failed":
             raise AttnbenchError(str(answer.fields["reason"]))
         if answer.kind != kind:
             raise AttnbenchError(f"the process that starts workers answered {answer.kind!r}")
         return answer
+
+    def _last_words(self) -> str:
+        """The last line that the template has written, which says why it ended."""
+        self._said.seek(0)
+        lines = self._said.read()[-10_000:].decode(errors="replace").strip().splitlines()
+        return f": {lines[-1]}" if lines else ""

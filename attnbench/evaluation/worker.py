@@ -5,12 +5,16 @@ It gets pixels, never labels, paths or the clock. What it says is checked by the
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
 import random
 import sys
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +26,7 @@ from attnbench.backbones.backbone import Backbone
 from attnbench.errors import NotApplicable
 from attnbench.evaluation.artefact import Artefact, ArtefactPacker, unpack
 from attnbench.evaluation.channel import Channel, Message
+from attnbench.evaluation.handover import mapped
 
 SUBMISSION_MODULE = "submission"
 
@@ -32,55 +37,131 @@ class Unusable(Exception):
     """What the submission delivered breaks the contract."""
 
 
-def serve(channel: Channel, backbone: Backbone) -> None:
-    """Do the one job that comes through `channel`; every end but a crash is told to the evaluator."""
+class Stage:
+    """The backbone that a submission adapts and one that it rehearses on, each with its packer.
+
+    Made before a worker is forked, so that no worker has to.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self.packer = ArtefactPacker(backbone)
+        self.rehearsal = copy.deepcopy(backbone)
+        self.rehearsal_packer = ArtefactPacker(self.rehearsal)
+
+    def on(self, device: str) -> Stage:
+        """The same on another device."""
+        return self if device == "cpu" else Stage(self.backbone.to(device))
+
+
+def serve(channel: Channel, stage: Stage, folder: Path, confinement: tuple[str, ...]) -> None:
+    """Do the one job that comes through `channel`; every end but a crash is told to the evaluator.
+
+    Args:
+        channel: to the evaluator.
+        stage: as the template has made it; this process's own copy.
+        folder: this worker's own.
+        confinement: what keeps this process in its place, for the record.
+    """
     try:
+        channel.send(Message("started", {"confinement": list(confinement)}))
         job = channel.receive()
         torch.set_num_threads(int(job.fields["threads"]))
-        backbone.to(job.fields["device"])
-        backbone.target = job.fields["target"]
-        sys.path.insert(0, job.fields["source"])
-        {"adapt": _adapt, "predict": _predict}[job.kind](channel, job, backbone)
+        stage = stage.on(job.fields["device"])
+        stage.backbone.target = stage.rehearsal.target = job.fields["target"]
+        source = _write_source(folder / "source", job.arrays)
+        sys.path.insert(0, str(source))
+        with _noting_nondeterminism(backbone_device(stage.backbone)) as noted:
+            job_of = {"adapt": _adapt, "predict": _predict}
+            job_of[job.kind](_Context(channel, job, stage, source, noted))
     except NotApplicable as refusal:
         channel.send(Message("not applicable", {"reason": str(refusal)[:1000]}))
     except BaseException as error:
         channel.send(Message("failed", _explain(error)))
 
 
-def _adapt(channel: Channel, job: Message, backbone: Backbone) -> None:
-    device = backbone_device(backbone)
-    pos, neg = (_to_device(job.arrays[side], device) for side in ("pos", "neg"))
-    packer = ArtefactPacker(backbone)
+@dataclass(frozen=True)
+class _Context:
+    channel: Channel
+    job: Message
+    stage: Stage
+    source: Path
+    nondeterministic: list[warnings.WarningMessage]
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What the evaluator is told beside the result."""
+        said = {str(each.message).partition(" ")[0] for each in self.nondeterministic}
+        return {"nondeterministic": sorted(said)}
+
+
+def _adapt(context: _Context) -> None:
+    job, stage, channel = context.job, context.stage, context.channel
+    device = backbone_device(stage.backbone)
+    shapes = [tuple(shape) for shape in job.fields["shapes"]]
     adapt = _load_adapt()
     settings: dict[str, Any] = job.fields["hyperparameters"]
     if job.fields["warm_up"]:
         made_up = torch.Generator().manual_seed(0)
-        no_pos, no_neg = (
-            torch.randn(side.shape, generator=made_up).to(device) for side in (pos, neg)
-        )
-        rehearsal = copy.deepcopy(backbone)
+        no_pos, no_neg = (torch.randn(shape, generator=made_up).to(device) for shape in shapes)
         _seed(job.fields["seed"])
-        ArtefactPacker(rehearsal).pack(_detector(adapt, rehearsal, no_pos, no_neg, settings))
+        detector = _detector(adapt, stage.rehearsal, no_pos, no_neg, settings)
+        stage.rehearsal_packer.pack(detector, context.source)
+        del no_pos, no_neg, detector
     _seed(job.fields["seed"])
     _synchronise(device)
     channel.send(Message("ready"))
-    channel.receive()  # "go": the evaluator's clock runs from here until the artefact has arrived
-    artefact = packer.pack(_detector(adapt, backbone, pos, neg, settings))
+    # "go": the evaluator's clock runs from here until the artefact has arrived. The images come now
+    # and not before, so that nothing the submission left running has seen them.
+    channel.receive()
+    pos, neg = (_to_device(side, device) for side in mapped(channel.receive_descriptor(), shapes))
+    detector = _detector(adapt, stage.backbone, pos, neg, settings)
+    artefact = stage.packer.pack(detector, context.source)
     _synchronise(device)
-    channel.send(Message("artefact", arrays=_as_arrays(artefact)))
+    channel.send(Message("artefact", context.notes, _as_arrays(artefact)))
 
 
-def _predict(channel: Channel, job: Message, backbone: Backbone) -> None:
+def _predict(context: _Context) -> None:
+    job, backbone, channel = context.job, context.stage.backbone, context.channel
     device = backbone_device(backbone)
-    artefact = Artefact(job.arrays["structure"].tobytes(), job.arrays["tensors"].tobytes())
-    detector = unpack(artefact, backbone).eval()
+    size = backbone.preprocessing.size
+    with torch.no_grad():
+        backbone(torch.zeros(1, 3, size, size, device=device))  # not part of loading a detector
+    _load_adapt()
     _seed(job.fields["seed"])
+    _synchronise(device)
     channel.send(Message("ready"))
+    packed = channel.receive()
+    artefact = Artefact(packed.arrays["structure"].tobytes(), packed.arrays["tensors"].tobytes())
+    detector = unpack(artefact, backbone).eval()
+    _synchronise(device)
+    channel.send(Message("loaded"))
     with torch.no_grad():
         while (request := channel.receive()).kind == "images":
             images = _to_device(request.arrays["images"], device)
             answers = _read_out(detector, images, logits=bool(request.fields["logits"]))
-            channel.send(Message("scores", arrays=answers))
+            channel.send(Message("scores", context.notes, answers))
+
+
+def _write_source(folder: Path, files: Mapping[str, NDArray[Any]]) -> Path:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.tobytes())
+    return folder
+
+
+@contextlib.contextmanager
+def _noting_nondeterminism(device: torch.device) -> Iterator[list[warnings.WarningMessage]]:
+    """Ask a GPU for deterministic kernels; what has none is noted, by its name."""
+    if device.type != "cuda":
+        yield []
+        return
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("ignore")
+        warnings.filterwarnings("always", message=".*does not have a deterministic")
+        yield caught
 
 
 def _read_out(detector: nn.Module, images: Tensor, *, logits: bool) -> dict[str, Scores]:
@@ -176,6 +257,16 @@ def _explain(error: BaseException) -> dict[str, str]:
     elif isinstance(error, MemoryError | torch.OutOfMemoryError):
         reason = "the submission ran out of memory"
     else:
-        reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
-    detail = "".join(traceback.format_exception(type(error), error, trace))
+        reason = f"{type(error).__name__}: {_text_of(error)}".splitlines()[0]
+    try:
+        detail = "".join(traceback.format_exception(type(error), error, trace))
+    except Exception:
+        detail = ""
     return {"reason": reason[:1000], "detail": detail[-4000:]}
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error).strip() or "no message"
+    except Exception:
+        return "its message cannot be told"

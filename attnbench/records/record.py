@@ -33,11 +33,15 @@ class Identity(_Model):
     untrained: bool
     seed: int
     device: Literal["cpu", "cuda"]
-    isolation: Literal["process"]
+    isolation: Literal["process", "bwrap"]
 
 
 class Environment(_Model):
-    """The machine and the versions a record was measured with."""
+    """The machine and the versions a record was measured with.
+
+    Attributes:
+        confinement: what the kernel enforced on workers (see `attnbench.evaluation.isolation`).
+    """
 
     device_name: Text
     threads: int
@@ -46,6 +50,7 @@ class Environment(_Model):
     torchvision: Text
     numpy: Text
     attnbench: Text
+    confinement: tuple[Text, ...] = ()
 
 
 class Readout(_Model):
@@ -76,14 +81,21 @@ class Measures(Readout):
 class Cost(_Model):
     """What one adaptation cost. Times in seconds, by the evaluator's clock.
 
-    The cold time is that of a process which has not adapted before; taken for some targets only.
+    Attributes:
+        parameters_opaque: of those added, scalars that are not in tensors (see
+            `attnbench.evaluation.inventory`).
+        adaptation_seconds: from "go" until a fresh process holds the detector, late work included.
+        adaptation_seconds_cold: in a process which has not adapted before; for some targets only.
+        late_seconds: of these, what loading the detector took, and work put off until it predicted.
     """
 
     parameters_added: int
     parameters_changed: int
+    parameters_opaque: int = 0
     artefact_bytes: int
     adaptation_seconds: float
     adaptation_seconds_cold: float | None
+    late_seconds: float = 0.0
     pass_seconds: float
     prediction_seconds: float
 
@@ -94,6 +106,7 @@ class EpisodeResult(_Model):
     Attributes:
         readouts: by name, see `attnbench.evaluation.readouts`; only where the track asks for them
             and the detector has logits.
+        nondeterministic: operations used that have no deterministic form on the device.
     """
 
     target: Text
@@ -104,6 +117,7 @@ class EpisodeResult(_Model):
     measures: Measures | None = None
     cost: Cost | None = None
     readouts: dict[Literal["argmax-all", "argmax-targets"], Readout] = {}
+    nondeterministic: tuple[Text, ...] = ()
 
 
 class Summary(_Model):

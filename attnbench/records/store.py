@@ -30,7 +30,8 @@ class RecordStore:
     def path_of(self, identity: Identity) -> Path:
         """Where the record of this identity is kept; its scores lie beside it as `.parquet`."""
         backbone = identity.backbone.replace("/", "-") + ("-untrained" * identity.untrained)
-        name = f"{identity.submission}@{backbone}@seed{identity.seed}@{identity.device}.json"
+        name = f"{identity.submission}@{backbone}@seed{identity.seed}@{identity.device}"
+        name += ".json" if identity.isolation == "process" else f"@{identity.isolation}.json"
         return self._root / identity.track / identity.task / name
 
     def save(self, record: Record, scores: pd.DataFrame) -> Path:

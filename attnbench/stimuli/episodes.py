@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ from attnbench.tasks import Track
 
 # So many bytes of images go together, and so many images at most: a CPU's caches hold 16 of 224 pixels.
 _BATCH_BYTES, _BATCH_IMAGES = 10 << 20, 64
+# In so many batches at least, so that one which takes longer than the others shows.
+_LEAST_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Episode:
         present: bool `[n]`, whether the target is in each test image.
         image_ids: a name for each test image.
         fingerprint: SHA-256 (hex) over the pixels of all images, before any generator.
-        make: builds the test images with these indices, float32 `[k, 3, H, W]`.
+        make: builds the test images with these indices, float32 `[k, 3, H, W]`; an image is the same
+            whatever others it is built with.
     """
 
     target: str
@@ -53,11 +57,12 @@ class Episode:
         """Whether a detector with logits is to be read out by arg-max too."""
         return self.label in self.rivals
 
-    def test_images(self, order: NDArray[np.int64]) -> Iterator[Images]:
-        """The test images in this order, in batches; an image is the same in any batch."""
-        step = min(_BATCH_IMAGES, max(1, _BATCH_BYTES // self.pos[:1].nbytes))
+    def batches(self, order: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        """Indices of test images, cut into batches that suit their size."""
+        step = max(1, min(_BATCH_IMAGES, _BATCH_BYTES // self.pos[:1].nbytes))
+        step = min(step, math.ceil(len(order) / _LEAST_BATCHES))
         for start in range(0, len(order), step):
-            yield self.make(order[start : start + step])
+            yield order[start : start + step]
 
     @classmethod
     def of_pixels(

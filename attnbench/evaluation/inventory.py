@@ -1,0 +1,186 @@
+"""What a detector knows, counted by the evaluator from bytes alone: nothing is unpickled or run.
+
+Scalars in tensors are counted exactly. What may hide in the rest, in the pickle's own numbers and
+texts or in the source, is counted as well, but only where it is more than sizes, names and code can
+account for: then all of it counts, a number as one scalar and a text as one a byte.
+"""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import re
+import tokenize
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from attnbench.backbones.backbone import Backbone, tensors_of
+from attnbench.evaluation.artefact import Artefact, structure_of
+
+# A longer pickle than that of any network's objects counts by its bytes, unread.
+_READABLE_BYTES = 4 << 20
+_TENSOR_NAME = re.compile(r"added/\d{1,6}|changed/[A-Za-z0-9_.]{1,200}")
+_FLOATS = {"FLOAT", "BINFLOAT"}
+_INTEGERS = {"INT", "LONG", "LONG1", "LONG4", "BININT", "BININT1", "BININT2", "NEWTRUE", "NEWFALSE"}
+
+
+class InvalidArtefact(Exception):
+    """The bytes are not an artefact."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large an artefact is.
+
+    Attributes:
+        parameters_added: scalars added to the backbone, opaque ones included.
+        parameters_changed: scalars in tensors that replace one of the backbone's.
+        parameters_opaque: of those added, how many are not in tensors.
+        bytes: of the artefact.
+    """
+
+    parameters_added: int
+    parameters_changed: int
+    parameters_opaque: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Numbers, bytes of text, and other items in something that is not a tensor."""
+
+    floats: int = 0
+    integers: int = 0
+    text: int = 0
+    others: int = 0
+
+    def beyond(self, most: Contents) -> int:
+        """The sum of those that are more than `most` of their kind, each of them whole."""
+        return sum(n for n, limit in zip(astuple(self), astuple(most), strict=True) if n > limit)
+
+
+# What the objects of a detector may hold beside the backbone's own, twice over (a method may wrap each
+# of its modules), without counting: the settings of its layers.
+_SETTINGS = Contents(floats=128, integers=4096, text=16 << 10, others=16 << 10)
+# What a program may hold: constants, its texts and comments, its words.
+_PROGRAM = Contents(floats=1000, integers=1000, text=32 << 10, others=256 << 10)
+
+
+def measure(artefact: Artefact, backbone: Backbone, source: Mapping[str, bytes]) -> Size:
+    """What a detector adds to and changes in `backbone`.
+
+    A tensor that differs from the backbone's in one scalar is in the artefact whole and counts
+    whole. A number that needs 64 bits counts as two.
+
+    Args:
+        artefact: as it came from the worker.
+        backbone: as it was handed out.
+        source: the program that the detector has at hand when it predicts, text by file.
+
+    Raises:
+        InvalidArtefact: where the bytes are not an artefact.
+    """
+    own = tensors_of(backbone)
+    added = changed = 0
+    for key, tensor in _tensors(artefact.tensors).items():
+        origin, _, name = key.partition("/")
+        if origin == "changed" and name in own and own[name].shape == tensor.shape:
+            changed += _scalars(tensor)
+        else:
+            added += _scalars(tensor)
+    usual = contents_of_pickle(structure_of(backbone))
+    settings = Contents(
+        *(2 * n + more for n, more in zip(astuple(usual), astuple(_SETTINGS), strict=True))
+    )
+    opaque = contents_of_pickle(artefact.structure).beyond(settings)
+    opaque += contents_of_program(source).beyond(_PROGRAM)
+    size = len(artefact.structure) + len(artefact.tensors)
+    return Size(added + opaque, changed, opaque, size)
+
+
+def canonical(artefact: Artefact) -> Artefact:
+    """The same artefact with nothing in its tensors' file but the tensors.
+
+    Raises InvalidArtefact for what is not a file of tensors, or one with names of its own.
+    """
+    return Artefact(artefact.structure, safetensors.torch.save(_tensors(artefact.tensors)))
+
+
+def _tensors(file: bytes) -> dict[str, Tensor]:
+    try:
+        stored: dict[str, Tensor] = safetensors.torch.load(file)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise InvalidArtefact(f"its tensors cannot be read: {error}") from None
+    for name in stored:
+        if not _TENSOR_NAME.fullmatch(name):
+            raise InvalidArtefact(f"a tensor named {name[:60]!r}")
+    return stored
+
+
+def contents_of_pickle(pickled: bytes) -> Contents:
+    """What one or more pickles, one after the other, are made of; read, never executed.
+
+    Raises InvalidArtefact for what is not a pickle.
+    """
+    if len(pickled) > _READABLE_BYTES:
+        return Contents(text=len(pickled))
+    floats = integers = text = others = 0
+    try:
+        for name, argument in _operations(pickled):
+            if name in _FLOATS:
+                floats += 1
+            elif name in _INTEGERS:
+                integers += 1
+                if isinstance(argument, int):
+                    integers += argument.bit_length() // 8 if argument.bit_length() > 64 else 0
+            elif isinstance(argument, str | bytes | bytearray):
+                text += len(argument)
+            else:
+                others += 1
+    except Exception as error:  # pickletools raises whatever a malformed argument leads to
+        raise InvalidArtefact(f"its structure cannot be read: {error}") from None
+    return Contents(floats, integers, text, others)
+
+
+def contents_of_program(source: Mapping[str, bytes]) -> Contents:
+    """What the source files of a program hold; one that Python cannot read counts by its bytes."""
+    numbers = text = others = 0
+    for content in source.values():
+        try:
+            for token in tokenize.tokenize(io.BytesIO(content).readline):
+                if token.type == tokenize.NUMBER:
+                    numbers += 1
+                elif token.type in _TEXTS:
+                    text += len(token.string)
+                else:
+                    others += len(token.string)
+        except (tokenize.TokenError, SyntaxError, UnicodeDecodeError, ValueError):
+            text += len(content)
+    return Contents(integers=numbers, text=text, others=others)
+
+
+_TEXTS = {tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
+
+
+def _operations(pickled: bytes) -> Iterator[tuple[str, object]]:
+    stream = io.BytesIO(pickled)
+    while stream.tell() < len(pickled):
+        for operation, argument, _ in pickletools.genops(stream):
+            yield operation.name, argument
+
+
+def _scalars(tensor: Tensor) -> int:
+    """How many numbers of at most 32 bits a tensor holds."""
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    count = tensor.numel()
+    if tensor.element_size() <= 4:
+        return count
+    narrow = torch.float32 if tensor.is_floating_point() else torch.int32
+    wide = (tensor.to(narrow).to(tensor.dtype) != tensor) & ~tensor.isnan()
+    return count + int(wide.sum())

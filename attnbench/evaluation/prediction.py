@@ -1,0 +1,62 @@
+"""What prediction may cost and depend on: pure functions of times and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Prediction may take so many of the backbone's forwards over the same images, and so many seconds
+# more: a detector that looks many times is welcome, one that trains while it predicts is not.
+FORWARDS, GRACE_SECONDS = 20.0, 5.0
+# A batch that takes so many times what its images usually take, and so much longer, did something else.
+_USUAL_SPREAD, _NOTICEABLE_SECONDS = 3.0, 0.02
+# So many images are shown again, to a fresh process, in batches of these sizes.
+_SHOWN_AGAIN, _SIZES = 32, (1, 7, 24)
+# Kernels for batches of different sizes round differently: in parts of the scores' spread, and of the
+# score itself (half-precision).
+_SPREAD_TOLERANCE, _RELATIVE_TOLERANCE, _LEAST_TOLERANCE = 0.02, 0.005, 1e-5
+
+
+def budget_seconds(pass_seconds: float, pass_images: int, images: int) -> float:
+    """How long the prediction of `images` may take, loading included."""
+    return FORWARDS * pass_seconds * images / pass_images + GRACE_SECONDS
+
+
+def deferred_seconds(images: Sequence[int], seconds: Sequence[float]) -> float:
+    """The time of a prediction that went into something else than looking at images.
+
+    Adaptation put off to the first image, or to any other, shows as a batch that takes longer than
+    its images usually do. Small excesses are the machine's and count for nothing.
+
+    Args:
+        images: how many were in each batch.
+        seconds: what each batch took.
+    """
+    sizes, taken = np.array(images, float), np.array(seconds, float)
+    usual = np.median(taken / sizes) * sizes
+    excess = taken - usual
+    noticeable = taken > _USUAL_SPREAD * usual + _NOTICEABLE_SECONDS
+    return float(excess[noticeable].sum())
+
+
+def choose_again(count: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Batches of images, by their index among `count`, to be shown a second time."""
+    chosen = rng.permutation(count)[:_SHOWN_AGAIN]
+    cuts = np.cumsum(_SIZES)
+    return [batch for batch in np.split(chosen, cuts[cuts < len(chosen)]) if len(batch)]
+
+
+def disagreeing(
+    first: NDArray[np.floating[Any]], again: NDArray[np.floating[Any]], spread: float
+) -> int:
+    """How many scores `[n]` are others when the same images come in other company.
+
+    Args:
+        first, again: scores of the same images.
+        spread: the standard deviation of the detector's scores over all images.
+    """
+    tolerance = _SPREAD_TOLERANCE * spread + _RELATIVE_TOLERANCE * np.abs(first) + _LEAST_TOLERANCE
+    return int((np.abs(first - again) > tolerance).sum())

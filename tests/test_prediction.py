@@ -1,0 +1,47 @@
+"""What prediction may cost, and that a score depends on its own image alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnbench.evaluation.prediction import (
+    budget_seconds,
+    choose_again,
+    deferred_seconds,
+    disagreeing,
+)
+
+
+def test_an_even_prediction_defers_nothing() -> None:
+    assert deferred_seconds([64, 64, 64, 48], [0.020, 0.022, 0.025, 0.016]) == 0.0
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_work_put_off_to_any_batch_is_found(which: int) -> None:
+    seconds = [0.02] * 4
+    seconds[which] += 0.6
+    assert deferred_seconds([64] * 4, seconds) == pytest.approx(0.6)
+
+
+def test_the_budget_grows_with_the_images() -> None:
+    # a pass over 50 images takes 1 s: 20 forwards over 200 images are 80 s
+    assert budget_seconds(1.0, 50, 200) == pytest.approx(85.0)
+
+
+@given(st.integers(1, 500), st.integers(0, 2**32))
+def test_images_shown_again_are_distinct_and_come_in_unequal_batches(count: int, seed: int) -> None:
+    batches = choose_again(count, np.random.default_rng(seed))
+    shown = np.concatenate(batches)
+    assert len(set(shown)) == len(shown) == min(32, count)
+    assert shown.max() < count
+    assert count < 2 or len({len(batch) for batch in batches}) > 1 or count == 2
+
+
+def test_rounding_is_no_disagreement_and_a_shift_is() -> None:
+    scores = np.random.default_rng(0).normal(3, 2, 32)
+    assert disagreeing(scores, scores * (1 + 1e-5), 2.0) == 0
+    assert disagreeing(scores, scores + 0.4, 2.0) == 32
+    assert disagreeing(np.zeros(4), np.zeros(4), 0.0) == 0
