@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from attnbench import run as run_module
+from attnbench import events
 from attnbench.cli import report
 from attnbench.cli.progress import EvaluationProgress
 from attnbench.cli.text import printable
@@ -264,10 +264,10 @@ def test_printable_is_one_bounded_line() -> None:
 def test_progress_writes_plain_lines_where_there_is_no_terminal() -> None:
     stream = io.StringIO()
     with EvaluationProgress(stream) as progress:
-        progress.on_event(run_module.Planned(2, (Path("records/a.json"),)))
-        progress.on_event(run_module.EpisodeDone("s", "t", "cat", "ok", "", 1, 2))
-        progress.on_event(run_module.EpisodeDone("s", "t", "dog", "failed", "no\nluck", 2, 2))
-        progress.on_event(run_module.RecordWritten(Path("records/b.json")))
+        progress.on_event(events.Planned(2, (Path("records/a.json"),)))
+        progress.on_event(events.EpisodeDone("s", "t", "cat", "ok", "", 1, 2))
+        progress.on_event(events.EpisodeDone("s", "t", "dog", "failed", "no\nluck", 2, 2))
+        progress.on_event(events.RecordWritten(Path("records/b.json")))
     lines = stream.getvalue().splitlines()
     assert len(lines) == 3
     assert "--fresh" in lines[0]

@@ -105,13 +105,13 @@ def test_an_unfinished_run_keeps_its_finished_episodes(
     pd.testing.assert_frame_equal(scores, SCORES)
     assert not store.partial(make_record(seed=7).identity).finished()
     partial.discard()
-    assert not any(tmp_path.iterdir())
+    assert not partial.folder.exists()
 
 
 def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(AttnbenchError, match=r"cannot write .*run the same command again"):
-        write_atomically(tmp_path / "file" / "record.json", b"{}")
+        write_atomically(tmp_path / "file" / "record.json", b"{}", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 from attnbench.cli.text import printable
-from attnbench.run import EpisodeDone, EpisodeStarted, Event, Planned
+from attnbench.events import EpisodeDone, EpisodeStarted, Event, Planned
 
 
 class EvaluationProgress:

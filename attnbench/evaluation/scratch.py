@@ -27,8 +27,7 @@ class Scratch:
     """
 
     def __init__(self) -> None:
-        for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-            _remove_if_left(left)
+        remove_left_behind()
         self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._lock = os.open(self.folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -48,6 +47,12 @@ class Scratch:
     def new_folder(self) -> Path:
         """A new, empty folder."""
         return Path(tempfile.mkdtemp(dir=self.folder))
+
+
+def remove_left_behind() -> None:
+    """Remove the folders of processes that were killed before they could."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        _remove_if_left(left)
 
 
 def remove(path: Path) -> None:

@@ -21,6 +21,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.evaluation.channel import Channel, ChannelClosed, ChannelTimeout, Message
 from attnbench.evaluation.isolation import Isolation, bubblewrap, reach
 from attnbench.evaluation.isolation.confinement import Limits, limits_for
+from attnbench.evaluation.scratch import remove_left_behind
 from attnbench.resources import weights_folders
 
 # What a worker may know of its surroundings: nothing of data sets, records or the user.
@@ -117,12 +118,15 @@ class Template:
         trace: TracebackType | None,
     ) -> None:
         self._channel.close()  # the template ends its worker and itself when it sees this
+        if not self._started:
+            self._process.kill()  # still importing, it would see it late
         try:
             self._process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._said.close()
+        remove_left_behind()
 
     def load(self, name: str, *, untrained: bool) -> None:
         """Load the backbone that workers are to inherit. Raises AttnbenchError."""

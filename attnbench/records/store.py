@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +39,8 @@ class RecordStore:
     def save(self, record: Record, scores: pd.DataFrame) -> Path:
         """Write the scores, then the record that names their hash; the record's path.
 
+        What there was of its unfinished run is removed.
+
         Raises:
             AttnbenchError: where the folder cannot be written; earlier records stay whole.
         """
@@ -47,8 +51,10 @@ class RecordStore:
             "scores_sha256": hashlib.sha256(table).hexdigest(),
         }
         whole = Record.model_validate(record.model_dump() | hashed)
-        write_atomically(path.with_suffix(".parquet"), table)
-        write_atomically(path, whole.model_dump_json(indent=1).encode())
+        unfinished = self.partial(record.identity).folder
+        write_atomically(path.with_suffix(".parquet"), table, unfinished)
+        write_atomically(path, whole.model_dump_json(indent=1).encode(), unfinished)
+        self.partial(record.identity).discard()
         return path
 
     def read(self, path: Path) -> Record:
@@ -93,8 +99,26 @@ class RecordStore:
 
     def partial(self, identity: Identity) -> PartialRun:
         """What is already there of an interrupted run of this identity."""
-        key = hashlib.sha256(identity.model_dump_json().encode()).hexdigest()
-        return PartialRun(self._root / _PARTIAL / key)
+        return PartialRun(self._root / _PARTIAL / _key(identity))
+
+    @contextlib.contextmanager
+    def claim(self, identity: Identity) -> Iterator[None]:
+        """Only one process at a time makes the record of an identity; the others wait here.
+
+        Raises AttnbenchError where the folder cannot be written.
+        """
+        path = self._root / _PARTIAL / f"{_key(identity)}.lock"
+        try:
+            lock = _lock(path)
+        except OSError as error:
+            raise AttnbenchError(f"cannot write {path} ({error.strerror})") from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(lock)
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()  # where this was the last unfinished run
 
 
 @dataclass(frozen=True)
@@ -115,25 +139,48 @@ class PartialRun:
     def add(self, result: EpisodeResult, scores: pd.DataFrame) -> None:
         """Keep a finished episode. The JSON comes last: it says that the scores are whole."""
         path = self.folder / f"{hashlib.sha256(result.target.encode()).hexdigest()[:16]}.json"
-        write_atomically(path.with_suffix(".parquet"), _parquet(scores))
-        write_atomically(path, result.model_dump_json().encode())
+        write_atomically(path.with_suffix(".parquet"), _parquet(scores), self.folder)
+        write_atomically(path, result.model_dump_json().encode(), self.folder)
 
     def discard(self) -> None:
         """Remove it all."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self.folder.parent.rmdir()  # where this was the last unfinished run
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def _key(identity: Identity) -> str:
+    return hashlib.sha256(identity.model_dump_json().encode()).hexdigest()
+
+
+def _lock(path: Path) -> int:
+    """A descriptor of the locked file, made if need be; waits for who holds it."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # the folder has just been removed by who was last in it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), os.stat(path)):
+                return lock
+        os.close(lock)  # who held it has removed it: another file has that name now, or none
+
+
+def write_atomically(path: Path, content: bytes, unfinished: Path) -> None:
     """Write a file so that at every moment it is the old one or the new one, never a part.
+
+    Args:
+        path: where it goes.
+        content: its bytes.
+        unfinished: a folder on the same file system for what is not whole yet.
 
     Raises:
         AttnbenchError: where it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+        unfinished.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=unfinished, prefix=".", delete=False) as file:
             try:
                 file.write(content)
                 file.flush()
