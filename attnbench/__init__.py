@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from attnbench.backbones.backbone import Backbone
     from attnbench.errors import AttnbenchError, NotApplicable
     from attnbench.run import evaluate
+    from attnbench.verifying import verify
 
 __version__ = "0.1.0"
-__all__ = ["AttnbenchError", "Backbone", "NotApplicable", "evaluate", "log_odds"]
+__all__ = ["AttnbenchError", "Backbone", "NotApplicable", "evaluate", "log_odds", "verify"]
 
 _HOME = {
     "AttnbenchError": "attnbench.errors",
@@ -20,6 +21,7 @@ _HOME = {
     "NotApplicable": "attnbench.errors",
     "evaluate": "attnbench.run",
     "log_odds": "attnbench.adaptation",
+    "verify": "attnbench.verifying",
 }
 
 

@@ -13,6 +13,7 @@ from attnbench.backbones.backbone import Backbone
 from attnbench.errors import AttnbenchError
 from attnbench.evaluation.isolation import Isolation
 from attnbench.records.record import Identity
+from attnbench.records.rows import COLUMNS
 from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.submission import Submission, load_submission
 from attnbench.tasks import TaskDefinition, list_tasks, load_task
@@ -29,8 +30,37 @@ class Plan:
     identity: Identity
 
 
-def make_plans(
+@dataclass(frozen=True)
+class Refused:
+    """A submission that is there and cannot be run, and why."""
+
+    name: str
+    reason: str
+
+
+def read_submissions(
     submissions: Sequence[str | Path],
+) -> tuple[list[Submission], list[Refused]]:
+    """The submissions that can be run, and those that cannot for a reason of their own.
+
+    Raises:
+        AttnbenchError: for one that is not there at all, and for two of one name.
+    """
+    chosen: list[Submission] = []
+    refused: list[Refused] = []
+    for each in submissions:
+        try:
+            chosen.append(load_submission(each))
+        except AttnbenchError as error:
+            if not Path(each).is_dir():
+                raise
+            refused.append(Refused(Path(each).resolve().name, str(error)))
+    _require_distinct(chosen)
+    return chosen, refused
+
+
+def make_plans(
+    submissions: Sequence[Submission],
     *,
     track: str,
     tasks: Sequence[str] | None,
@@ -42,14 +72,12 @@ def make_plans(
     data: Path | None,
     untrained: bool,
 ) -> list[Plan]:
-    """All records to make, those of one backbone together; the arguments are `evaluate`'s.
+    """All records to make, those of one backbone together; the other arguments are `evaluate`'s.
 
     Raises:
         AttnbenchError: for what is unknown, malformed, or not there.
     """
-    _require_device(device)
-    chosen = [load_submission(submission) for submission in submissions]
-    _require_distinct(chosen)
+    require_device(device)
     plans: list[Plan] = []
     backbones: dict[str, tuple[Backbone, str]] = {}
     for task in _tasks_with(track, tasks):
@@ -81,11 +109,42 @@ def make_plans(
                         isolation=isolation,
                     ),
                 )
-                for submission in chosen
+                for submission in submissions
                 for seed in range(seeds)
             ]
     order = list(backbones)
     return sorted(plans, key=lambda plan: order.index(plan.identity.backbone))
+
+
+def rows_of_refused(
+    refused: Sequence[Refused],
+    *,
+    track: str,
+    tasks: Sequence[str] | None,
+    backbone: str | None,
+    device: str,
+    seeds: int,
+    isolation: Isolation,
+) -> list[dict[str, object]]:
+    """A failure row, without a record, for each record that a refused submission should have had."""
+    return [
+        dict.fromkeys(COLUMNS)
+        | {
+            "submission": each.name,
+            "task": task.name,
+            "track": track,
+            "backbone": name,
+            "seed": seed,
+            "device": device,
+            "status": "failed",
+            "reason": each.reason,
+            "isolation": isolation,
+        }
+        for each in refused
+        for task in _tasks_with(track, tasks)
+        for name in ((backbone,) if backbone else task.tracks[track].backbones)  # type: ignore[index]
+        for seed in range(seeds)
+    ]
 
 
 def _tasks_with(track: str, names: Sequence[str] | None) -> Iterator[TaskDefinition]:
@@ -101,7 +160,8 @@ def _tasks_with(track: str, names: Sequence[str] | None) -> Iterator[TaskDefinit
     return iter(usable)
 
 
-def _require_device(device: str) -> None:
+def require_device(device: str) -> None:
+    """Raise AttnbenchError where there is no such device."""
     if device not in ("cpu", "cuda"):
         raise AttnbenchError(f"unknown device {device!r}; choose cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():

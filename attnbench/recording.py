@@ -13,13 +13,13 @@ import pandas as pd
 from attnbench.engines.local import Job, run_jobs
 from attnbench.evaluation.environment import describe_environment
 from attnbench.evaluation.evaluator import Evaluator
-from attnbench.evaluation.summary import overall, summarise
 from attnbench.evaluation.warm import Template
 from attnbench.events import EpisodeDone, EpisodeStarted, Event, Planned, RecordWritten
 from attnbench.planning import Plan
 from attnbench.records.record import EpisodeResult, Identity, Record
-from attnbench.records.rows import COLUMNS, row_of
+from attnbench.records.rows import row_of
 from attnbench.records.store import RecordStore
+from attnbench.records.summary import overall, summarise
 
 # So many targets of a record are adapted to once more in a process without a rehearsal. What a cold
 # process costs depends on the process, hardly on the target, and each costs another adaptation.
@@ -33,8 +33,8 @@ def make_records(
     *,
     fresh: bool,
     tell: Callable[[Event], None],
-) -> pd.DataFrame:
-    """Make the records that are not there yet; a row for each plan, as `attnbench.evaluate` returns.
+) -> list[dict[str, object]]:
+    """Make the records that are not there yet; a row for each plan, see `attnbench.records.rows`.
 
     Args:
         plans: the records to make, those of one backbone together.
@@ -68,8 +68,7 @@ def make_records(
                 path = _complete(store, plan, confinement)
             found[plan.identity] = path, store.read(path)
             tell(RecordWritten(path))
-    rows = [row_of(record, path) for path, record in (found[plan.identity] for plan in plans)]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return [row_of(record, path) for path, record in (found[plan.identity] for plan in plans)]
 
 
 @dataclass

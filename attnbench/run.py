@@ -57,11 +57,15 @@ def evaluate(
     hidden = [records] if data is None else [records, data]
     with Template(isolation, hidden=hidden, data=data) as template:
         # Torch is imported here and there at the same time.
-        from attnbench.planning import make_plans
-        from attnbench.recording import make_records
+        import pandas as pd
 
-        plans = make_plans(
-            submissions,
+        from attnbench import planning
+        from attnbench.recording import make_records
+        from attnbench.records.rows import COLUMNS
+
+        chosen, refused = planning.read_submissions(submissions)
+        plans = planning.make_plans(
+            chosen,
             track=track,
             tasks=tasks,
             backbone=backbone,
@@ -72,7 +76,17 @@ def evaluate(
             data=data,
             untrained=untrained,
         )
-        return make_records(plans, template, records, fresh=fresh, tell=on_event or _unheard)
+        without = planning.rows_of_refused(
+            refused,
+            track=track,
+            tasks=tasks,
+            backbone=backbone,
+            device=device,
+            seeds=seeds,
+            isolation=isolation,
+        )
+        rows = make_records(plans, template, records, fresh=fresh, tell=on_event or _unheard)
+        return pd.DataFrame([*rows, *without], columns=list(COLUMNS))
 
 
 def _unheard(event: Event) -> None:

@@ -219,8 +219,12 @@ def _hash(files: Mapping[str, bytes]) -> str:
     return digest.hexdigest()
 
 
+def _raise(error: OSError) -> None:
+    raise AttnbenchError(f"{error.filename} cannot be read: {error.strerror}") from None
+
+
 def _files(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_raise):
         folders[:] = [f for f in folders if f != "__pycache__" and not f.startswith(".")]
         for name in [*folders, *files]:
             path = Path(parent, name)

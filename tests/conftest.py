@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attnbench.backbones.backbone import Backbone, Preprocessing
-from attnbench.evaluation.summary import summarise
 from attnbench.records.record import Cost, EpisodeResult, Measures, Record, Status
+from attnbench.records.summary import summarise
 
 MANIFEST = """
 name = "{name}"

@@ -32,6 +32,7 @@ def leaderboard(
     from attnbench.errors import AttnbenchError
     from attnbench.leaderboard.markdown import leaderboard_markdown
     from attnbench.records.store import RecordStore
+    from attnbench.records.verification import badge_of
 
     if not records.is_dir():
         raise AttnbenchError(
@@ -40,7 +41,8 @@ def leaderboard(
     loaded, problems = RecordStore(records).load_all()
     for problem in problems:
         typer.echo(f"left out: {printable(problem)}", err=True)
-    content = leaderboard_markdown([record for _, record in loaded]).encode()
+    badges = {record.identity: badge_of(path, record) for path, record in loaded}
+    content = leaderboard_markdown([record for _, record in loaded], badges).encode()
     if check:
         if not out.is_file() or out.read_bytes() != content:
             typer.echo(

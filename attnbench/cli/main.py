@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from attnbench.cli import check, evaluate, leaderboard, new, tasks
+from attnbench.cli import check, evaluate, leaderboard, new, tasks, verify
 from attnbench.errors import AttnbenchError
 
 USAGE_OR_DATA = 2
@@ -32,6 +32,7 @@ app.command("tasks")(tasks.tasks)
 app.command("new")(new.new)
 app.command("check")(check.check)
 app.command("leaderboard")(leaderboard.leaderboard)
+app.command("verify")(verify.verify)
 
 
 def main() -> None:

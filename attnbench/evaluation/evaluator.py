@@ -91,6 +91,10 @@ class _Failure(Exception):
         self.status = status
 
 
+class _Killed(_Failure):
+    """The worker was sent SIGKILL, by someone else than the evaluator."""
+
+
 class Evaluator:
     """Judges episodes on one backbone and device, with workers from a template process.
 
@@ -136,21 +140,26 @@ class Evaluator:
             The result and a score per test image (columns target, image, present, score).
         """
         try:
-            warm = self._adapt(submission, episode, timeout, warm_up=True)
-            unrehearsed = self._adapt(submission, episode, timeout, warm_up=False) if cold else None
-            size = self._measure(warm.artefact, submission)
-            pass_seconds = self._pass_seconds(episode)
-            limits = _PredictionLimits(timeout, self._budget(episode, pass_seconds))
-            predicted = self._predict_and_compare(submission, episode, warm, limits)
+            return self._judge(submission, episode, timeout, cold=cold)
+        except _Killed:
+            # Not the evaluator's doing: the kernel's, where memory ran out, or a person's. Once more.
+            pass
         except _Failure as failure:
-            result = EpisodeResult(
-                target=episode.target,
-                status="not applicable" if failure.status == "not applicable" else "failed",
-                reason=failure.reason[:_REASON_LIMIT],
-                detail=failure.detail[-4000:],
-                images_sha256=episode.fingerprint,
-            )
-            return result, scores_frame(episode, None)
+            return _failed(episode, failure), scores_frame(episode, None)
+        try:
+            return self._judge(submission, episode, timeout, cold=cold)
+        except _Failure as failure:
+            return _failed(episode, failure), scores_frame(episode, None)
+
+    def _judge(
+        self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
+    ) -> tuple[EpisodeResult, pd.DataFrame]:
+        warm = self._adapt(submission, episode, timeout, warm_up=True)
+        unrehearsed = self._adapt(submission, episode, timeout, warm_up=False) if cold else None
+        size = self._measure(warm.artefact, submission)
+        pass_seconds = self._pass_seconds(episode)
+        limits = _PredictionLimits(timeout, self._budget(episode, pass_seconds))
+        predicted = self._predict_and_compare(submission, episode, warm, limits)
         found = detect(predicted.scores, episode.present)
         # An adaptation has ended when a process that had no part in it holds the detector.
         late = predicted.loading_seconds
@@ -347,8 +356,9 @@ class Evaluator:
             except ChannelGarbage as garbage:
                 raise _Failure(f"the worker sent {garbage} while {doing}") from None
             except ChannelClosed:
-                ended = _ending(self._template.exit_code(grace=1.0))
-                raise _Failure(f"the process {ended} while {doing}") from None
+                status = self._template.exit_code(grace=1.0)
+                kind = _Killed if status == -signal.SIGKILL else _Failure
+                raise kind(f"the process {_ending(status)} while {doing}") from None
 
     def _measure(self, artefact: Artefact, submission: Submission) -> Size:
         return measure(artefact, self._backbone, submission.program)
@@ -380,6 +390,16 @@ class Evaluator:
     def _synchronise(self) -> None:
         if self._device == "cuda":
             torch.cuda.synchronize()
+
+
+def _failed(episode: Episode, failure: _Failure) -> EpisodeResult:
+    return EpisodeResult(
+        target=episode.target,
+        status="not applicable" if failure.status == "not applicable" else "failed",
+        reason=failure.reason[:_REASON_LIMIT],
+        detail=failure.detail[-4000:],
+        images_sha256=episode.fingerprint,
+    )
 
 
 def scores_frame(episode: Episode, scores: NDArray[np.float32] | None) -> pd.DataFrame:

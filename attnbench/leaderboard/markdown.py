@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, median
 
 from tabulate import tabulate
 
-from attnbench.records.record import Record
+from attnbench.records.record import Identity, Record
+from attnbench.records.verification import Badge
 from attnbench.statistics.detection import Counts
 from attnbench.statistics.intervals import d_prime_interval
 
@@ -28,6 +29,7 @@ _HEADERS = (
     "adaptation, s",
     "passes",
     "device",
+    "badge",
 )
 _LEGEND = (
     "d′ is how well target-present and target-absent images are told apart at the detector's own "
@@ -36,7 +38,8 @@ _LEGEND = (
     "Parameters are counted in the delivered artefact: scalars added to the backbone, and scalars in "
     "tensors that differ from it. "
     "Adaptation is the median over targets, in seconds on the device named, and in passes: multiples "
-    "of one forward pass of the backbone over the same images."
+    "of one forward pass of the backbone over the same images. "
+    "The badge says whether the episodes were run again (`attnbench verify`) and the figures held."
 )
 _READOUT_HEADERS = (
     "task",
@@ -70,8 +73,16 @@ class _Group:
     backbone_sha256: str
 
 
-def leaderboard_markdown(records: Sequence[Record]) -> str:
-    """The page for these records, in whatever order they come; ends in a newline."""
+def leaderboard_markdown(
+    records: Sequence[Record], badges: Mapping[Identity, Badge] | None = None
+) -> str:
+    """The page for these records, in whatever order they come; ends in a newline.
+
+    Args:
+        records: what is shown.
+        badges: by the records' identities; self-reported where there is none.
+    """
+    badges = badges or {}
     lines = ["# Leaderboard", ""]
     if not records:
         lines += ["No records yet. Make the first with `attnbench evaluate submissions/attention`."]
@@ -80,8 +91,11 @@ def leaderboard_markdown(records: Sequence[Record]) -> str:
     for track in ("mini", "small", "full"):
         groups = _groups([record for record in records if record.identity.track == track])
         if groups:
-            rows = [row for _, row in sorted(_row(group, each) for group, each in groups.items())]
-            alignment = ["left"] * 3 + ["right"] * 8 + ["left"]
+            rows = [
+                row
+                for _, row in sorted(_row(group, each, badges) for group, each in groups.items())
+            ]
+            alignment = ["left"] * 3 + ["right"] * 8 + ["left"] * 2
             table = tabulate(
                 rows, _HEADERS, tablefmt="github", colalign=alignment, disable_numparse=True
             )
@@ -155,10 +169,23 @@ def _groups(records: Sequence[Record]) -> dict[_Group, list[Record]]:
     return groups
 
 
-def _row(group: _Group, records: Sequence[Record]) -> tuple[tuple[object, ...], list[str]]:
+def _badge(badges: Sequence[Badge]) -> str:
+    """One failure taints all seeds of a row; otherwise how many of them were run again."""
+    verified = badges.count("verified")
+    if "failed verification" in badges:
+        return "failed verification"
+    if verified in (0, len(badges)):
+        return badges[0]
+    return f"{verified} of {len(badges)} verified"
+
+
+def _row(
+    group: _Group, records: Sequence[Record], badges: Mapping[Identity, Badge]
+) -> tuple[tuple[object, ...], list[str]]:
     """Where the row stands, and its cells; the seeds of a group are pooled."""
     backbone = escape(group.backbone) + (" (untrained)" if group.untrained else "")
     device = escape(group.device_name)
+    badge = _badge([badges.get(record.identity, "self-reported") for record in records])
     targets = max(record.summary.targets for record in records)
     start = [escape(group.task), escape(group.submission), backbone, str(targets)]
     start += [str(len(records))]
@@ -166,7 +193,7 @@ def _row(group: _Group, records: Sequence[Record]) -> tuple[tuple[object, ...], 
     if bad:
         rank = 2 if any(record.status == "failed" for record in bad) else 1
         said = f"{bad[0].status}: {escape(bad[0].reason)}"
-        return (group.task, rank, 0.0, group), [*start, said, *[""] * 5, device]
+        return (group.task, rank, 0.0, group), [*start, said, *[""] * 5, device, badge]
     episodes = [episode for record in records for episode in record.episodes]
     measures = [episode.measures for episode in episodes if episode.measures]
     costs = [episode.cost for episode in episodes if episode.cost]
@@ -178,15 +205,18 @@ def _row(group: _Group, records: Sequence[Record]) -> tuple[tuple[object, ...], 
     d_prime = mean(m.d_prime for m in measures)
     added = max(cost.parameters_added for cost in costs)
     changed = max(cost.parameters_changed for cost in costs)
+    opaque = max(cost.parameters_opaque for cost in costs)
     declared = {n for record in records if (n := record.declared_parameters) is not None}
     cells = [
         f"{d_prime:.2f} [{low:.2f}, {high:.2f}]",
         f"{mean(m.criterion for m in measures):+.2f}",
         f"{mean(m.d_a for m in measures):.2f}",
         f"{added:,} + {changed:,}"
+        + (f" ({opaque:,} not in tensors)" if opaque else "")
         + "".join(f" (declared {n:,})" for n in sorted(declared - {added + changed})),
         f"{median(cost.adaptation_seconds for cost in costs):.3f}",
         f"{median(cost.adaptation_seconds / cost.pass_seconds for cost in costs):.2f}",
         device,
+        badge,
     ]
     return (group.task, 0, -d_prime, group), [*start, *cells]

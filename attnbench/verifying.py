@@ -1,0 +1,149 @@
+"""`attnbench.verify`: runs a record's episodes again and says whether its figures hold."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from attnbench.backbones import fingerprint, load
+from attnbench.evaluation.environment import describe_environment
+from attnbench.evaluation.evaluator import Evaluator
+from attnbench.evaluation.prediction import disagreeing
+from attnbench.evaluation.warm import Template
+from attnbench.planning import require_device
+from attnbench.records.integrity import contradictions, read_scores
+from attnbench.records.record import EpisodeResult, Record
+from attnbench.records.store import RecordStore, write_atomically
+from attnbench.records.verification import Verification, fingerprint_of, path_beside
+from attnbench.stimuli.episodes import TrackStimuli
+from attnbench.submission import Submission, load_submission
+from attnbench.tasks import TaskDefinition, load_task
+
+# Another machine rounds otherwise, and training carries that on: so many scores may be others, and d′
+# may move by so much.
+_OTHER_SCORES, _D_PRIME = 0.02, 0.1
+# In passes, times of different machines can be compared, within this factor and this many seconds.
+_TIME_FACTOR, _TIME_SECONDS = 3.0, 0.1
+
+
+def verify(
+    record: Path,
+    *,
+    sample: int | None = None,
+    submission: str | Path | None = None,
+    data: Path | None = None,
+) -> Verification:
+    """Run a record's episodes again, compare, and keep what was found beside the record.
+
+    Args:
+        record: its JSON; the scores lie beside it.
+        sample: run so many of its targets again, chosen by chance; all by default.
+        submission: the folder of the submission; by default the one of its name, here or shipped.
+        data: the data folder, as for `attnbench.evaluate`.
+
+    Raises:
+        AttnbenchError: where the record cannot be read, or submission, task or data are not there.
+    """
+    path = record
+    found = RecordStore(path.parent).read(path)
+    identity = found.identity
+    require_device(identity.device)
+    chosen = load_submission(submission or _by_name(identity.submission))
+    task = load_task(identity.task)
+    backbone = load(identity.backbone, untrained=identity.untrained, data=data)
+    problems = contradictions(path, found)
+    problems += _other_versions(found, chosen, task, fingerprint(backbone))
+    targets: list[str] = []
+    confinement: tuple[str, ...] = ()
+    if not problems:
+        track = task.tracks[identity.track]
+        stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, data)
+        recorded = {episode.target: episode for episode in found.episodes}
+        targets = [target for target in stimuli.targets if target in recorded]
+        if sample is not None:
+            again = random.SystemRandom().sample(targets, min(sample, len(targets)))
+            targets = [target for target in targets if target in again]
+        scores = read_scores(path, found)
+        hidden = [path.parent] if data is None else [path.parent, data]
+        with Template(identity.isolation, hidden=hidden, data=data) as template:
+            evaluator = Evaluator(
+                backbone, template, device=identity.device, untrained=identity.untrained
+            )
+            for target in targets:
+                episode = stimuli.episode(target, identity.seed)
+                result, now = evaluator.judge(chosen, episode, track.timeout, cold=False)
+                then = scores[scores["target"] == target]
+                problems += [
+                    f"{target}: {each}"
+                    for each in _differences(recorded[target], then, result, now)
+                ]
+            confinement = evaluator.confinement
+    outcome = Verification(
+        record_sha256=fingerprint_of(path),
+        targets=tuple(targets),
+        problems=tuple(each[:1000] for each in problems[:1000]),
+        environment=describe_environment(identity.device, confinement),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    write_atomically(path_beside(path), outcome.model_dump_json(indent=1).encode(), path.parent)
+    return outcome
+
+
+def _by_name(name: str) -> str | Path:
+    here = Path("submissions", name)
+    return here if here.is_dir() else name
+
+
+def _other_versions(
+    record: Record, submission: Submission, task: TaskDefinition, backbone_sha256: str
+) -> Iterator[str]:
+    identity = record.identity
+    if submission.sha256 != identity.submission_sha256:
+        yield f"the submission in {submission.folder} is another version than the recorded one"
+    if task.content_hash != identity.task_sha256 or identity.track not in task.tracks:
+        yield f"the task {task.name} is another version than the recorded one"
+    elif {episode.target for episode in record.episodes} < set(_named(task, identity.track)):
+        yield "targets of the task are missing from the record"
+    if backbone_sha256 != identity.backbone_sha256:
+        yield f"the weights of {identity.backbone} are others than the recorded ones"
+
+
+def _named(task: TaskDefinition, track: str) -> tuple[str, ...]:
+    targets = task.tracks[track].targets  # type: ignore[index]
+    return () if isinstance(targets, str) else targets
+
+
+def _differences(
+    recorded: EpisodeResult, then: pd.DataFrame, result: EpisodeResult, now: pd.DataFrame
+) -> Iterator[str]:
+    """What came out otherwise than recorded, beyond what another machine explains."""
+    if recorded.images_sha256 != result.images_sha256:
+        yield "the images are others"
+        return
+    if recorded.status != result.status:
+        yield f"recorded as {recorded.status}, now {result.status} {result.reason}".rstrip()
+        return
+    if recorded.measures is None or result.measures is None:
+        return
+    assert recorded.cost is not None and result.cost is not None
+    first, again = then["score"].to_numpy(float), now["score"].to_numpy(float)
+    if list(then["image"]) != list(now["image"]) or list(then["present"]) != list(now["present"]):
+        yield "the scores are of other images"
+    elif (others := disagreeing(first, again, float(first.std()))) > _OTHER_SCORES * len(first):
+        yield f"{others} of {len(first)} scores are others"
+    if abs(recorded.measures.d_prime - result.measures.d_prime) > _D_PRIME:
+        yield f"d′ recorded {recorded.measures.d_prime:.2f}, now {result.measures.d_prime:.2f}"
+    for name in ("parameters_added", "parameters_changed"):
+        was, is_now = getattr(recorded.cost, name), getattr(result.cost, name)
+        if was != is_now:
+            yield f"{name} recorded {was:,}, now {is_now:,}"
+    was, is_now = (
+        each.adaptation_seconds / each.pass_seconds for each in (recorded.cost, result.cost)
+    )
+    slower = (is_now - was) * result.cost.pass_seconds
+    if is_now > _TIME_FACTOR * was and slower > _TIME_SECONDS:
+        yield f"adaptation recorded as {was:.2f} passes, now {is_now:.2f}"

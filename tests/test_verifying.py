@@ -1,0 +1,159 @@
+"""A record that was tampered with is noticed; one that was not is verified."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import attnbench
+from attnbench.leaderboard.markdown import leaderboard_markdown
+from attnbench.records.integrity import contradictions
+from attnbench.records.record import Record
+from attnbench.records.store import RecordStore
+from attnbench.records.verification import badge_of, path_beside
+
+Edit = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real record: its JSON."""
+    folder = tmp_path_factory.mktemp("records")
+    frame = attnbench.evaluate(["bias_only"], tasks=["imagenet-standard"], records=folder)
+    return Path(frame["record"][0])
+
+
+@pytest.fixture
+def record(measured: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may spoil."""
+    for file in measured.parent.glob("*"):
+        shutil.copy(file, tmp_path)
+    return tmp_path / measured.name
+
+
+def edit(path: Path, change: Edit) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def replace_scores(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    """Other scores, with the hash in the record made to match: a careful forger's work."""
+    table = path.with_suffix(".parquet")
+    buffer = io.BytesIO()
+    change(pd.read_parquet(table)).to_parquet(buffer, index=False)
+    table.write_bytes(buffer.getvalue())
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    edit(path, lambda content: content.update(scores_sha256=digest))
+
+
+def read(path: Path) -> Record:
+    return RecordStore(path.parent).read(path)
+
+
+def test_a_record_as_written_contradicts_nothing(record: Path) -> None:
+    assert contradictions(record, read(record)) == []
+    assert badge_of(record, read(record)) == "self-reported"
+
+
+FORGERIES: dict[str, tuple[Edit, str]] = {
+    "d-prime": (lambda c: c["summary"].update(d_prime=9.0), "its d_prime is 9.0"),
+    "an-episode": (lambda c: c["episodes"][1]["measures"].update(d_prime=9.0), "its scores say"),
+    "hits": (lambda c: c["episodes"][0]["measures"].update(hits=0), "its hits"),
+    "time": (lambda c: c["summary"].update(adaptation_seconds=1e-9), "adaptation_seconds"),
+    "parameters": (lambda c: c["summary"].update(parameters_added=0), "parameters_added"),
+    "fewer-targets": (lambda c: c["episodes"].pop(), "its targets is"),
+    "hash": (lambda c: c.update(scores_sha256="0" * 64), "hash differs"),
+    "status": (lambda c: c["episodes"][0].update(status="failed"), "status"),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_an_edited_record_contradicts_itself(record: Path, name: str) -> None:
+    change, saying = FORGERIES[name]
+    edit(record, change)
+    found = contradictions(record, read(record))
+    assert any(saying in each for each in found), found
+    assert badge_of(record, read(record)) == "failed verification"
+    page = leaderboard_markdown([read(record)], {read(record).identity: "failed verification"})
+    assert "| failed verification |" in page
+
+
+def test_other_scores_contradict_the_figures(record: Path) -> None:
+    replace_scores(record, lambda scores: scores.assign(score=scores["present"] - 0.5))
+    assert any("d_prime" in each for each in contradictions(record, read(record)))
+    record.with_suffix(".parquet").write_bytes(b"PAR1")
+    assert "hash" in contradictions(record, read(record))[0]
+    record.with_suffix(".parquet").unlink()
+    assert "cannot be read" in contradictions(record, read(record))[0]
+
+
+def test_a_true_record_is_verified_and_loses_its_badge_when_edited(record: Path) -> None:
+    outcome = attnbench.verify(record, sample=1)
+    assert outcome.problems == () and len(outcome.targets) == 1
+    assert badge_of(record, read(record)) == "verified"
+    edit(record, lambda content: content.update(title="Another"))
+    assert badge_of(record, read(record)) == "self-reported"
+
+
+def test_what_was_never_measured_fails_when_it_is_run_again(record: Path) -> None:
+    """Scores, figures and hashes all agree; only running it again tells."""
+    from attnbench.records.record import EpisodeResult
+    from attnbench.records.summary import summarise
+    from attnbench.statistics.detection import detect
+
+    def better(scores: pd.DataFrame) -> pd.DataFrame:
+        return scores.assign(score=(scores["score"] + scores["present"] * 5).astype("float32"))
+
+    replace_scores(record, better)
+    scores = pd.read_parquet(record.with_suffix(".parquet"))
+
+    def change(content: dict[str, Any]) -> None:
+        for episode in content["episodes"]:
+            own = scores[scores["target"] == episode["target"]]
+            found = detect(own["score"].to_numpy(), own["present"].to_numpy())
+            counts = {"hits": found.counts.hits, "false_alarms": found.counts.false_alarms}
+            figures = {
+                name: getattr(found, name)
+                for name in ("hit_rate", "false_alarm_rate", "d_prime", "criterion", "auc", "d_a")
+            }
+            episode["measures"].update(counts | figures)
+        results = [EpisodeResult.model_validate(each) for each in content["episodes"]]
+        content["summary"] = summarise(results).model_dump()
+
+    edit(record, change)
+    assert contradictions(record, read(record)) == []
+    outcome = attnbench.verify(record, sample=1)
+    assert any("scores are others" in each for each in outcome.problems)
+    assert badge_of(record, read(record)) == "failed verification"
+
+
+def test_the_verb_says_what_held_and_what_did_not(record: Path) -> None:
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "attnbench", "verify", *map(str, arguments)]
+        return subprocess.run(line, capture_output=True, text=True)
+
+    good = run(record, "--sample", "1")
+    assert good.returncode == 0 and "verified, 1 targets run again" in good.stdout, good.stderr
+    edit(record, lambda content: content["identity"].update(submission_sha256="0" * 64))
+    bad = run(record, "--sample", "1", "--json")
+    assert bad.returncode == 1
+    assert "another version" in json.loads(bad.stdout)["problems"][0]
+    assert run(record.with_name("nothing.json")).returncode == 2
+
+
+def test_a_verification_beside_a_record_is_not_trusted_blindly(record: Path) -> None:
+    path_beside(record).write_text("{}")
+    assert badge_of(record, read(record)) == "self-reported"
+    path_beside(record).write_bytes(b"x" * (2 << 20))
+    assert badge_of(record, read(record)) == "self-reported"
