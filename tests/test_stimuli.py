@@ -98,11 +98,22 @@ def test_an_episode_is_the_same_each_time_and_another_with_another_seed() -> Non
 
 def test_a_test_image_is_the_same_in_any_order_and_batch() -> None:
     episode = _stimuli(_noisy_track(0.5)).episode("1", 0)
-    whole = np.concatenate([episode.make(b) for b in episode.batches(rows_of(range(50)))])
+    whole = np.concatenate([episode.make(b) for b in episode.batches(rows_of(range(50)))])[:50]
     order = np.random.default_rng(0).permutation(50)
-    shuffled = np.concatenate([episode.make(batch) for batch in episode.batches(order)])
+    shuffled = np.concatenate([episode.make(batch) for batch in episode.batches(order)])[:50]
     assert np.array_equal(shuffled, whole[order])
     assert np.array_equal(episode.make(rows_of([17]))[0], whole[17])
+
+
+@pytest.mark.parametrize("count", [1, 5, 16, 50, 240, 450, 2200])
+def test_batches_are_of_one_size_and_hold_every_image(count: int) -> None:
+    episode = _stimuli(_noisy_track(0.5)).episode("1", 0)
+    order = np.random.default_rng(0).permutation(count)
+    batches = list(episode.batches(order))
+    assert len({len(batch) for batch in batches}) == 1
+    assert len(batches) >= min(count, 3)
+    shown = np.concatenate(batches)
+    assert np.array_equal(shown[:count], order) and len(shown) < count * 1.1 + 8
 
 
 def test_sides_hold_what_they_say() -> None:

@@ -14,23 +14,24 @@ from types import TracebackType
 from typing import Self
 
 _PREFIX = "attnbench-"
-_LOCK = "lock"
-# A folder without a lock is one that is just being made, or was left so long ago.
-_YOUNG_SECONDS = 3600.0
+# One without its name yet is just being made, unless it is as old as this.
+_YOUNG_SECONDS = 60.0
 
 
 class Scratch:
     """A private folder in the system's place for temporary files; a context manager.
 
-    It holds a lock as long as its process lives. Where one was killed before it could clean up, the
+    It is locked as long as its process lives. Where one was killed before it could clean up, the
     next one sees that from the lock and does it.
     """
 
     def __init__(self) -> None:
         remove_left_behind()
-        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        self._lock = os.open(self.folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        # It has its name only when it is locked: until then others might take it for left behind.
+        nameless = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}"))
+        self._lock = os.open(nameless, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.folder = nameless.rename(nameless.with_name(nameless.name[1:]))
 
     def __enter__(self) -> Self:
         return self
@@ -53,6 +54,10 @@ def remove_left_behind() -> None:
     """Remove the folders of processes that were killed before they could."""
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         _remove_if_left(left)
+    for left in Path(tempfile.gettempdir()).glob(f".{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _YOUNG_SECONDS:
+                remove(left)
 
 
 def remove(path: Path) -> None:
@@ -67,13 +72,9 @@ def remove(path: Path) -> None:
 
 def _remove_if_left(folder: Path) -> None:
     try:
-        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        if folder.is_dir() and time.time() - folder.stat().st_mtime > _YOUNG_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
-        return
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        return  # another user's
+        return  # another user's, or something else of that name
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         remove(folder)

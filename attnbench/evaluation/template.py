@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import tempfile
 
 from attnbench.evaluation.channel import Channel
 from attnbench.evaluation.scratch import Scratch
@@ -14,7 +15,7 @@ def main(descriptor: int) -> None:
     """Serve the evaluator at the other end of the socket `descriptor` until it goes away."""
     with Scratch() as scratch:
         # torch makes a folder for its compiler when it is imported.
-        os.environ["HOME"] = os.environ["TMPDIR"] = str(scratch.folder)
+        os.environ["HOME"] = os.environ["TMPDIR"] = tempfile.tempdir = str(scratch.folder)
         from attnbench.evaluation.forking import serve_forks
 
         serve_forks(Channel(socket.socket(fileno=descriptor)), scratch)

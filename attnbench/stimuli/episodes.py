@@ -58,11 +58,16 @@ class Episode:
         return self.label in self.rivals
 
     def batches(self, order: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Indices of test images, cut into batches that suit their size."""
-        step = max(1, min(_BATCH_IMAGES, _BATCH_BYTES // self.pos[:1].nbytes))
-        step = min(step, math.ceil(len(order) / _LEAST_BATCHES))
-        for start in range(0, len(order), step):
-            yield order[start : start + step]
+        """Indices of test images in batches of one size, the last one filled up from the beginning.
+
+        Kernels round otherwise for another size: so that a score is the same in any order to the bit,
+        no batch is smaller than the others.
+        """
+        most = max(1, min(_BATCH_IMAGES, _BATCH_BYTES // self.pos[:1].nbytes))
+        step = _batch_size(len(order), most)
+        filled = np.resize(order, math.ceil(len(order) / step) * step)
+        for start in range(0, len(filled), step):
+            yield filled[start : start + step]
 
     @classmethod
     def of_pixels(
@@ -156,6 +161,13 @@ class TrackStimuli:
             fingerprint=digest.hexdigest(),
             make=lambda order: self._test.images(test.part(order), seed),
         )
+
+
+def _batch_size(count: int, most: int) -> int:
+    """The size up to `most`, a multiple of 8 where that can be, that leaves least to be filled up."""
+    most = max(1, min(most, math.ceil(count / _LEAST_BATCHES)))
+    sizes = [size for size in range(most, most // 2, -1) if size % 8 == 0] or [most]
+    return min(sizes, key=lambda size: -count % size)
 
 
 def _parts(draw: Draw) -> Iterator[Draw]:

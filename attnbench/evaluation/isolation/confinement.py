@@ -89,8 +89,7 @@ def confine(folder: Path, channel: int, confinement: Confinement) -> tuple[str, 
         for stream in (0, 1, 2):
             os.dup2(nothing.fileno(), stream)
     os.chdir(folder)
-    os.environ["HOME"] = os.environ["TMPDIR"] = str(folder)
-    tempfile.tempdir = None
+    os.environ["HOME"] = os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
     for which, most in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, _FILE_BYTES),
