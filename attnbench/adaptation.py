@@ -65,6 +65,7 @@ def fit(
     *,
     learning_rate: float,
     epochs: int,
+    enough: float = 0.0,
     after_step: Callable[[], object] = lambda: None,
 ) -> None:
     """Train a detector so that positives score above 0 and negatives below, both sides alike.
@@ -78,16 +79,21 @@ def fit(
         parameters: what is trained, in place.
         pos, neg: features of the positives and the negatives, `[n, ...]`.
         learning_rate: Adam's.
-        epochs: how many steps.
+        epochs: how many steps at most.
+        enough: no further step where the loss is below this (chance is log 2 = 0.69).
         after_step: called after each, for instance to clip.
     """
     optimiser = torch.optim.Adam(parameters, learning_rate)
     for _ in range(epochs):
         optimiser.zero_grad()
+        total = torch.zeros((), device=pos.device)
         for side, sign in ((pos, -1.0), (neg, 1.0)):
             for rows in batches(side):
                 loss = softplus(sign * score(side[rows])).sum() / (2 * len(side))
                 torch.autograd.backward(loss)
+                total += loss.detach()
+        if total < enough:
+            break
         optimiser.step()
         with torch.no_grad():
             after_step()

@@ -105,6 +105,15 @@ def test_a_test_image_is_the_same_in_any_order_and_batch() -> None:
     assert np.array_equal(episode.make(rows_of([17]))[0], whole[17])
 
 
+def test_noise_cannot_be_drawn_again_without_the_clean_picture() -> None:
+    """Seed and number alone do not tell it: of two pictures with the same number it differs."""
+    from attnbench.stimuli.sides import _noise_source
+
+    one, other = np.zeros((3, 8, 8), np.uint8), np.ones((3, 8, 8), np.uint8)
+    drawn = [_noise_source(0, 1, 7, each).standard_normal(4) for each in (one, one, other)]
+    assert np.array_equal(drawn[0], drawn[1]) and not np.allclose(drawn[0], drawn[2])
+
+
 @pytest.mark.parametrize("count", [1, 5, 16, 50, 240, 450, 2200])
 def test_batches_are_of_one_size_and_hold_every_image(count: int) -> None:
     episode = _stimuli(_noisy_track(0.5)).episode("1", 0)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from attnbench.adaptation import batches
-from attnbench.backbones.backbone import Backbone
+from attnbench.backbones.backbone import Backbone, tensors_of
 from attnbench.evaluation import prediction
 from attnbench.evaluation.artefact import Artefact
 from attnbench.evaluation.inventory import Size, measure
@@ -62,7 +62,11 @@ class Evaluator:
         self._device = device
         self._template = template
         self._jobs = Jobs(
-            template, backbone=backbone.name, labels=len(backbone.labels or ()), device=device
+            template,
+            backbone=backbone.name,
+            labels=len(backbone.labels or ()),
+            size=sum(tensor.nbytes for tensor in tensors_of(backbone).values()),
+            device=device,
         )
         template.load(backbone.name, untrained=untrained)
 

@@ -20,8 +20,8 @@ from attnbench.evaluation.warm import Template, Worker
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import Submission
 
-# An artefact may replace the largest backbones whole, and no more.
-_ARTEFACT_LIMIT = 4 << 30
+# An artefact may be so many times as large as the backbone, and so many bytes larger.
+_ARTEFACT_FACTOR, _ARTEFACT_BYTES = 4, 512 << 20
 # What the worker has, beside the time for its rehearsal, to copy images and import the submission.
 _SETUP_SECONDS = 4.0
 
@@ -78,14 +78,17 @@ class Jobs:
     Args:
         template: has loaded the backbone.
         backbone: its name.
-        labels: how many outputs it has.
+        labels: how many outputs it has; `size`: its bytes.
         device: `cpu` or `cuda`.
     """
 
-    def __init__(self, template: Template, *, backbone: str, labels: int, device: str) -> None:
+    def __init__(
+        self, template: Template, *, backbone: str, labels: int, size: int, device: str
+    ) -> None:
         self._template = template
         self._backbone = backbone
         self._labels = labels
+        self._artefact_limit = _ARTEFACT_FACTOR * size + _ARTEFACT_BYTES
         self._device = device
         self._threads = torch.get_num_threads()
         self.confinement: tuple[str, ...] = ()
@@ -111,7 +114,7 @@ class Jobs:
                 started = time.perf_counter()
                 worker.channel.send(Message("go"), deadline)
                 worker.channel.send_descriptor(images)
-                answer = _answer(worker, "artefact", deadline, _ARTEFACT_LIMIT)
+                answer = _answer(worker, "artefact", deadline, self._artefact_limit)
                 seconds = time.perf_counter() - started
             missing = {"structure", "tensors"} - set(answer.arrays)
             if missing:

@@ -22,7 +22,7 @@ from attnbench.evaluation.channel import Channel, ChannelClosed, ChannelTimeout,
 from attnbench.evaluation.isolation import Isolation, bubblewrap, reach
 from attnbench.evaluation.isolation.confinement import Limits, limits_for
 from attnbench.evaluation.scratch import remove_left_behind
-from attnbench.resources import weights_folders
+from attnbench.resources import weights_folder, weights_folders
 
 # What a worker may know of its surroundings: nothing of data sets, records or the user.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME")
@@ -91,7 +91,9 @@ class Template:
         line = [sys.executable, "-P", "-m", "attnbench.evaluation.template", str(theirs.fileno())]
         if isolation == "bwrap":
             readable = [*reach.program_folders(), *weights_folders(self._data)]
-            line = [*bubblewrap.command(readable, self._hidden), *line]
+            # The template reads the weights; Landlock keeps them from the workers.
+            hidden = [path for path in self._hidden if path != weights_folder().resolve()]
+            line = [*bubblewrap.command(readable, hidden), *line]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the template ends
         with theirs:
             self._process = subprocess.Popen(
@@ -136,6 +138,7 @@ class Template:
             fields = {"hidden": hidden, "limits": asdict(self._limits)}
             self._channel.send(Message("confine", fields))
             self._started = True
+        self.settle()
         folder = None if self._data is None else str(self._data)
         self._channel.send(
             Message("backbone", {"name": name, "untrained": untrained, "data": folder})

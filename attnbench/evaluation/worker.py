@@ -108,6 +108,7 @@ def _adapt(context: _Context) -> None:
         detector = _detector(adapt, stage.rehearsal, no_pos, no_neg, settings)
         stage.rehearsal_packer.pack(detector, context.source)
         del no_pos, no_neg, detector
+        adapt = _load_adapt_anew(context.source)
     _seed(job.fields["seed"])
     _synchronise(device)
     channel.send(Message("ready"))
@@ -189,6 +190,15 @@ def _load_adapt() -> Callable[..., object]:
     if not callable(adapt):
         raise Unusable("submission.py defines no function adapt(backbone, pos, neg)")
     return adapt  # type: ignore[no-any-return]
+
+
+def _load_adapt_anew(source: Path) -> Callable[..., object]:
+    """The function from a second import: what the rehearsal left in its modules is not there."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is not None and Path(file).is_relative_to(source):
+            del sys.modules[name]
+    return _load_adapt()
 
 
 def _detector(

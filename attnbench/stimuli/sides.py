@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -124,15 +125,17 @@ class Side:
         images = in_unit_range(pixels)
         match self._sample.generator:
             case Noise() as definition:
-                # Each image has noise of its own, by its number: the same in any order and batch.
+                # Each image has noise of its own: the same in any order and batch.
                 images = np.stack(
                     [
                         noise(
                             image,
                             definition.level(number),
-                            np.random.default_rng([seed, self._role, number]),
+                            _noise_source(seed, self._role, number, picture),
                         )
-                        for image, number in zip(images, draw.pictures.tolist(), strict=True)
+                        for image, number, picture in zip(
+                            images, draw.pictures.tolist(), pixels, strict=True
+                        )
                     ]
                 )
             case Blend(alpha=alpha):
@@ -141,6 +144,15 @@ class Side:
             case _:
                 pass
         return normalise(images, self._preprocessing)
+
+
+def _noise_source(
+    seed: int, role: int, number: int, picture: NDArray[np.uint8]
+) -> np.random.Generator:
+    """Drawn from the episode's seed and the clean picture, so that who has only the noisy one cannot
+    draw the same noise and take it away."""
+    content = int.from_bytes(hashlib.sha256(picture.tobytes()).digest()[:16], "little")
+    return np.random.default_rng([seed, role, number, content])
 
 
 def _partners(

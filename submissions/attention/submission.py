@@ -45,7 +45,13 @@ class Attended(nn.Module):
 
 
 def adapt(
-    backbone: Backbone, pos: Tensor, neg: Tensor, after: str, learning_rate: float, epochs: int
+    backbone: Backbone,
+    pos: Tensor,
+    neg: Tensor,
+    after: str,
+    learning_rate: float,
+    epochs: int,
+    enough: float,
 ) -> nn.Module:
     after = after or middle_stage(backbone, pos[:1])
     with torch.no_grad():
@@ -61,6 +67,7 @@ def adapt(
         *(frozen_outputs(detector.before, side) for side in (pos, neg)),
         learning_rate=learning_rate,
         epochs=epochs,
+        enough=enough,
         after_step=lambda: attention.gains.clamp_(min=0),
     )
     return detector

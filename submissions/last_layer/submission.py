@@ -26,7 +26,7 @@ class Retrained(nn.Module):
 
 
 def adapt(
-    backbone: Backbone, pos: Tensor, neg: Tensor, learning_rate: float, epochs: int
+    backbone: Backbone, pos: Tensor, neg: Tensor, learning_rate: float, epochs: int, enough: float
 ) -> nn.Module:
     last = backbone.stages[-1]
     if backbone.target is None:
@@ -42,5 +42,6 @@ def adapt(
         *(frozen_outputs(detector.features, side) for side in (pos, neg)),
         learning_rate=learning_rate,
         epochs=epochs,
+        enough=enough,
     )
     return detector

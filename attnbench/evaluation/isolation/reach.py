@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import attnbench
+from attnbench.resources import weights_folder
 
 _SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/sys")
 _OF_PROC = ("cpuinfo", "meminfo", "stat", "version", "loadavg", "filesystems", "sys", "driver")
@@ -31,10 +32,11 @@ def program_folders() -> list[Path]:
 def hidden_folders(also: Iterable[Path] = ()) -> list[Path]:
     """What a worker must not see even where it lies among programs.
 
-    The parts of attnbench that know the stimuli, scikit-learn's data sets, and `also`.
+    The parts of attnbench that know the stimuli, the networks it ships (a detector has one of them,
+    given to it, and no second), scikit-learn's data sets, and `also`.
     """
     package = Path(attnbench.__file__).parent
-    hidden = [package / name for name in _EVALUATOR_ONLY]
+    hidden = [package / name for name in _EVALUATOR_ONLY] + [weights_folder()]
     if (sklearn := find_spec("sklearn")) and sklearn.origin:
         hidden.append(Path(sklearn.origin).parent / "datasets" / "data")
     return [path.resolve() for path in (*hidden, *also) if path.exists()]
