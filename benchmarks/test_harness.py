@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,6 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from attnbench.backbones import load
 from attnbench.evaluation.evaluator import Evaluator
+from attnbench.evaluation.isolation import Isolation
 from attnbench.evaluation.warm import Template
 from attnbench.statistics.detection import Counts
 from attnbench.statistics.intervals import d_prime_interval
@@ -31,6 +35,37 @@ def test_help(benchmark: BenchmarkFixture, arguments: list[str]) -> None:
 def template() -> Iterator[Template]:
     with Template() as template:
         yield template
+
+
+@pytest.mark.parametrize("isolation", ["process", "bwrap"])
+def test_what_the_judge_adds(benchmark: BenchmarkFixture, isolation: Isolation) -> None:
+    """An episode of `attention` on mini: all but adapting (rehearsal and timed) and predicting.
+
+    The judge's own time is in `extra_info`, in seconds and as a share of the episode.
+    """
+    if isolation == "bwrap" and shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed")
+    backbone = load("shipped/figures-vgg")
+    track = load_task("imagenet-standard").tracks["mini"]
+    stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, None)
+    submission, episode = load_submission("attention"), stimuli.episode(stimuli.targets[0], 0)
+    added, shares = [], []
+
+    def judge() -> None:
+        started = time.perf_counter()
+        result, _ = evaluator.judge(submission, episode, 60.0, cold=False)
+        total = time.perf_counter() - started
+        assert result.cost is not None
+        adapting = result.cost.adaptation_seconds - result.cost.late_seconds
+        added.append(total - 2 * adapting - result.cost.prediction_seconds)
+        shares.append(added[-1] / total)
+
+    with Template(isolation) as template:
+        evaluator = Evaluator(backbone, template, device="cpu", untrained=False)
+        benchmark.pedantic(judge, rounds=15, warmup_rounds=2)
+    benchmark.extra_info["added_seconds"] = statistics.median(added)
+    benchmark.extra_info["added_share"] = statistics.median(shares)
+    print(f"{isolation}: {statistics.median(added):.3f} s, {statistics.median(shares):.0%}")
 
 
 @pytest.mark.parametrize("name", ["none", "attention"])

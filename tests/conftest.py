@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,9 @@ from torch import nn
 from attnbench.backbones.backbone import Backbone, Preprocessing
 from attnbench.records.record import Cost, EpisodeResult, Measures, Record, Status
 from attnbench.records.summary import summarise
+
+# `pytest --hypothesis-profile fuzz tests/test_untrusted_text.py` looks for minutes.
+hypothesis.settings.register_profile("fuzz", max_examples=5_000)
 
 MANIFEST = """
 name = "{name}"

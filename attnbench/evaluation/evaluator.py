@@ -28,7 +28,7 @@ from attnbench.submission import Submission
 
 _REASON_LIMIT = 1000
 # A pass is repeated until this time is spent.
-_PASSES_SECONDS = 0.05
+_PASSES_SECONDS = 0.02
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ FORWARDS, GRACE_SECONDS = 20.0, 5.0
 # A batch that takes so many times what its images usually take, and so much longer, did something else.
 _USUAL_SPREAD, _NOTICEABLE_SECONDS = 3.0, 0.02
 # So many images are shown again, to a fresh process, in batches of these sizes.
-_SHOWN_AGAIN, _SIZES = 32, (1, 7, 24)
+_SHOWN_AGAIN, _SIZES = 24, (1, 7, 16)
 # Kernels for batches of different sizes round differently: in parts of the scores' spread, and of the
 # score itself (half-precision).
 _SPREAD_TOLERANCE, _RELATIVE_TOLERANCE, _LEAST_TOLERANCE = 0.02, 0.005, 1e-5

@@ -1,0 +1,174 @@
+"""Manifests, tasks, records and reasons come from anywhere: whatever is in them, nothing breaks."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from attnbench.cli.text import printable
+from attnbench.errors import AttnbenchError
+from attnbench.leaderboard.markdown import escape, leaderboard_markdown
+from attnbench.records.record import Record
+from attnbench.records.store import RecordStore
+from attnbench.resources import tasks_folder
+from attnbench.submission import load_submission
+from attnbench.tasks import read_task
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "a | b | c",
+    "line\nbreak\r\nand\u2028another",
+    "right\u202eto left\u2066",
+    "x" * 1_000_000,
+    "../../x",
+    "/etc/passwd",
+    "\x00\x1b[2J\x07",
+    "![](http://example.org/x.png)",
+    "`code` *bold* _it_ [link](http://x) ~~a~~",
+    "",
+    " ",
+    ".",
+    "..",
+    "-rf",
+    "con\u200bcat",
+    "😀",
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from([text[:300] for text in HOSTILE]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+UNHURRIED = settings(suppress_health_check=list(HealthCheck), deadline=None)
+
+
+def manifest_of(folder: Path, text: str | bytes) -> None:
+    (folder / "submission.py").write_text("", encoding="utf-8")
+    content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    (folder / "submission.toml").write_bytes(content)
+    try:
+        found = load_submission(folder)
+    except AttnbenchError as error:
+        assert "Traceback" not in str(error) and len(str(error)) < 20_000
+    else:
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", found.name)
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_name_is_refused(tmp_path: Path, name: str) -> None:
+    text = f'name = {json.dumps(name)}\ntitle = "t"\nauthors = ["a"]\n'
+    (tmp_path / "submission.py").touch()
+    (tmp_path / "submission.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(AttnbenchError) as refused:
+        load_submission(tmp_path)
+    assert len(str(refused.value)) < 2000
+
+
+@UNHURRIED
+@given(st.text(string.printable, max_size=200) | st.binary(max_size=200))
+def test_any_text_is_a_manifest_or_refused(text: str | bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        manifest_of(Path(folder), text)
+
+
+@UNHURRIED
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["name", "title", "authors", "licence", "hyperparameters", "backbone", "x"]
+        ),
+        VALUES,
+    )
+)
+def test_any_values_are_a_manifest_or_refused(fields: dict[str, object]) -> None:
+    lines = []
+    for key, value in fields.items():
+        text = json.dumps(value)  # nearly TOML: what is not is refused as such
+        lines.append(f"{key} = {text}")
+    with tempfile.TemporaryDirectory() as folder:
+        manifest_of(Path(folder), "\n".join(lines))
+
+
+@UNHURRIED
+@given(st.data())
+def test_a_task_with_anything_changed_is_a_task_or_refused(data: st.DataObject) -> None:
+    text = (tasks_folder() / "noisy-mnist.toml").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    at = data.draw(st.integers(0, len(lines) - 1))
+    key = lines[at].partition("=")[0]
+    lines[at] = f"{key}= {json.dumps(data.draw(VALUES))}" if "=" in lines[at] else lines[at][::-1]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "task.toml")
+        path.write_text("\n".join(lines), encoding="utf-8", errors="replace")
+        try:
+            read_task(path)
+        except AttnbenchError as error:
+            assert str(path) in str(error)
+
+
+@UNHURRIED
+@given(st.data())
+def test_a_record_with_anything_changed_is_a_record_or_named(data: st.DataObject) -> None:
+    folder = Path(__file__).parents[1] / "records" / "mini" / "noisy-mnist"
+    content = json.loads(next(iter(sorted(folder.glob("*.json")))).read_text())
+    place = content
+    for _ in range(data.draw(st.integers(0, 4))):
+        if isinstance(place, dict) and place:
+            key = data.draw(st.sampled_from(sorted(place)))
+            if not isinstance(place[key], dict | list) or data.draw(st.booleans()):
+                break
+            place = place[key]
+    if isinstance(place, dict) and place:
+        place[data.draw(st.sampled_from(sorted(place)))] = data.draw(VALUES)
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "mini", "noisy-mnist", "x.json")
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(content), encoding="utf-8")
+        records, problems = RecordStore(Path(name)).load_all()
+        assert len(records) + len(problems) == 1
+        leaderboard_markdown([record for _, record in records])
+
+
+@pytest.mark.parametrize("depth", [1_000, 100_000])
+def test_text_nested_without_end_is_refused(tmp_path: Path, depth: int) -> None:
+    manifest_of(tmp_path, "name = " + "[" * depth)
+    path = tmp_path / "mini" / "noisy-mnist" / "x.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("[" * depth)
+    records, problems = RecordStore(tmp_path).load_all()
+    assert not records and len(problems) == 1
+
+
+@given(st.text() | st.sampled_from(HOSTILE))
+def test_escaped_text_is_one_cell_without_markup(text: str) -> None:
+    cell = escape(text)
+    assert len(cell) < 1200
+    assert not re.search(r"[\x00-\x1f\x7f<>\u2028\u2029\u200b\u202a-\u202e\u2066-\u2069]", cell)
+    assert not re.search(r"(?<!\\)[|`*\[\]]", cell)
+
+
+@given(st.text() | st.sampled_from(HOSTILE))
+def test_printable_text_is_one_line_without_controls(text: str) -> None:
+    line = printable(text)
+    assert line.isprintable() and len(line) <= 1000
+
+
+def test_a_hostile_title_stays_in_its_place(make_record) -> None:  # type: ignore[no-untyped-def]
+    plain: Record = make_record()
+    for text in HOSTILE:
+        reason = text[:10_000]
+        page = leaderboard_markdown([make_record(reason=reason or "none")])
+        assert page.count("\n|") == leaderboard_markdown([plain]).count("\n|")
