@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -62,12 +61,6 @@ ENDS = {
     "segfault": ("import ctypes\ndef adapt(b, p, n): ctypes.string_at(0)", "SIGSEGV"),
     "kills-itself": ("import os\ndef adapt(b, p, n): os.kill(os.getpid(), 9)", "SIGKILL"),
     "closes-everything": ("import os\ndef adapt(b, p, n): os.closerange(0, 999)", "adapting"),
-    "endless": ("def adapt(b, p, n):\n    while True: pass", "timeout"),
-    "endless-and-deaf": (
-        "import signal\ndef adapt(b, p, n):\n"
-        "    signal.signal(15, signal.SIG_IGN)\n    while True: pass",
-        "timeout",
-    ),
     "lambda": (
         "from torch import nn\ndef adapt(b, p, n):\n"
         "    m = nn.Identity()\n    m.f = lambda x: x\n    return m",
@@ -111,12 +104,9 @@ def test_an_honest_submission_is_scored(judge: Callable[..., EpisodeResult]) -> 
 @pytest.mark.parametrize("name", ENDS)
 def test_every_end_has_its_reason(judge: Callable[..., EpisodeResult], name: str) -> None:
     code, reason = ENDS[name]
-    timeout = 2.0 if name.startswith("endless") else 30.0
-    started = time.monotonic()
-    result = judge(name, code, timeout)
+    result = judge(name, code)
     assert result.status == "failed"
     assert reason in result.reason
-    assert time.monotonic() - started < timeout + 10
     assert judge("afterwards", HONEST).status == "ok"
 
 

@@ -110,7 +110,7 @@ def test_hostile_text_stays_in_its_cell(make_record: MakeRecord) -> None:
     )
     page = leaderboard_markdown([make_record(reason=hostile)])
     (row,) = [line for line in page.splitlines() if "pwned" in line]
-    assert row.startswith("|") and row.count(" | ") == 11
+    assert row.startswith("|") and row.count(" | ") == 12
     for forbidden in ("<script", "\x1b", "\u202e"):
         assert forbidden not in page
     assert not re.search(r"(?<!\\)\]\(", page)

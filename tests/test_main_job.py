@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
 
 import attnbench
@@ -70,39 +65,6 @@ def test_a_run_writes_what_it_prints_and_a_second_one_is_free(
     same = [name for name in COLUMNS if "seconds" not in name and "passes" not in name]
     renewed = json.loads(fresh.stdout)
     assert [renewed[name] for name in same] == [row[name] for name in same]
-
-
-def test_a_killed_run_leaves_nothing_and_resumes_where_it_stopped(tmp_path: Path) -> None:
-    arguments = _line("evaluate", "bias_only", *DIGITS)
-    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
-    (tmp_path / "tmp").mkdir()
-    running = subprocess.Popen(
-        arguments, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
-    )
-    assert running.stderr is not None
-    for line in running.stderr:
-        if line.startswith("[4/10]"):
-            break
-    family = psutil.Process(running.pid).children(recursive=True)
-    assert family
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    _, alive = psutil.wait_procs(family, timeout=10)
-    assert not alive
-    deadline = time.monotonic() + 10
-    while os.listdir(tmp_path / "tmp") and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not os.listdir(tmp_path / "tmp")
-    assert not list((tmp_path / "records").glob("mini/*/*.json"))
-
-    resumed = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
-    assert resumed.returncode == 0, resumed.stderr
-    total = re.findall(r"^\[1/(\d+)\]", resumed.stderr, re.MULTILINE)
-    assert len(total) == 1 and int(total[0]) in (5, 6)
-    (path,) = (tmp_path / "records").glob("mini/*/*.json")
-    record = Record.model_validate_json(path.read_bytes())
-    assert [episode.target for episode in record.episodes] == list("0123456789")
-    assert not (tmp_path / "records" / ".partial").exists()
 
 
 def test_a_failure_is_a_row_and_harms_no_other(

@@ -74,7 +74,7 @@ FORGERIES: dict[str, tuple[Edit, str]] = {
     "parameters": (lambda c: c["summary"].update(parameters_added=0), "parameters_added"),
     "fewer-targets": (lambda c: c["episodes"].pop(), "its targets is"),
     "hash": (lambda c: c.update(scores_sha256="0" * 64), "hash differs"),
-    "status": (lambda c: c["episodes"][0].update(status="failed"), "status"),
+    "status": (lambda c: c.update(status="failed"), "its status is failed"),
 }
 
 

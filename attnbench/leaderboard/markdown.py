@@ -71,6 +71,7 @@ class _Group:
     submission_sha256: str
     task_sha256: str
     backbone_sha256: str
+    targets: tuple[str, ...]
 
 
 def leaderboard_markdown(
@@ -164,6 +165,7 @@ def _groups(records: Sequence[Record]) -> dict[_Group, list[Record]]:
             who.submission_sha256,
             who.task_sha256,
             who.backbone_sha256,
+            tuple(episode.target for episode in record.episodes),
         )
         groups[group].append(record)
     return groups

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from attnbench.statistics.detection import Counts
 
@@ -13,6 +13,11 @@ SCHEMA_VERSION: Literal[1] = 1
 Status = Literal["ok", "failed", "not applicable"]
 Text = Annotated[str, Field(max_length=10_000)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Finite = Annotated[float, Field(ge=-1e12, le=1e12)]
+Seconds = Annotated[float, Field(ge=0, le=1e12)]
 
 
 class _Model(BaseModel):
@@ -56,14 +61,20 @@ class Environment(_Model):
 class Readout(_Model):
     """Detection at one threshold, or by arg-max (see `attnbench.statistics.detection`)."""
 
-    hits: int
-    positives: int
-    false_alarms: int
-    negatives: int
-    hit_rate: float
-    false_alarm_rate: float
-    d_prime: float
-    criterion: float
+    hits: Count
+    positives: Annotated[int, Field(ge=1, le=10**12)]
+    false_alarms: Count
+    negatives: Annotated[int, Field(ge=1, le=10**12)]
+    hit_rate: Finite
+    false_alarm_rate: Finite
+    d_prime: Finite
+    criterion: Finite
+
+    @model_validator(mode="after")
+    def _no_more_than_shown(self) -> Self:
+        if self.hits > self.positives or self.false_alarms > self.negatives:
+            raise ValueError("more hits or false alarms than images")
+        return self
 
     @property
     def counts(self) -> Counts:
@@ -74,8 +85,8 @@ class Readout(_Model):
 class Measures(Readout):
     """Detection by the score: at its threshold 0, and without a threshold."""
 
-    auc: float
-    d_a: float
+    auc: Finite
+    d_a: Finite
 
 
 class Cost(_Model):
@@ -89,15 +100,15 @@ class Cost(_Model):
         late_seconds: of these, what loading the detector took, and work put off until it predicted.
     """
 
-    parameters_added: int
-    parameters_changed: int
-    parameters_opaque: int = 0
-    artefact_bytes: int
-    adaptation_seconds: float
-    adaptation_seconds_cold: float | None
-    late_seconds: float = 0.0
-    pass_seconds: float
-    prediction_seconds: float
+    parameters_added: Count
+    parameters_changed: Count
+    parameters_opaque: Count = 0
+    artefact_bytes: Count
+    adaptation_seconds: Seconds
+    adaptation_seconds_cold: Seconds | None
+    late_seconds: Seconds = 0.0
+    pass_seconds: Annotated[float, Field(gt=0, le=1e12)]
+    prediction_seconds: Seconds
 
 
 class EpisodeResult(_Model):
@@ -119,28 +130,34 @@ class EpisodeResult(_Model):
     readouts: dict[Literal["argmax-all", "argmax-targets"], Readout] = {}
     nondeterministic: tuple[Text, ...] = ()
 
+    @model_validator(mode="after")
+    def _whole_or_failed(self) -> Self:
+        if (self.status == "ok") != (self.measures is not None and self.cost is not None):
+            raise ValueError("an episode is ok if it has measures and cost")
+        return self
+
 
 class Summary(_Model):
     """The task's figures: means over targets, medians for times; None where not all episodes are ok."""
 
-    targets: int
-    d_prime: float | None = None
-    d_prime_low: float | None = None
-    d_prime_high: float | None = None
-    criterion: float | None = None
-    d_a: float | None = None
-    auc: float | None = None
-    hit_rate: float | None = None
-    false_alarm_rate: float | None = None
-    parameters_added: int | None = None
-    parameters_changed: int | None = None
-    artefact_bytes: int | None = None
-    adaptation_seconds: float | None = None
-    adaptation_seconds_low: float | None = None
-    adaptation_seconds_high: float | None = None
-    adaptation_seconds_cold: float | None = None
-    adaptation_passes: float | None = None
-    prediction_seconds: float | None = None
+    targets: Count
+    d_prime: Finite | None = None
+    d_prime_low: Finite | None = None
+    d_prime_high: Finite | None = None
+    criterion: Finite | None = None
+    d_a: Finite | None = None
+    auc: Finite | None = None
+    hit_rate: Finite | None = None
+    false_alarm_rate: Finite | None = None
+    parameters_added: Count | None = None
+    parameters_changed: Count | None = None
+    artefact_bytes: Count | None = None
+    adaptation_seconds: Seconds | None = None
+    adaptation_seconds_low: Finite | None = None
+    adaptation_seconds_high: Finite | None = None
+    adaptation_seconds_cold: Seconds | None = None
+    adaptation_passes: Finite | None = None
+    prediction_seconds: Seconds | None = None
 
 
 class Record(_Model):
@@ -155,6 +172,14 @@ class Record(_Model):
     status: Status
     reason: Text = ""
     summary: Summary
-    episodes: tuple[EpisodeResult, ...]
+    episodes: Annotated[tuple[EpisodeResult, ...], Field(min_length=1)]
     scores_file: Text
     scores_sha256: Sha256
+
+    @model_validator(mode="after")
+    def _agrees_with_its_episodes(self) -> Self:
+        if len({episode.target for episode in self.episodes}) < len(self.episodes):
+            raise ValueError("two episodes of one target")
+        if self.status == "ok" and any(episode.status != "ok" for episode in self.episodes):
+            raise ValueError("ok with episodes that are not")
+        return self

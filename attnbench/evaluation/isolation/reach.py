@@ -11,7 +11,8 @@ from pathlib import Path
 import attnbench
 from attnbench.resources import weights_folder
 
-_SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/sys")
+_SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/sys", "/nix/store")
+_INSTALLED = ("site-packages", "dist-packages")
 _OF_PROC = ("cpuinfo", "meminfo", "stat", "version", "loadavg", "filesystems", "sys", "driver")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 # What of attnbench tells how stimuli are drawn, what was recorded, and who has how many points.
@@ -21,9 +22,14 @@ _EVALUATOR_ONLY = ("stimuli", "records", "tasks", "submissions", "leaderboard")
 def program_folders() -> list[Path]:
     """The folders that Python and its packages are in, and those of the system."""
     folders = [Path(folder) for folder in (*_SYSTEM, sys.prefix, sys.base_prefix)]
+    folders += map(Path, filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)))
     own = Path(attnbench.__file__).parent
     for entry in map(Path, filter(None, sys.path)):
-        if not any(entry.is_relative_to(folder) for folder in folders):
+        if any(entry.is_relative_to(folder) for folder in folders):
+            continue
+        if entry.name in _INSTALLED:
+            folders.append(entry)
+        else:
             # A folder of sources, such as a clone: its packages, not the data that lies beside them.
             folders += [child for child in _children(entry) if _is_code(child)]
     return [folder for folder in dict.fromkeys([*folders, own]) if folder.exists()]
