@@ -20,6 +20,21 @@ from attnbench.tasks import TaskDefinition, list_tasks, load_task
 
 
 @dataclass(frozen=True)
+class Request:
+    """What a user asks for, beside the submissions; see `attnbench.evaluate`."""
+
+    track: str
+    tasks: Sequence[str] | None
+    backbone: str | None
+    device: str
+    seeds: int
+    isolation: Isolation
+    timeout: float | None
+    data: Path | None
+    untrained: bool
+
+
+@dataclass(frozen=True)
 class Plan:
     """One record to make."""
 
@@ -59,92 +74,76 @@ def read_submissions(
     return chosen, refused
 
 
-def make_plans(
-    submissions: Sequence[Submission],
-    *,
-    track: str,
-    tasks: Sequence[str] | None,
-    backbone: str | None,
-    device: str,
-    seeds: int,
-    isolation: Isolation,
-    timeout: float | None,
-    data: Path | None,
-    untrained: bool,
-) -> list[Plan]:
-    """All records to make, those of one backbone together; the other arguments are `evaluate`'s.
+def make_plans(submissions: Sequence[Submission], request: Request) -> list[Plan]:
+    """All records to make, those of one backbone together.
 
     Raises:
         AttnbenchError: for what is unknown, malformed, or not there.
     """
-    require_device(device)
+    require_device(request.device)
     plans: list[Plan] = []
     backbones: dict[str, tuple[Backbone, str]] = {}
-    for task in _tasks_with(track, tasks):
-        definition = task.tracks[track]  # type: ignore[index]
-        for name in (backbone,) if backbone else definition.backbones:
+    for task in _tasks_with(request.track, request.tasks):
+        definition = task.tracks[request.track]  # type: ignore[index]
+        for name in _backbones_of(task, request):
             if name not in backbones:
-                loaded = load(name, untrained=untrained, data=data)
+                loaded = load(name, untrained=request.untrained, data=request.data)
                 backbones[name] = loaded, fingerprint(loaded)
             network, backbone_sha256 = backbones[name]
-            stimuli = TrackStimuli(definition, network.preprocessing, network.labels, data)
+            stimuli = TrackStimuli(definition, network.preprocessing, network.labels, request.data)
             plans += [
                 Plan(
                     submission=submission,
                     backbone=network,
                     stimuli=stimuli,
-                    timeout=timeout or definition.timeout,
+                    timeout=request.timeout or definition.timeout,
                     identity=Identity(
                         submission=submission.manifest.name,
                         submission_sha256=submission.sha256,
                         task=task.name,
                         task_version=task.version,
                         task_sha256=task.content_hash,
-                        track=track,  # type: ignore[arg-type]
+                        track=request.track,  # type: ignore[arg-type]
                         backbone=name,
                         backbone_sha256=backbone_sha256,
-                        untrained=untrained,
+                        untrained=request.untrained,
                         seed=seed,
-                        device=device,  # type: ignore[arg-type]
-                        isolation=isolation,
+                        device=request.device,  # type: ignore[arg-type]
+                        isolation=request.isolation,
                     ),
                 )
                 for submission in submissions
-                for seed in range(seeds)
+                for seed in range(request.seeds)
             ]
     order = list(backbones)
     return sorted(plans, key=lambda plan: order.index(plan.identity.backbone))
 
 
-def rows_of_refused(
-    refused: Sequence[Refused],
-    *,
-    track: str,
-    tasks: Sequence[str] | None,
-    backbone: str | None,
-    device: str,
-    seeds: int,
-    isolation: Isolation,
-) -> list[dict[str, object]]:
+def rows_of_refused(refused: Sequence[Refused], request: Request) -> list[dict[str, object]]:
     """A failure row, without a record, for each record that a refused submission should have had."""
     return [
         dict.fromkeys(COLUMNS)
         | {
             "submission": each.name,
             "task": task.name,
-            "track": track,
+            "track": request.track,
             "backbone": name,
             "seed": seed,
-            "device": device,
+            "device": request.device,
             "status": "failed",
             "reason": each.reason,
-            "isolation": isolation,
+            "isolation": request.isolation,
         }
         for each in refused
-        for task in _tasks_with(track, tasks)
-        for name in ((backbone,) if backbone else task.tracks[track].backbones)  # type: ignore[index]
-        for seed in range(seeds)
+        for task in _tasks_with(request.track, request.tasks)
+        for name in _backbones_of(task, request)
+        for seed in range(request.seeds)
     ]
+
+
+def _backbones_of(task: TaskDefinition, request: Request) -> tuple[str, ...]:
+    track = task.tracks[request.track]  # type: ignore[index]
+    return (request.backbone,) if request.backbone else track.backbones
 
 
 def _tasks_with(track: str, names: Sequence[str] | None) -> Iterator[TaskDefinition]:

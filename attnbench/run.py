@@ -63,28 +63,12 @@ def evaluate(
         from attnbench.recording import make_records
         from attnbench.records.rows import COLUMNS
 
+        request = planning.Request(
+            track, tasks, backbone, device, seeds, isolation, timeout, data, untrained
+        )
         chosen, refused = planning.read_submissions(submissions)
-        plans = planning.make_plans(
-            chosen,
-            track=track,
-            tasks=tasks,
-            backbone=backbone,
-            device=device,
-            seeds=seeds,
-            isolation=isolation,
-            timeout=timeout,
-            data=data,
-            untrained=untrained,
-        )
-        without = planning.rows_of_refused(
-            refused,
-            track=track,
-            tasks=tasks,
-            backbone=backbone,
-            device=device,
-            seeds=seeds,
-            isolation=isolation,
-        )
+        plans = planning.make_plans(chosen, request)
+        without = planning.rows_of_refused(refused, request)
         rows = make_records(plans, template, records, fresh=fresh, tell=on_event or _unheard)
         return pd.DataFrame([*rows, *without], columns=list(COLUMNS))
 

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -272,3 +273,19 @@ def test_progress_writes_plain_lines_where_there_is_no_terminal() -> None:
     assert len(lines) == 3
     assert "--fresh" in lines[0]
     assert lines[1:] == ["[1/2] s, t, cat: ok", "[2/2] s, t, dog: failed: no luck"]
+
+
+def test_a_submission_that_cannot_be_read_is_a_row_and_the_others_run(
+    submission_folder: Callable[[str, str], Path],
+) -> None:
+    broken = submission_folder("broken", "")
+    (broken / "submission.toml").write_text('name = "../../x"\n', encoding="utf-8")
+    good = submission_folder("good", "def adapt(backbone, pos, neg): return None")
+    line = ["evaluate", str(broken), str(good), "--task", "noisy-mnist", "--json"]
+    result = run(*line, "--records", str(broken.parent / "records"))
+    assert result.returncode == 1, result.stderr
+    rows = {row["submission"]: row for row in map(json.loads, result.stdout.splitlines())}
+    assert set(rows) == {"broken", "good"}
+    assert rows["broken"]["status"] == "failed" and rows["broken"]["record"] is None
+    assert "not a manifest" in rows["broken"]["reason"] and "name" in rows["broken"]["reason"]
+    assert "returned None" in rows["good"]["reason"]

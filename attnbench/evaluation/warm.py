@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, get_args
 
 from attnbench.errors import AttnbenchError
 from attnbench.evaluation.channel import Channel, ChannelClosed, ChannelTimeout, Message
@@ -67,7 +67,7 @@ class Template:
         limits: on what a worker may use; by default those for a job of a day.
 
     Raises:
-        AttnbenchError: where bubblewrap is asked for and not there.
+        AttnbenchError: for another isolation, or where bubblewrap is not installed.
     """
 
     def __init__(
@@ -78,6 +78,8 @@ class Template:
         data: Path | None = None,
         limits: Limits | None = None,
     ) -> None:
+        if isolation not in get_args(Isolation):
+            raise AttnbenchError(f"unknown isolation {isolation!r}; choose process or bwrap")
         self._hidden = reach.hidden_folders(hidden)
         self._data = None if data is None else data.resolve()
         self._limits = limits or limits_for(86_400.0)
