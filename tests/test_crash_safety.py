@@ -55,7 +55,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def assert_as_undisturbed(folder: Path, undisturbed: Path) -> None:
     scores, summary = figures(folder)
     expected_scores, expected_summary = figures(undisturbed)
-    pd.testing.assert_frame_equal(scores, expected_scores)
+    pd.testing.assert_frame_equal(scores, expected_scores, check_exact=True)
     assert summary == expected_summary
     left = [p for p in (folder / "records").rglob("*") if p.is_file()]
     assert {p.suffix for p in left} == {".json", ".parquet"} and len(left) == 2, left

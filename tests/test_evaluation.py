@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
 
@@ -13,6 +15,7 @@ from attnbench.checking import made_up_episode
 from attnbench.evaluation.evaluator import Evaluator
 from attnbench.evaluation.warm import Template
 from attnbench.records.record import EpisodeResult
+from attnbench.stimuli.episodes import Episode
 from attnbench.submission import load_submission
 
 Write = Callable[[str, str], Path]
@@ -108,6 +111,19 @@ def test_every_end_has_its_reason(judge: Callable[..., EpisodeResult], name: str
     assert result.status == "failed"
     assert reason in result.reason
     assert judge("afterwards", HONEST).status == "ok"
+
+
+@pytest.mark.parametrize("name", ["none", "bias_only", "attention", "last_layer"])
+def test_the_same_seed_gives_the_same_scores_to_the_bit(evaluator: Evaluator, name: str) -> None:
+    """In whatever order the images come: it is drawn anew each time."""
+    network = load("shipped/digits-cnn", untrained=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (2 * 12 + 101, 3, 28, 28), dtype=np.uint8)
+    episode = Episode.of_pixels(pixels, per_side=12, label=0, preprocessing=network.preprocessing)
+    submission = load_submission(name)
+    first, again = (evaluator.judge(submission, episode, 60.0, cold=False) for _ in range(2))
+    assert first[0].status == "ok", first[0].reason
+    assert first[0].measures == again[0].measures
+    pd.testing.assert_frame_equal(first[1], again[1], check_exact=True)
 
 
 def test_what_a_submission_starts_ends_with_it(judge: Callable[..., EpisodeResult]) -> None:

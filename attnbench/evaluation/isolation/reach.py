@@ -13,7 +13,8 @@ from attnbench.resources import weights_folder
 
 _SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/sys", "/nix/store")
 _INSTALLED = ("site-packages", "dist-packages")
-_OF_PROC = ("cpuinfo", "meminfo", "stat", "version", "loadavg", "filesystems", "sys", "driver")
+_OF_PROC = ("cpuinfo", "meminfo", "stat", "version", "loadavg", "filesystems", "sys")
+_OF_GPUS = ("driver", "devices", "modules")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 # What of attnbench tells how stimuli are drawn, what was recorded, and who has how many points.
 _EVALUATOR_ONLY = ("stimuli", "records", "tasks", "submissions", "leaderboard")
@@ -68,7 +69,7 @@ def whole_and_split(
 
 def everything_but_processes() -> list[Path]:
     """All of the file system but `/proc`, and of that what is about this process and the machine."""
-    own = [Path("/proc", str(os.getpid())), *(Path("/proc", name) for name in _OF_PROC)]
+    own = [Path("/proc", str(os.getpid())), *(Path("/proc", name) for name in _OF_PROC + _OF_GPUS)]
     return [path for path in [*_children(Path("/")), *own] if path != Path("/proc")]
 
 
