@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 import pytest
 
 import attnbench
+from attnbench.cli.main import main
 from attnbench.leaderboard.markdown import leaderboard_markdown
 from attnbench.records.integrity import contradictions
 from attnbench.records.record import Record
@@ -138,18 +138,21 @@ def test_what_was_never_measured_fails_when_it_is_run_again(record: Path) -> Non
     assert badge_of(record, read(record)) == "failed verification"
 
 
-def test_the_verb_says_what_held_and_what_did_not(record: Path) -> None:
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "attnbench", "verify", *map(str, arguments)]
-        return subprocess.run(line, capture_output=True, text=True)
+def test_the_verb_says_what_held_and_what_did_not(
+    record: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: object) -> tuple[int | str | None, str]:
+        monkeypatch.setattr(sys, "argv", ["attnbench", "verify", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code, capsys.readouterr().out
 
-    good = run(record, "--sample", "1")
-    assert good.returncode == 0 and "verified, 1 targets run again" in good.stdout, good.stderr
+    code, said = run(record, "--sample", "1")
+    assert code == 0 and "verified, 1 targets run again" in said
     edit(record, lambda content: content["identity"].update(submission_sha256="0" * 64))
-    bad = run(record, "--sample", "1", "--json")
-    assert bad.returncode == 1
-    assert "another version" in json.loads(bad.stdout)["problems"][0]
-    assert run(record.with_name("nothing.json")).returncode == 2
+    code, said = run(record, "--sample", "1", "--json")
+    assert code == 1 and "another version" in json.loads(said)["problems"][0]
+    assert run(record.with_name("nothing.json"))[0] == 2
 
 
 def test_a_verification_beside_a_record_is_not_trusted_blindly(record: Path) -> None:
