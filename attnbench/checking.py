@@ -30,6 +30,7 @@ class CheckReport:
     parameters_added: int | None
     parameters_changed: int | None
     artefact_bytes: int | None
+    parameters_opaque: int | None
 
 
 def check(
@@ -75,6 +76,7 @@ def check(
         parameters_added=trial.size.parameters_added if trial.size else None,
         parameters_changed=trial.size.parameters_changed if trial.size else None,
         artefact_bytes=trial.size.bytes if trial.size else None,
+        parameters_opaque=trial.size.parameters_opaque if trial.size else None,
     )
 
 

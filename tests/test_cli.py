@@ -15,6 +15,7 @@ from rich.console import Console
 
 from attnbench import events
 from attnbench.cli import report
+from attnbench.cli.main import main
 from attnbench.cli.progress import EvaluationProgress
 from attnbench.cli.text import printable
 
@@ -122,12 +123,18 @@ def test_environment_variable_is_read_and_checked() -> None:
         (["leaderboard", "--records", "no-such-folder"], "no-such-folder"),
     ],
 )
-def test_unknown_names_are_named_without_a_traceback(arguments: list[str], named: str) -> None:
-    result = run(*arguments)
-    assert result.returncode == 2, result.stderr
-    assert result.stderr.startswith("attnbench: ")
-    assert named in result.stderr
-    assert "Traceback" not in result.stderr
+def test_unknown_names_are_named_without_a_traceback(
+    arguments: list[str],
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["attnbench", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("attnbench: ") and named in said
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, None])

@@ -67,6 +67,11 @@ def check(
                 f"  parameters: {report.parameters_added:,} added + "
                 f"{report.parameters_changed:,} changed"
             )
+        if report.parameters_opaque:
+            typer.echo(
+                f"  {report.parameters_opaque:,} of those added are not in tensors: numbers or texts "
+                "in objects or source, counted by the byte (docs/trust.md)"
+            )
         if report.artefact_bytes is not None:
             typer.echo(f"  artefact: {report.artefact_bytes:,} bytes")
     if not report.ok:

@@ -18,7 +18,13 @@ from types import TracebackType
 from typing import Self, get_args
 
 from attnbench.errors import AttnbenchError
-from attnbench.evaluation.channel import Channel, ChannelClosed, ChannelTimeout, Message
+from attnbench.evaluation.channel import (
+    Channel,
+    ChannelClosed,
+    ChannelGarbage,
+    ChannelTimeout,
+    Message,
+)
 from attnbench.evaluation.isolation import Isolation, bubblewrap, reach
 from attnbench.evaluation.isolation.confinement import Limits, limits_for
 from attnbench.evaluation.scratch import remove_left_behind
@@ -138,30 +144,31 @@ class Template:
             self._expect("ready")
             hidden = [str(path) for path in self._hidden]
             fields = {"hidden": hidden, "limits": asdict(self._limits)}
-            self._channel.send(Message("confine", fields))
+            self._tell(Message("confine", fields))
             self._started = True
         self.settle()
         folder = None if self._data is None else str(self._data)
-        self._channel.send(
-            Message("backbone", {"name": name, "untrained": untrained, "data": folder})
-        )
+        self._tell(Message("backbone", {"name": name, "untrained": untrained, "data": folder}))
         self._expect("loaded")
 
     @contextlib.contextmanager
     def worker(self) -> Iterator[Worker]:
         """A fresh worker; ended, with all it started and wrote, before the next one begins."""
-        self._channel.send(Message("fork"))
+        self._tell(Message("fork"))
         self.settle()
         self._expect("forked")
-        stream = socket.socket(fileno=self._channel.receive_descriptor())
-        process = self._channel.receive_descriptor()
+        try:
+            stream = socket.socket(fileno=self._channel.receive_descriptor())
+            process = self._channel.receive_descriptor()
+        except (ChannelClosed, ChannelGarbage):
+            raise self._gone() from None
         try:
             yield Worker(stream, process)
         finally:
             stream.close()
             os.close(process)
             self._ending += 1
-            self._channel.send(Message("end", {"grace": 0.0}))
+            self._tell(Message("end", {"grace": 0.0}))
 
     def settle(self) -> None:
         """Wait until the workers that were left have ended, with all they started."""
@@ -175,25 +182,33 @@ class Template:
         A process that dies closes its channel a moment before it can be waited for: `grace` is how
         many seconds to wait for that.
         """
-        self._channel.send(Message("end", {"grace": grace}))
+        self._tell(Message("end", {"grace": grace}))
         status = self._expect("ended").fields["status"]
         return None if status is None else int(status)
+
+    def _tell(self, message: Message) -> None:
+        try:
+            self._channel.send(message)
+        except ChannelClosed:
+            raise self._gone() from None
 
     def _expect(self, kind: str) -> Message:
         try:
             answer = self._channel.receive(time.monotonic() + _START_SECONDS)
         except (ChannelClosed, ChannelTimeout):
-            raise AttnbenchError(
-                f"the process that starts workers ended or hangs{self._last_words()}"
-            ) from None
+            raise self._gone() from None
         if answer.kind == "failed":
             raise AttnbenchError(str(answer.fields["reason"]))
         if answer.kind != kind:
             raise AttnbenchError(f"the process that starts workers answered {answer.kind!r}")
         return answer
 
-    def _last_words(self) -> str:
-        """The last line that the template has written, which says why it ended."""
+    def _gone(self) -> AttnbenchError:
+        """What to say where the template does not answer: with its last line, which tells why."""
         self._said.seek(0)
         lines = self._said.read()[-10_000:].decode(errors="replace").strip().splitlines()
-        return f": {lines[-1]}" if lines else ""
+        said = f": {lines[-1]}" if lines else ""
+        return AttnbenchError(
+            f"the process that starts workers ended or hangs{said}; "
+            "what was measured is kept: run the same command again"
+        )
