@@ -98,6 +98,18 @@ def test_other_scores_contradict_the_figures(record: Path) -> None:
     assert "cannot be read" in contradictions(record, read(record))[0]
 
 
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), "high", None])
+def test_scores_that_are_no_numbers_contradict_it(record: Path, score: object) -> None:
+    replace_scores(
+        record,
+        lambda scores: scores.assign(
+            score=[score, *scores["score"][1:]] if isinstance(score, float) else score
+        ),
+    )
+    assert "scores are" in contradictions(record, read(record))[0]
+    assert badge_of(record, read(record)) == "failed verification"
+
+
 def test_a_true_record_is_verified_and_loses_its_badge_when_edited(record: Path) -> None:
     outcome = attnbench.verify(record, sample=1)
     assert outcome.problems == () and len(outcome.targets) == 1

@@ -31,9 +31,7 @@ def check(
         ),
     ] = False,
     data: options.Data = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", envvar="ATTNBENCH_JSON", help="One JSON object on stdout.")
-    ] = False,
+    as_json: options.OneObject = False,
 ) -> None:
     """Check a submission, in seconds.
 

@@ -19,3 +19,6 @@ Records = Annotated[
     Path,
     typer.Option(envvar="ATTNBENCH_RECORDS", metavar="DIR", help="Where records are kept."),
 ]
+OneObject = Annotated[
+    bool, typer.Option("--json", envvar="ATTNBENCH_JSON", help="One JSON object on stdout.")
+]

@@ -32,9 +32,7 @@ def verify(
         ),
     ] = None,
     data: options.Data = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", envvar="ATTNBENCH_JSON", help="One JSON object on stdout.")
-    ] = False,
+    as_json: options.OneObject = False,
 ) -> None:
     """Run a record's episodes again and say whether its figures hold.
 

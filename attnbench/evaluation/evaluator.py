@@ -90,14 +90,11 @@ class Evaluator:
             The result and a score per test image (columns target, image, present, score).
         """
         try:
-            return self._judge(submission, episode, timeout, cold=cold)
-        except Killed:
-            # Not the evaluator's doing: the kernel's, where memory ran out, or a person's. Once more.
-            pass
-        except Failure as failure:
-            return _failed(episode, failure), scores_frame(episode, None)
-        try:
-            return self._judge(submission, episode, timeout, cold=cold)
+            try:
+                return self._judge(submission, episode, timeout, cold=cold)
+            except Killed:
+                # Not by the evaluator: by the kernel, where memory ran out, or a person. Once more.
+                return self._judge(submission, episode, timeout, cold=cold)
         except Failure as failure:
             return _failed(episode, failure), scores_frame(episode, None)
 
@@ -111,7 +108,6 @@ class Evaluator:
         size = self._measure(warm.artefact, submission)
         pass_seconds = self._pass_seconds(episode)
         predicted = self._predict(submission, episode, warm.artefact, timeout, pass_seconds)
-        found = detect(predicted.scores, episode.present)
         # An adaptation has ended when a process that had no part in it holds the detector.
         late = predicted.loading_seconds
         late += prediction.deferred_seconds(predicted.images, predicted.seconds)
@@ -124,18 +120,7 @@ class Evaluator:
             target=episode.target,
             status="ok",
             images_sha256=episode.fingerprint,
-            measures=Measures(
-                hits=found.counts.hits,
-                positives=found.counts.positives,
-                false_alarms=found.counts.false_alarms,
-                negatives=found.counts.negatives,
-                hit_rate=found.hit_rate,
-                false_alarm_rate=found.false_alarm_rate,
-                d_prime=found.d_prime,
-                criterion=found.criterion,
-                auc=found.auc,
-                d_a=found.d_a,
-            ),
+            measures=Measures.of(detect(predicted.scores, episode.present)),
             cost=Cost(
                 parameters_added=size.parameters_added,
                 parameters_changed=size.parameters_changed,

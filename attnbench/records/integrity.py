@@ -7,9 +7,10 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from attnbench.records.record import EpisodeResult, Record
+from attnbench.records.record import EpisodeResult, Measures, Record
 from attnbench.records.summary import overall, summarise
 from attnbench.statistics.detection import detect
 
@@ -37,6 +38,10 @@ def read_scores(path: Path, record: Record) -> pd.DataFrame:
         raise ValueError(f"its scores cannot be read ({type(error).__name__})") from None
     if set(scores.columns) != _COLUMNS:
         raise ValueError(f"its scores have the columns {', '.join(map(str, scores.columns))}")
+    if scores["present"].dtype != bool or scores["score"].dtype.kind != "f":
+        raise ValueError("its scores are not numbers beside truth values")
+    if not np.isfinite(scores["score"].to_numpy()).all():
+        raise ValueError("some of its scores are NaN or infinite")
     return scores
 
 
@@ -66,20 +71,8 @@ def _in_episode(episode: EpisodeResult, scores: pd.DataFrame) -> Iterator[str]:
     if not scores["present"].any() or scores["present"].all():
         yield f"{episode.target}: no scores of positives and negatives"
         return
-    detection = detect(scores["score"].to_numpy(), scores["present"].to_numpy())
-    says = {
-        "hits": detection.counts.hits,
-        "positives": detection.counts.positives,
-        "false_alarms": detection.counts.false_alarms,
-        "negatives": detection.counts.negatives,
-        "hit_rate": detection.hit_rate,
-        "false_alarm_rate": detection.false_alarm_rate,
-        "d_prime": detection.d_prime,
-        "criterion": detection.criterion,
-        "auc": detection.auc,
-        "d_a": detection.d_a,
-    }
-    for name, value in says.items():
+    says = Measures.of(detect(scores["score"].to_numpy(), scores["present"].to_numpy()))
+    for name, value in says:
         recorded = getattr(episode.measures, name)
         if not _same(value, recorded):
             yield f"{episode.target}: its {name} is {recorded}, its scores say {value}"

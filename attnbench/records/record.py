@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from attnbench.statistics.detection import Counts
+from attnbench.statistics.detection import Counts, Detection
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -87,6 +87,22 @@ class Measures(Readout):
 
     auc: Finite
     d_a: Finite
+
+    @classmethod
+    def of(cls, found: Detection) -> Self:
+        """The figures of a detection, as they are kept."""
+        return cls(
+            hits=found.counts.hits,
+            positives=found.counts.positives,
+            false_alarms=found.counts.false_alarms,
+            negatives=found.counts.negatives,
+            hit_rate=found.hit_rate,
+            false_alarm_rate=found.false_alarm_rate,
+            d_prime=found.d_prime,
+            criterion=found.criterion,
+            auc=found.auc,
+            d_a=found.d_a,
+        )
 
 
 class Cost(_Model):
