@@ -54,6 +54,7 @@ def check(
     chosen = load_submission(submission)
     network = load(backbone or DEFAULT_BACKBONE, untrained=untrained)
     with Template(data=data) as template:
+        template.import_modules(chosen.modules)
         evaluator = Evaluator(network, template, device="cpu", untrained=untrained)
         trial = evaluator.try_out(chosen, made_up_episode(network), _TIMEOUT)
     problems = [trial.reason] if trial.reason else []

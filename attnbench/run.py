@@ -67,6 +67,7 @@ def evaluate(
             track, tasks, backbone, device, seeds, isolation, timeout, data, untrained
         )
         chosen, refused = planning.read_submissions(submissions)
+        template.import_modules(name for each in chosen for name in each.modules)
         plans = planning.make_plans(chosen, request)
         without = planning.rows_of_refused(refused, request)
         rows = make_records(plans, template, records, fresh=fresh, tell=on_event or _unheard)

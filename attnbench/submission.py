@@ -10,8 +10,9 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,6 +24,13 @@ SOURCE = "submission.py"
 SIZE_LIMIT = 10 * 2**20
 MANIFEST_LIMIT = 64 * 2**10
 FILES_LIMIT = 1000
+
+# Libraries that a submission may ask for by name, and the modules of each that take long to import.
+LIBRARIES = {
+    "scikit-learn": ("sklearn.linear_model", "sklearn.discriminant_analysis"),
+    "peft": ("peft",),
+    "timm": ("timm",),
+}
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
@@ -56,6 +64,7 @@ class Manifest(_Model):
         paper: reference or URL of where the method comes from.
         description: a few sentences.
         declared_parameters: how many parameters the authors say it adds or changes.
+        libraries: which of `LIBRARIES` it imports; imported once for all its workers.
         hyperparameters: keyword arguments given to `adapt`.
         backbone: overrides by backbone name, such as `torchvision/vgg16`.
     """
@@ -67,6 +76,9 @@ class Manifest(_Model):
     paper: _Text = ""
     description: Annotated[str, Field(max_length=10_000)] = ""
     declared_parameters: _Count | None = None
+    libraries: Annotated[list[Literal["scikit-learn", "peft", "timm"]], Field(max_length=3)] = (
+        Field(default_factory=list)
+    )
     hyperparameters: _Hyperparameters = Field(default_factory=dict)
     backbone: Annotated[dict[_Line, BackboneSettings], Field(max_length=100)] = Field(
         default_factory=dict
@@ -99,6 +111,11 @@ class Submission:
         """The name on the leaderboard."""
         return self.manifest.name
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules of its libraries that take long to import."""
+        return tuple(m for library in self.manifest.libraries for m in LIBRARIES[library])
+
     def hyperparameters_for(self, backbone: str) -> dict[str, bool | int | float | str]:
         """The keyword arguments for `adapt` on a backbone: general ones, overridden by its own."""
         own = self.manifest.backbone.get(backbone)
@@ -125,9 +142,13 @@ def load_submission(path_or_name: str | Path) -> Submission:
                 "`attnbench new NAME` makes one to start from."
             )
     files = _read_files(folder)
-    return Submission(
-        folder, _read_manifest(folder / MANIFEST, files[MANIFEST]), files, _hash(files)
-    )
+    manifest = _read_manifest(folder / MANIFEST, files[MANIFEST])
+    for library in manifest.libraries:
+        if find_spec(LIBRARIES[library][0].partition(".")[0]) is None:
+            raise AttnbenchError(
+                f"{manifest.name} needs {library}, which is not installed: pip install {library}"
+            )
+    return Submission(folder, manifest, files, _hash(files))
 
 
 def _find(path_or_name: str | Path) -> Path:

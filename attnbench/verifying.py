@@ -70,6 +70,7 @@ def verify(
         scores = read_scores(path, found)
         hidden = [path.parent] if data is None else [path.parent, data]
         with Template(identity.isolation, hidden=hidden, data=data) as template:
+            template.import_modules(chosen.modules)
             evaluator = Evaluator(
                 backbone, template, device=identity.device, untrained=identity.untrained
             )

@@ -6,6 +6,7 @@ It runs no submission itself. One worker is at work at a time; everything it sta
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -51,7 +52,9 @@ def serve_forks(channel: Channel, scratch: Scratch) -> None:
     try:
         while True:
             request = channel.receive()
-            if request.kind == "confine":
+            if request.kind == "prepare":
+                for module in request.fields["modules"]:
+                    importlib.import_module(module)
                 hidden = [Path(path) for path in request.fields["hidden"]]
                 confinement = prepare(scratch.folder, hidden, Limits(**request.fields["limits"]))
             elif request.kind == "backbone":

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -84,6 +84,7 @@ class Template:
         data: Path | None = None,
         limits: Limits | None = None,
     ) -> None:
+        self._modules: list[str] = []
         if isolation not in get_args(Isolation):
             raise AttnbenchError(f"unknown isolation {isolation!r}; choose process or bwrap")
         self._hidden = reach.hidden_folders(hidden)
@@ -138,18 +139,25 @@ class Template:
         self._said.close()
         remove_left_behind()
 
+    def import_modules(self, modules: Iterable[str]) -> None:
+        """Have modules imported once for all workers; to be said before the first `load`."""
+        self._modules = sorted(set(modules))
+
     def load(self, name: str, *, untrained: bool) -> None:
         """Load the backbone that workers are to inherit. Raises AttnbenchError."""
         if not self._started:
-            self._expect("ready")
-            hidden = [str(path) for path in self._hidden]
-            fields = {"hidden": hidden, "limits": asdict(self._limits)}
-            self._tell(Message("confine", fields))
-            self._started = True
+            self._start()
         self.settle()
         folder = None if self._data is None else str(self._data)
         self._tell(Message("backbone", {"name": name, "untrained": untrained, "data": folder}))
         self._expect("loaded")
+
+    def _start(self) -> None:
+        self._expect("ready")
+        hidden = [str(path) for path in self._hidden]
+        fields = {"hidden": hidden, "limits": asdict(self._limits), "modules": self._modules}
+        self._tell(Message("prepare", fields))
+        self._started = True
 
     @contextlib.contextmanager
     def worker(self) -> Iterator[Worker]:

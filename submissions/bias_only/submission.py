@@ -4,26 +4,20 @@ import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import channels_last, frozen_outputs, log_odds
+from attnbench.adaptation import Detector, frozen_outputs, log_odds
 
 
-class ShiftedLogOdds(nn.Module):
-    def __init__(self, backbone: Backbone, target: int, bias: Tensor) -> None:
+class Shift(nn.Module):
+    """Adds `bias` to the target's logit, and so to its log-odds."""
+
+    def __init__(self, target: int, bias: Tensor) -> None:
         super().__init__()
-        self.backbone = backbone
         self.target = target
         self.bias = nn.Parameter(bias)
 
-    def logits(self, images: Tensor) -> Tensor:
-        logits = self.backbone(channels_last(images))
+    def forward(self, logits: Tensor) -> Tensor:
         logits[:, self.target] += self.bias
         return logits
-
-    def from_logits(self, logits: Tensor) -> Tensor:
-        return log_odds(logits, self.target)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.from_logits(self.logits(images))
 
 
 def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int) -> nn.Module:
@@ -31,7 +25,8 @@ def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int) -> nn.Module
     if target is None:
         raise NotApplicable("the backbone has no output for this target")
     present, absent = (log_odds(frozen_outputs(backbone, side), target) for side in (pos, neg))
-    return ShiftedLogOdds(backbone, target, balanced_bias(present, absent, steps))
+    shift = Shift(target, balanced_bias(present, absent, steps))
+    return Detector(nn.Sequential(backbone, shift), target, pos[:1])
 
 
 def balanced_bias(present: Tensor, absent: Tensor, steps: int) -> Tensor:
