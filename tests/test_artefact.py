@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attnbench.backbones.backbone import Backbone
 from attnbench.evaluation.artefact import Artefact, ArtefactPacker, unpack
-from attnbench.evaluation.inventory import InvalidArtefact, measure
+from attnbench.evaluation.inventory import InvalidArtefact, Inventory
 
 
 class Detector(nn.Module):
@@ -31,14 +31,14 @@ class Detector(nn.Module):
 
 
 def size_of(detector: nn.Module, packer: ArtefactPacker) -> tuple[int, int]:
-    size = measure(packer.pack(detector), small_backbone(), {})
+    size = Inventory(small_backbone()).measure(packer.pack(detector), {})
     return size.parameters_added, size.parameters_changed
 
 
 def test_an_untouched_backbone_costs_nothing(backbone: Backbone) -> None:
     packer = ArtefactPacker(backbone)
     artefact = packer.pack(Detector(backbone))
-    size = measure(artefact, small_backbone(), {})
+    size = Inventory(small_backbone()).measure(artefact, {})
     assert (size.parameters_added, size.parameters_changed) == (0, 0)
     assert size.bytes < 1000
 
@@ -129,4 +129,4 @@ def test_a_hook_left_on_the_backbone_is_not_lost_silently(backbone: Backbone) ->
 def test_truncated_tensors_are_named_as_such(backbone: Backbone, keep: int) -> None:
     artefact = ArtefactPacker(backbone).pack(Detector(backbone, gain=torch.ones(100)))
     with pytest.raises(InvalidArtefact, match="cannot be read"):
-        measure(Artefact(artefact.structure, artefact.tensors[:keep]), backbone, {})
+        Inventory(backbone).measure(Artefact(artefact.structure, artefact.tensors[:keep]), {})

@@ -137,7 +137,7 @@ def test_figure_networks_know_the_figures_by_the_names_they_are_drawn_by() -> No
 
 def test_a_process_with_a_backbone_in_it_knows_nothing_of_the_stimuli() -> None:
     code = (
-        "import sys; from attnbench.evaluation import template, worker\n"
+        "import sys; from attnbench.evaluation.workers import template, worker\n"
         "from attnbench.backbones import load; load('shipped/figures-vgg')\n"
         "print([name for name in sys.modules if name.startswith('attnbench.') and "
         "name.split('.')[1] in ('stimuli', 'records', 'tasks', 'statistics', 'leaderboard')])"

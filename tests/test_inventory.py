@@ -17,10 +17,10 @@ from attnbench.evaluation.artefact import Artefact, ArtefactPacker
 from attnbench.evaluation.inventory import (
     Contents,
     InvalidArtefact,
+    Inventory,
     canonical,
     contents_of_pickle,
     contents_of_program,
-    measure,
 )
 from attnbench.resources import submissions_folder
 
@@ -52,7 +52,7 @@ def test_the_settings_of_usual_layers_do_not_count(backbone: Backbone) -> None:
     """LoRA beside every convolution of a ResNet-50 has about this many new layers."""
     packer = ArtefactPacker(backbone)
     layers = [nn.Sequential(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1)) for _ in range(53)]
-    size = measure(packer.pack(nn.Sequential(backbone, *layers)), backbone, {})
+    size = Inventory(backbone).measure(packer.pack(nn.Sequential(backbone, *layers)), {})
     assert size.parameters_opaque == 0
     # weight and bias, then weight, bias, mean and variance; the count of batches is the backbone's
     assert size.parameters_added == 53 * (9 + 1 + 4)
@@ -65,7 +65,7 @@ def test_a_number_of_64_bits_is_two(backbone: Backbone, wide: torch.dtype) -> No
     for values, expected in ((narrow, 10), (full, 20)):
         detector = nn.Identity()
         detector.register_buffer("table", values)
-        size = measure(ArtefactPacker(backbone).pack(detector), backbone, {})
+        size = Inventory(backbone).measure(ArtefactPacker(backbone).pack(detector), {})
         assert size.parameters_added == expected
 
 
@@ -80,7 +80,7 @@ def test_a_row_of_numbers_is_counted_exactly_and_comes_back(
     artefact = ArtefactPacker(backbone).pack(detector)
     assert unpack(artefact, backbone).row == rows
     expected = 80 if rows == [0.1] * 40 else 40  # 0.1 is no 32-bit number
-    assert measure(artefact, backbone, {}).parameters_added == expected
+    assert Inventory(backbone).measure(artefact, {}).parameters_added == expected
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_long_text_is_counted_by_its_bytes_and_comes_back(
     detector.text = text  # type: ignore[assignment]
     artefact = ArtefactPacker(backbone).pack(detector)
     assert unpack(artefact, backbone).text == text
-    assert measure(artefact, backbone, {}).parameters_added >= len(text)
+    assert Inventory(backbone).measure(artefact, {}).parameters_added >= len(text)
 
 
 def test_the_shipped_submissions_are_programs_without_data() -> None:

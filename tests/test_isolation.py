@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from attnbench.evaluation.handover import mapped, shared
 from attnbench.evaluation.isolation import landlock, reach, seccomp
-from attnbench.evaluation.scratch import Scratch, remove
+from attnbench.evaluation.workers.scratch import Scratch, remove
 
 needs_landlock = pytest.mark.skipif(landlock.version() == 0, reason="this kernel has no Landlock")
 

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.backbones.backbone import Backbone, tensors_of
-from attnbench.evaluation.held import held_by
+from attnbench.evaluation.workers.held import held_by
 
 # Shorter ones are names and sizes, which stay in the structure.
 _LONG_TEXT, _LONG_ROW = 256, 16

@@ -71,36 +71,43 @@ _SETTINGS = Contents(floats=128, integers=4096, text=16 << 10, others=16 << 10)
 _PROGRAM = Contents(floats=1000, integers=1000, text=32 << 10, others=256 << 10)
 
 
-def measure(artefact: Artefact, backbone: Backbone, source: Mapping[str, bytes]) -> Size:
-    """What a detector adds to and changes in `backbone`.
-
-    A tensor that differs from the backbone's in one scalar is in the artefact whole and counts
-    whole. A number that needs 64 bits counts as two.
+class Inventory:
+    """Counts what detectors add to and change in one backbone.
 
     Args:
-        artefact: as it came from the worker.
-        backbone: as it was handed out.
-        source: the program that the detector has at hand when it predicts, text by file.
-
-    Raises:
-        InvalidArtefact: where the bytes are not an artefact.
+        backbone: as it is handed out.
     """
-    own = tensors_of(backbone)
-    added = changed = 0
-    for key, tensor in _tensors(artefact.tensors).items():
-        origin, _, name = key.partition("/")
-        if origin == "changed" and name in own and own[name].shape == tensor.shape:
-            changed += _scalars(tensor)
-        else:
-            added += _scalars(tensor)
-    usual = contents_of_pickle(structure_of(backbone))
-    settings = Contents(
-        *(2 * n + more for n, more in zip(astuple(usual), astuple(_SETTINGS), strict=True))
-    )
-    opaque = contents_of_pickle(artefact.structure).beyond(settings)
-    opaque += contents_of_program(source).beyond(_PROGRAM)
-    size = len(artefact.structure) + len(artefact.tensors)
-    return Size(added + opaque, changed, opaque, size)
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._shapes = {name: tensor.shape for name, tensor in tensors_of(backbone).items()}
+        usual = contents_of_pickle(structure_of(backbone))
+        pairs = zip(astuple(usual), astuple(_SETTINGS), strict=True)
+        self._settings = Contents(*(2 * n + more for n, more in pairs))
+
+    def measure(self, artefact: Artefact, source: Mapping[str, bytes]) -> Size:
+        """The size of a detector.
+
+        A tensor that differs from the backbone's in one scalar is in the artefact whole and counts
+        whole. A number that needs 64 bits counts as two.
+
+        Args:
+            artefact: as it came from the worker.
+            source: the program that the detector has at hand when it predicts, text by file.
+
+        Raises:
+            InvalidArtefact: where the bytes are not an artefact.
+        """
+        added = changed = 0
+        for key, tensor in _tensors(artefact.tensors).items():
+            origin, _, name = key.partition("/")
+            if origin == "changed" and self._shapes.get(name) == tensor.shape:
+                changed += _scalars(tensor)
+            else:
+                added += _scalars(tensor)
+        opaque = contents_of_pickle(artefact.structure).beyond(self._settings)
+        opaque += contents_of_program(source).beyond(_PROGRAM)
+        size = len(artefact.structure) + len(artefact.tensors)
+        return Size(added + opaque, changed, opaque, size)
 
 
 def canonical(artefact: Artefact) -> Artefact:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -123,6 +124,7 @@ class Jobs:
             artefact = canonical(Artefact(parts["structure"], parts["tensors"]))
             return Delivered(artefact, seconds, _nondeterministic(answer))
 
+        self._template.settle()  # nothing else is at work
         return self._with_worker(adapt, "adapting", timeout)
 
     def predict(
@@ -163,19 +165,22 @@ class Jobs:
             loading = time.perf_counter() - started
             scores, logits, sizes = [], [], []
             durations: list[float] = []
-            for batch in batches:
-                images = episode.make(batch)
-                started = time.perf_counter()
-                deadline = time.monotonic() + budget - loading - sum(durations)
-                request = Message("images", {"logits": labels > 0}, {"images": images})
-                worker.channel.send(request, deadline)
-                answer = _answer(worker, "scores", deadline, 4 * len(images) * (1 + labels))
-                durations.append(time.perf_counter() - started)
-                sizes.append(len(images))
-                shapes = {"scores": (len(images),), "logits": (len(images), labels)}
-                scores.append(_checked(answer, shapes, "scores"))
-                if "logits" in answer.arrays:
-                    logits.append(_checked(answer, shapes, "logits"))
+            pictures = map(episode.make, batches)
+            with ThreadPoolExecutor(1) as maker:
+                upcoming = maker.submit(next, pictures, None)
+                while (images := upcoming.result()) is not None:
+                    upcoming = maker.submit(next, pictures, None)  # while the worker looks
+                    started = time.perf_counter()
+                    deadline = time.monotonic() + budget - loading - sum(durations)
+                    request = Message("images", {"logits": labels > 0}, {"images": images})
+                    worker.channel.send(request, deadline)
+                    answer = _answer(worker, "scores", deadline, 4 * len(images) * (1 + labels))
+                    durations.append(time.perf_counter() - started)
+                    sizes.append(len(images))
+                    shapes = {"scores": (len(images),), "logits": (len(images), labels)}
+                    scores.append(_checked(answer, shapes, "scores"))
+                    if "logits" in answer.arrays:
+                        logits.append(_checked(answer, shapes, "logits"))
             return Predicted(
                 np.concatenate(scores),
                 np.concatenate(logits) if len(logits) == len(scores) else None,

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 FORWARDS, GRACE_SECONDS = 20.0, 5.0
 # A batch that takes so many times what its images usually take, and so much longer, did something else.
 _USUAL_SPREAD, _NOTICEABLE_SECONDS = 3.0, 0.02
-# So many images are shown again, to a fresh process, in batches of these sizes.
-_SHOWN_AGAIN, _SIZES = 24, (1, 7, 16)
+# So many images are shown again, to a fresh process, in one batch.
+_SHOWN_AGAIN = 24
 # Kernels for batches of different sizes round differently: in parts of the scores' spread, and of the
 # score itself (half-precision).
 _SPREAD_TOLERANCE, _RELATIVE_TOLERANCE, _LEAST_TOLERANCE = 0.02, 0.005, 1e-5
@@ -42,11 +42,9 @@ def deferred_seconds(images: Sequence[int], seconds: Sequence[float]) -> float:
     return float(excess[noticeable].sum())
 
 
-def choose_again(count: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """Batches of images, by their index among `count`, to be shown a second time."""
-    chosen = rng.permutation(count)[:_SHOWN_AGAIN]
-    cuts = np.cumsum(_SIZES)
-    return [batch for batch in np.split(chosen, cuts[cuts < len(chosen)]) if len(batch)]
+def choose_again(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The images, by their index among `count`, to be shown a second time."""
+    return rng.permutation(count)[:_SHOWN_AGAIN]
 
 
 def disagreeing(

@@ -27,7 +27,7 @@ from attnbench.evaluation.channel import (
 )
 from attnbench.evaluation.isolation import Isolation, bubblewrap, reach
 from attnbench.evaluation.isolation.confinement import Limits, limits_for
-from attnbench.evaluation.scratch import remove_left_behind
+from attnbench.evaluation.workers.scratch import remove_left_behind
 from attnbench.resources import weights_folder, weights_folders
 
 # What a worker may know of its surroundings: nothing of data sets, records or the user.
@@ -97,7 +97,13 @@ class Template:
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
         environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # what deterministic cuBLAS needs
-        line = [sys.executable, "-P", "-m", "attnbench.evaluation.template", str(theirs.fileno())]
+        line = [
+            sys.executable,
+            "-P",
+            "-m",
+            "attnbench.evaluation.workers.template",
+            str(theirs.fileno()),
+        ]
         if isolation == "bwrap":
             readable = [*reach.program_folders(), *weights_folders(self._data)]
             # The template reads the weights; Landlock keeps them from the workers.
@@ -117,7 +123,6 @@ class Template:
             )
         self._channel = Channel(ours)
         self._started = False
-        self._ending = 0
 
     def __enter__(self) -> Self:
         return self
@@ -147,7 +152,6 @@ class Template:
         """Load the backbone that workers are to inherit. Raises AttnbenchError."""
         if not self._started:
             self._start()
-        self.settle()
         folder = None if self._data is None else str(self._data)
         self._tell(Message("backbone", {"name": name, "untrained": untrained, "data": folder}))
         self._expect("loaded")
@@ -161,9 +165,8 @@ class Template:
 
     @contextlib.contextmanager
     def worker(self) -> Iterator[Worker]:
-        """A fresh worker; ended, with all it started and wrote, before the next one begins."""
+        """A fresh worker; killed, with all it started, when it is left."""
         self._tell(Message("fork"))
-        self.settle()
         self._expect("forked")
         try:
             stream = socket.socket(fileno=self._channel.receive_descriptor())
@@ -175,14 +178,12 @@ class Template:
         finally:
             stream.close()
             os.close(process)
-            self._ending += 1
-            self._tell(Message("end", {"grace": 0.0}))
+            self._tell(Message("end"))
 
     def settle(self) -> None:
-        """Wait until the workers that were left have ended, with all they started."""
-        while self._ending:
-            self._expect("ended")
-            self._ending -= 1
+        """Wait until the workers that were left have gone, with all they started and wrote."""
+        self._tell(Message("settle"))
+        self._expect("settled")
 
     def exit_code(self, grace: float) -> int | None:
         """End the worker; its exit code where it ended by itself.
@@ -190,7 +191,7 @@ class Template:
         A process that dies closes its channel a moment before it can be waited for: `grace` is how
         many seconds to wait for that.
         """
-        self._tell(Message("end", {"grace": grace}))
+        self._tell(Message("exit code", {"grace": grace}))
         status = self._expect("ended").fields["status"]
         return None if status is None else int(status)
 

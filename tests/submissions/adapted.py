@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
 from attnbench.evaluation.artefact import ArtefactPacker, unpack
-from attnbench.evaluation.inventory import Size, measure
+from attnbench.evaluation.inventory import Inventory, Size
 from attnbench.resources import submissions_folder
 from attnbench.submission import load_submission
 
@@ -53,7 +53,7 @@ def adapted(name: str, backbone: Backbone, pos: Tensor, neg: Tensor, **other: An
     settings = submission.hyperparameters_for(backbone.name) | other
     detector = module_of(name).adapt(backbone, pos, neg, **settings).eval()
     artefact = packer.pack(detector, submissions_folder() / name)
-    size = measure(artefact, as_handed_out, submission.program)
+    size = Inventory(as_handed_out).measure(artefact, submission.program)
     return Adapted(detector, size, unpack(artefact, copy.deepcopy(as_handed_out)).eval())
 
 

@@ -1,4 +1,4 @@
-"""The template process, as the evaluator starts it: `python -m attnbench.evaluation.template FD`."""
+"""The template process, as the evaluator starts it: this module with a descriptor as argument."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 from attnbench.evaluation.channel import Channel
-from attnbench.evaluation.scratch import Scratch
+from attnbench.evaluation.workers.scratch import Scratch
 
 
 def main(descriptor: int) -> None:
@@ -16,7 +16,7 @@ def main(descriptor: int) -> None:
     with Scratch() as scratch:
         # torch makes a folder for its compiler when it is imported.
         os.environ["HOME"] = os.environ["TMPDIR"] = tempfile.tempdir = str(scratch.folder)
-        from attnbench.evaluation.forking import serve_forks
+        from attnbench.evaluation.workers.forking import serve_forks
 
         serve_forks(Channel(socket.socket(fileno=descriptor)), scratch)
 
