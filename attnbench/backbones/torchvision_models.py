@@ -48,7 +48,7 @@ def load_torchvision(name: str, *, untrained: bool = False, data: Path | None = 
     own = re.search(r"mean=std=([0-9.]+)", said)
     mean, std = ((float(own[1]),) * 3,) * 2 if own else (tuple(preset.mean), tuple(preset.std))
     return Backbone(
-        _stages(name, model.eval()),
+        stages_of(name, model.eval()),
         name=f"torchvision/{name}",
         labels=WNIDS,
         preprocessing=Preprocessing(
@@ -84,7 +84,8 @@ class ClassToken(nn.Module):
         return tokens[:, 0]
 
 
-def _stages(name: str, model: nn.Module) -> Stages:
+def stages_of(name: str, model: nn.Module) -> Stages:
+    """The stages of one of torchvision's classifiers, in its order. Raises AttnbenchError."""
     cut: dict[type[nn.Module], Callable[[Any], Stages]] = {
         models.VGG: _vgg,
         models.ResNet: _resnet,

@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer
 
 from attnbench.backbones import load
-from attnbench.backbones.backbone import Backbone
+from attnbench.backbones.backbone import Backbone, Preprocessing
+from attnbench.backbones.torchvision_models import stages_of
 from attnbench.evaluation.artefact import ArtefactPacker, unpack
 from attnbench.evaluation.inventory import Inventory, Size
 from attnbench.resources import submissions_folder
@@ -23,9 +25,17 @@ from attnbench.submission import load_submission
 
 @dataclass(frozen=True)
 class Adapted:
-    """A detector as `adapt` returned it, what it counts, and the same after packing and unpacking."""
+    """What came of adapting.
+
+    Attributes:
+        detector: as `adapt` returned it.
+        backbone: as `adapt` left it.
+        size: what the artefact counts.
+        delivered: the detector after packing and unpacking, on another copy of the backbone.
+    """
 
     detector: nn.Module
+    backbone: Backbone
     size: Size
     delivered: nn.Module
 
@@ -54,7 +64,7 @@ def adapted(name: str, backbone: Backbone, pos: Tensor, neg: Tensor, **other: An
     detector = module_of(name).adapt(backbone, pos, neg, **settings).eval()
     artefact = packer.pack(detector, submissions_folder() / name)
     size = Inventory(as_handed_out).measure(artefact, submission.program)
-    return Adapted(detector, size, unpack(artefact, copy.deepcopy(as_handed_out)).eval())
+    return Adapted(detector, backbone, size, unpack(artefact, copy.deepcopy(as_handed_out)).eval())
 
 
 @functools.lru_cache
@@ -65,6 +75,26 @@ def random_backbone(name: str, target: int | None = 3) -> Backbone:
     generator = torch.Generator().manual_seed(0)
     for parameter in backbone.parameters():
         parameter += 0.01 * torch.randn(parameter.shape, generator=generator)
+    return backbone
+
+
+@functools.lru_cache
+def small_vit() -> Backbone:
+    """A vision transformer of three blocks with 16 channels, for images of 32 pixels."""
+    torch.manual_seed(0)
+    model = VisionTransformer(
+        image_size=32, patch_size=8, num_layers=3, num_heads=2, hidden_dim=16, mlp_dim=32,
+        num_classes=5,
+    )  # fmt: skip
+    nn.init.normal_(model.heads[0].weight)  # torchvision has zeros there
+    half = (0.5, 0.5, 0.5)
+    backbone = Backbone(
+        stages_of("vit", model),
+        name="test/vit",
+        labels=tuple("abcde"),
+        preprocessing=Preprocessing(size=32, resize=32, mean=half, std=half),
+    )
+    backbone.target = 3
     return backbone
 
 
