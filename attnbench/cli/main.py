@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from attnbench.cli import check, evaluate, leaderboard, new, tasks, verify
+from attnbench.cli import check, compare, evaluate, leaderboard, new, tasks, verify
 from attnbench.errors import AttnbenchError
 
 USAGE_OR_DATA = 2
@@ -31,6 +31,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("tasks")(tasks.tasks)
 app.command("new")(new.new)
 app.command("check")(check.check)
+app.command("compare")(compare.compare)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("verify")(verify.verify)
 
