@@ -47,8 +47,9 @@ def test_best_first_and_failures_last_with_their_reason(make_record: MakeRecord)
     )
     rows = _rows(page)
     assert [row[1] for row in rows] == ["strong", "weak", "broken"]
-    assert "the scores of 3 images are NaN" in rows[2][5]
-    assert rows[0][5].startswith("2.50 [")
+    assert [row[0] for row in rows] == ["1", "2", "3"]
+    assert "- broken on noisy-mnist: the scores of 3 images are NaN" in page
+    assert rows[0][3].startswith("2.50") and rows[2][3:5] == ["–", "failed"]
 
 
 def test_a_row_pools_the_seeds_of_one_version_only(make_record: MakeRecord) -> None:
@@ -60,7 +61,7 @@ def test_a_row_pools_the_seeds_of_one_version_only(make_record: MakeRecord) -> N
         ]
     )
     rows = _rows(page)
-    assert [(row[4], row[5].split()[0]) for row in rows] == [("1", "9.00"), ("2", "1.50")]
+    assert [row[4] for row in rows] == ["9.00", "1.50"]
 
 
 def test_each_track_has_its_table(make_record: MakeRecord) -> None:
@@ -72,7 +73,7 @@ def test_each_track_has_its_table(make_record: MakeRecord) -> None:
 def test_a_declared_number_that_disagrees_stands_beside_the_measured(
     make_record: MakeRecord,
 ) -> None:
-    assert "96 + 0 (declared 12)" in leaderboard_markdown([make_record(declared_parameters=12)])
+    assert "96 (declared 12)" in leaderboard_markdown([make_record(declared_parameters=12)])
     assert (
         "declared" not in leaderboard_markdown([make_record(declared_parameters=96)]).split("##")[1]
     )
@@ -100,6 +101,36 @@ def test_readouts_by_argmax_have_a_table_of_their_own(make_record: MakeRecord) -
     assert "argmax-targets |" not in page
 
 
+def test_what_is_not_applicable_is_no_failure_and_a_mean_says_of_what(
+    make_record: MakeRecord,
+) -> None:
+    refused = make_record(task="cifar-ssl", submission="two", reason="no head")
+    refused = refused.model_copy(update={"status": "not applicable"})
+    page = leaderboard_markdown(
+        [
+            *(make_record(submission=name, d_prime=1.0) for name in ("one", "two")),
+            make_record(task="cifar-ssl", submission="one", d_prime=2.0),
+            refused,
+        ]
+    )
+    one, two = _rows(page)
+    assert [one[1], two[1]] == ["one", "two"] and "of 2" not in one[3]
+    assert two[3].endswith("(1 of 2)") and two[4] == "–" and "Failures" not in page
+    assert one[0] == two[0] == "1"
+
+
+def test_sensitivity_is_measured_against_the_control(make_record: MakeRecord) -> None:
+    control, better = make_record(submission="bias_only"), make_record(submission="better")
+    raised = [
+        episode.model_copy(update={"measures": episode.measures.model_copy(update={"d_a": 2.3})})
+        for episode in better.episodes
+        if episode.measures is not None
+    ]
+    better = better.model_copy(update={"episodes": tuple(raised)})
+    cells = {row[1]: row[5] for row in _rows(leaderboard_markdown([control, better]))}
+    assert cells[r"bias\_only"].startswith("+0.00") and cells["better"].startswith("+0.50")
+
+
 def test_no_records_say_what_to_do() -> None:
     assert "attnbench evaluate submissions/attention" in leaderboard_markdown([])
 
@@ -110,7 +141,7 @@ def test_hostile_text_stays_in_its_cell(make_record: MakeRecord) -> None:
     )
     page = leaderboard_markdown([make_record(reason=hostile)])
     (row,) = [line for line in page.splitlines() if "pwned" in line]
-    assert row.startswith("|") and row.count(" | ") == 12
+    assert row.startswith("- made-up on noisy-mnist: ")
     for forbidden in ("<script", "\x1b", "\u202e"):
         assert forbidden not in page
     assert not re.search(r"(?<!\\)\]\(", page)

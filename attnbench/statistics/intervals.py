@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from attnbench.statistics.detection import Counts
@@ -19,10 +20,6 @@ def d_prime_interval(
 ) -> tuple[float, float]:
     """Percentile interval of the mean d' over targets, by a hierarchical bootstrap.
 
-    Targets are drawn with replacement, each with all its seeds, then images within each drawn
-    target. At a fixed threshold, drawing n images of a class with replacement gives
-    Binomial(n, observed rate) hits, exactly, so the images themselves are not needed.
-
     Args:
         counts: for each target one for each seed; every target has the same number of seeds.
         level: coverage aimed at.
@@ -33,19 +30,38 @@ def d_prime_interval(
         Lower and upper end.
     """
     rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, len(counts), (replicates, len(counts)))
+    means = resampled_d_primes(counts, drawn, rng)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def resampled_d_primes(
+    counts: Sequence[Sequence[Counts]], drawn: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Bootstrap replicates of the mean d' over targets, `[r]`.
+
+    Targets are drawn with replacement, each with all its seeds, then images within each drawn
+    target. At a fixed threshold, drawing n images of a class with replacement gives
+    Binomial(n, observed rate) hits, exactly, so the images themselves are not needed.
+
+    Args:
+        counts: as for `d_prime_interval`.
+        drawn: which targets each replicate has, `[r, targets]`: the same ones for methods that are to
+            be compared.
+        rng: draws the images.
+    """
     hits, positives, false_alarms, negatives = (
         np.array([[getattr(each, name) for each in target] for target in counts])
         for name in ("hits", "positives", "false_alarms", "negatives")
     )
-    drawn = rng.integers(0, len(counts), (replicates, len(counts)))
     new_hits = rng.binomial(positives[drawn], (hits / positives)[drawn])
     new_false_alarms = rng.binomial(negatives[drawn], (false_alarms / negatives)[drawn])
     p = (positives / (positives + negatives))[drawn]
     hit_rates = (new_hits + p) / (positives[drawn] + 2 * p)
     false_alarm_rates = (new_false_alarms + 1 - p) / (negatives[drawn] + 2 * (1 - p))
-    means = (ndtri(hit_rates) - ndtri(false_alarm_rates)).mean(axis=(1, 2))
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    means: NDArray[np.float64] = (ndtri(hit_rates) - ndtri(false_alarm_rates)).mean(axis=(1, 2))
+    return means
 
 
 def median_interval(

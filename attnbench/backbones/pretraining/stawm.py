@@ -174,7 +174,8 @@ def train_stawm(
     stopped had come to, as if it had not been.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = Drawing(backbone).train().to(device, memory_format=torch.channels_last)
+    model = Drawing(backbone).train().to(device)
+    model.to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(model.parameters(), recipe.learning_rate)
     drops = [round(share * recipe.epochs) for share in (0.5, 0.9)]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, drops)
@@ -274,7 +275,7 @@ _KEPT = ("epoch", "step", "seen", "loss", "last_loss")
 
 
 class Glimpses(nn.Module):
-    """Pictures to what the published probe starts from: context and all inputs, `[n, 512 + 8 * 256]`."""
+    """Pictures to what the published probe starts from: context and inputs, `[n, 512 + 8 * 256]`."""
 
     def __init__(self, look: Look) -> None:
         super().__init__()
@@ -298,7 +299,7 @@ class PublishedProbe(nn.Module):
         self.classes = nn.Linear(WIDTH, 10)
 
     def forward(self, seen: Tensor) -> Tensor:
-        context, *inputs = seen.split([_SEEN, *[WIDTH] * GLIMPSES], dim=1)
+        context, *inputs = torch.split(seen, [_SEEN, *[WIDTH] * GLIMPSES], dim=1)
         written: Written = []
         for each in inputs:
             written = self.memory.write(written, each)

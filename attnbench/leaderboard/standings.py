@@ -1,0 +1,301 @@
+"""Who stands where on a track: from records to ranks and figures, whatever page shows them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnbench.records.record import EpisodeResult, Identity, Record, Status
+from attnbench.records.verification import Badge
+from attnbench.statistics.comparison import mean_ranks, shared_ranks
+from attnbench.statistics.detection import Counts
+from attnbench.statistics.intervals import resampled_d_primes
+from attnbench.statistics.resampling import interval
+
+Floats = NDArray[np.float64]
+Interval = tuple[float, float]
+CONTROL = "bias_only"
+_REPLICATES = 2000
+
+
+@dataclass(frozen=True, order=True)
+class Contest:
+    """What is compared: one version of a task on one backbone. The hashes keep versions apart."""
+
+    task: str
+    backbone: str
+    task_sha256: str
+    backbone_sha256: str
+    untrained: bool
+
+
+@dataclass(frozen=True, order=True)
+class Entrant:
+    """Who is compared: one version of a submission on one kind of device."""
+
+    submission: str
+    submission_sha256: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An entrant's records of one contest, its seeds pooled.
+
+    Attributes:
+        status, reason: of the first that is not ok.
+        episodes: all of them.
+        d_prime: the mean over targets, with its 95 % interval; None where a record is not ok.
+    """
+
+    status: Status
+    reason: str
+    episodes: tuple[EpisodeResult, ...]
+    targets: int
+    seeds: int
+    d_prime: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What an entrant's episodes took, over all its contests.
+
+    Attributes:
+        seconds, passes: of an adaptation, medians over episodes.
+        parameters: the smallest and the largest count, added and changed together.
+        opaque: how many of these at most are not in tensors.
+        declared: what its manifest declares, where that disagrees.
+    """
+
+    seconds: float
+    passes: float
+    parameters: tuple[int, int]
+    opaque: int
+    declared: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A row of the leaderboard.
+
+    Attributes:
+        rank: one more than the number of entrants that are surely better; a failure comes last, and
+            who takes part in nothing has none.
+        mean_rank: over contests, with its interval; None where there is a failure.
+        d_prime: the mean over its contests, with its interval.
+        above_control: d_a less that of `bias_only`, over the contests both have, with its interval.
+        criterion: the mean c over episodes.
+        cells: its contests.
+        badge: of its records together.
+    """
+
+    entrant: Entrant
+    rank: int | None
+    mean_rank: float | None
+    mean_rank_interval: Interval | None
+    d_prime: float | None
+    interval: Interval | None
+    above_control: float | None
+    above_control_interval: Interval | None
+    criterion: float | None
+    costs: Costs | None
+    cells: Mapping[Contest, Cell]
+    badge: str
+
+
+@dataclass(frozen=True)
+class Standings:
+    """A track's contests in their order, and its rows, best first."""
+
+    contests: tuple[Contest, ...]
+    rows: tuple[Standing, ...]
+
+
+def standings(records: Sequence[Record], badges: Mapping[Identity, Badge]) -> Standings:
+    """The standings of one track's records, in whatever order they come.
+
+    Entrants are compared on the same targets: the bootstrap draws these for all alike, and then images
+    for each. Deterministic.
+    """
+    grouped: dict[Entrant, dict[Contest, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in sorted(records, key=lambda each: each.model_dump_json()):
+        grouped[_entrant(record)][_contest(record.identity)].append(record)
+    entrants = sorted(grouped)
+    contests = sorted({contest for each in grouped.values() for contest in each})
+    cells = {who: {what: _cell(each) for what, each in grouped[who].items()} for who in entrants}
+    drawn = {what: _resampled(what, entrants, cells) for what in contests}
+    estimates = np.array([[_or_nan(cells[who].get(what)) for who in entrants] for what in contests])
+    covariances = np.array([np.atleast_2d(np.cov(drawn[what].T)) for what in contests])
+    ranks = shared_ranks(estimates, covariances)
+    failed = [any(cell.status == "failed" for cell in cells[who].values()) for who in entrants]
+    observed_ranks, drawn_ranks = _mean_ranks(estimates, np.array([drawn[c] for c in contests]))
+    controls = _controls(entrants, cells)
+    last = 1 + len(entrants) - sum(failed)
+    rows = []
+    for number, who in enumerate(entrants):
+        own = [c for c in contests if (cell := cells[who].get(c)) and cell.d_prime is not None]
+        whole = bool(own) and not failed[number]
+        means = np.mean([drawn[c][:, number] for c in own], axis=0) if whole else None
+        above = _above_control(cells[who], controls)
+        all_records = [record for each in grouped[who].values() for record in each]
+        rows.append(
+            Standing(
+                entrant=who,
+                rank=ranks[number] if whole else last if failed[number] else None,
+                mean_rank=float(observed_ranks[number]) if whole else None,
+                mean_rank_interval=interval(drawn_ranks[:, number]) if whole else None,
+                d_prime=mean(_or_nan(cells[who][c]) for c in own) if whole else None,
+                interval=None if means is None else interval(means),
+                above_control=None if above is None else above[0],
+                above_control_interval=None if above is None else above[1],
+                criterion=_criterion(all_records),
+                costs=_costs(all_records),
+                cells=cells[who],
+                badge=_badge([badges.get(r.identity, "self-reported") for r in all_records]),
+            )
+        )
+    rows.sort(key=lambda row: (row.rank or np.inf, row.mean_rank or np.inf, row.entrant))
+    return Standings(tuple(contests), tuple(rows))
+
+
+def _entrant(record: Record) -> Entrant:
+    who = record.identity
+    return Entrant(who.submission, who.submission_sha256, record.environment.device_name)
+
+
+def _contest(who: Identity) -> Contest:
+    return Contest(who.task, who.backbone, who.task_sha256, who.backbone_sha256, who.untrained)
+
+
+def _cell(records: Sequence[Record]) -> Cell:
+    bad = sorted(
+        (record for record in records if record.status != "ok"),
+        key=lambda record: (record.status != "failed", record.identity.seed),
+    )
+    episodes = tuple(episode for record in records for episode in record.episodes)
+    targets = max(len(record.episodes) for record in records)
+    if bad:
+        said = bad[0].status, bad[0].reason
+        return Cell(*said, episodes, targets, len(records), None, None, None)
+    counts = _counts(episodes)
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, len(counts), (_REPLICATES, len(counts)))
+    low, high = interval(resampled_d_primes(counts, drawn, rng))
+    found = mean(e.measures.d_prime for e in episodes if e.measures is not None)
+    return Cell("ok", "", episodes, targets, len(records), found, low, high)
+
+
+def _counts(episodes: Sequence[EpisodeResult]) -> list[list[Counts]]:
+    """For each target, in the order of their names, one for each seed."""
+    by_target: dict[str, list[Counts]] = defaultdict(list)
+    for episode in episodes:
+        if episode.measures is not None:
+            by_target[episode.target].append(episode.measures.counts)
+    return [by_target[target] for target in sorted(by_target)]
+
+
+def _resampled(
+    what: Contest, entrants: Sequence[Entrant], cells: Mapping[Entrant, Mapping[Contest, Cell]]
+) -> Floats:
+    """Replicates of d' of every entrant, `[r, m]`: the same targets for all; 0 for who has none."""
+    found = np.zeros((_REPLICATES, len(entrants)))
+    for number, who in enumerate(entrants):
+        cell = cells[who].get(what)
+        if cell is not None and cell.d_prime is not None:
+            counts = _counts(cell.episodes)
+            targets = np.random.default_rng(0).integers(0, len(counts), (_REPLICATES, len(counts)))
+            found[:, number] = resampled_d_primes(
+                counts, targets, np.random.default_rng([1, number])
+            )
+    return found
+
+
+def _or_nan(cell: Cell | None) -> float:
+    return float("nan") if cell is None or cell.d_prime is None else cell.d_prime
+
+
+def _mean_ranks(estimates: Floats, drawn: Floats) -> tuple[Floats, Floats]:
+    """Mean ranks over the contests that each has, `[m]` and `[r, m]`; others do not count in these."""
+    missing = np.isnan(estimates)
+    found = []
+    for values in (estimates, drawn):
+        absent = missing if values.ndim == 2 else np.broadcast_to(missing[:, None], values.shape)
+        each = np.stack([mean_ranks([v]) for v in np.where(absent, -np.inf, values)])
+        found.append(np.ma.masked_array(each, absent).mean(axis=0).filled(np.nan))
+    return found[0], found[1]
+
+
+def _controls(
+    entrants: Sequence[Entrant], cells: Mapping[Entrant, Mapping[Contest, Cell]]
+) -> dict[Contest, Cell]:
+    """`bias_only`'s cells; d_a does not depend on the device."""
+    return {
+        what: cell
+        for who in entrants
+        if who.submission == CONTROL
+        for what, cell in cells[who].items()
+        if cell.d_prime is not None
+    }
+
+
+def _above_control(
+    own: Mapping[Contest, Cell], controls: Mapping[Contest, Cell]
+) -> tuple[float, Interval] | None:
+    """d_a less the control's: the mean over contests, and its interval over targets drawn anew."""
+    found, drawn = [], []
+    for what, control in controls.items():
+        cell = own.get(what)
+        if cell is None or cell.d_prime is None:
+            continue
+        first, second = _d_a_by_target(cell), _d_a_by_target(control)
+        targets = sorted(first.keys() & second.keys())
+        apart = np.array([first[target] - second[target] for target in targets])
+        rng = np.random.default_rng(0)
+        found.append(apart.mean())
+        drawn.append(apart[rng.integers(0, len(apart), (_REPLICATES, len(apart)))].mean(axis=1))
+    return (float(np.mean(found)), interval(np.mean(drawn, axis=0))) if found else None
+
+
+def _d_a_by_target(cell: Cell) -> dict[str, float]:
+    by_target: dict[str, list[float]] = defaultdict(list)
+    for episode in cell.episodes:
+        if episode.measures is not None:
+            by_target[episode.target].append(episode.measures.d_a)
+    return {target: mean(values) for target, values in by_target.items()}
+
+
+def _criterion(records: Sequence[Record]) -> float | None:
+    found = [e.measures.criterion for r in records for e in r.episodes if e.measures is not None]
+    return mean(found) if found else None
+
+
+def _costs(records: Sequence[Record]) -> Costs | None:
+    costs = [e.cost for record in records for e in record.episodes if e.cost is not None]
+    if not costs:
+        return None
+    counts = [cost.parameters_added + cost.parameters_changed for cost in costs]
+    declared = {record.declared_parameters for record in records} - {None}
+    return Costs(
+        seconds=median(cost.adaptation_seconds for cost in costs),
+        passes=median(cost.adaptation_seconds / cost.pass_seconds for cost in costs),
+        parameters=(min(counts), max(counts)),
+        opaque=max(cost.parameters_opaque for cost in costs),
+        declared=tuple(sorted(n for n in declared if n is not None and n not in counts)),
+    )
+
+
+def _badge(badges: Sequence[Badge]) -> str:
+    """One failure taints all records of a row; otherwise how many of them were run again."""
+    verified = badges.count("verified")
+    if "failed verification" in badges:
+        return "failed verification"
+    if verified in (0, len(badges)):
+        return badges[0]
+    return f"{verified} of {len(badges)} verified"
