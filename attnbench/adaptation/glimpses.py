@@ -110,9 +110,9 @@ class Eye(nn.Module):
         if seen.dim() == 4:
             window = sample(seen, affine, self.size, align_corners=align_corners)
         else:
-            patches = seen[:, 1:].transpose(1, 2).unflatten(2, _places(seen.shape[1:]))
+            patches = seen[:, 1:].mT.reshape(len(seen), -1, *_places(seen.shape[1:]))
             window = sample(patches, affine, self.size, align_corners=align_corners)
-            window = torch.cat([seen[:, :1], window.flatten(2).transpose(1, 2)], dim=1)
+            window = torch.cat([seen[:, :1], window.flatten(2).mT], dim=1)
         return cast(Tensor, Pooled()(self.behind(window)))
 
 

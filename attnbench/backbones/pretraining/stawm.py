@@ -177,7 +177,8 @@ def train_stawm(
     model = Drawing(backbone).train().to(device)
     model.to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(model.parameters(), recipe.learning_rate)
-    drops = [round(share * recipe.epochs) for share in (0.5, 0.9)]
+    steps = recipe.epochs * -(-len(pictures.pixels) // recipe.batch)
+    drops = [round(share * steps) for share in (0.5, 0.9)]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, drops)
     training = _Training(recipe, checkpoint, [model, optimiser, schedule])
     while training.epoch < recipe.epochs:
@@ -192,8 +193,8 @@ def train_stawm(
             step_loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_value_(model.parameters(), _LARGEST_GRADIENT)
             optimiser.step()
+            schedule.step()
             training.stepped(step_loss.item(), len(rows), len(parts))
-        schedule.step()
         training.epoch_ended()
     model.cpu()
     return {"loss_per_image": f"{training.last_loss:.3f}"}

@@ -1,0 +1,67 @@
+"""Spatial attention in a second pass (the 2016 noisy-MNIST model): look where evidence is."""
+
+import copy
+
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from attnbench import Backbone, NotApplicable
+from attnbench.adaptation import Detector, fit, frozen_outputs, stages_with_maps
+
+
+class SecondPass(nn.Module):
+    """Runs a stage twice: where it finds evidence, its input is stronger the second time.
+
+    The class activations of a place are what the rest of the network would say if all places were like
+    this one. As the model's post has it, attention goes to all places that are predictive of any class:
+    gain = mean over classes of relu(class activation), divided by its mean over places.
+
+    Args:
+        stage: convolutions, maybe with a max-pool behind them.
+        rest: maps of the convolutions to the backbone's outputs, by way of a pool over all places.
+    """
+
+    def __init__(self, stage: nn.Sequential, rest: nn.Module) -> None:
+        super().__init__()
+        pools = isinstance(stage[-1], nn.MaxPool2d)
+        self.convolutions, self.pool = (stage[:-1], stage[-1]) if pools else (stage, nn.Identity())
+        self.rest = rest
+
+    def gains(self, features: Tensor) -> Tensor:
+        """For each place of the stage's input `[n, c, h, w]`: `[n, 1, h, w]`, 1 in the mean."""
+        maps = self.convolutions(features)
+        places = maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1], 1, 1)
+        evidence = self.rest(places).relu().mean(dim=1).view(-1, 1, *maps.shape[2:])
+        # Convolutions with a stride have fewer places than their input.
+        gains = interpolate(evidence, features.shape[2:], mode="bilinear")
+        return gains / gains.mean(dim=(2, 3), keepdim=True).clamp_min(1e-9)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.pool(self.convolutions(features * self.gains(features)))
+
+
+def adapt(
+    backbone: Backbone, pos: Tensor, neg: Tensor, learning_rate: float, epochs: int, enough: float
+) -> nn.Module:
+    maps = [name for name, s in stages_with_maps(backbone, pos[:1]).items() if len(s) == 3]
+    if len(maps) < 2:
+        raise NotApplicable("the backbone has no two stages with maps")
+    before, stage, rest = (
+        backbone.upto(maps[-2]),
+        backbone.stage(maps[-1]),
+        backbone.after(maps[-1]),
+    )
+    frozen, trained = nn.Sequential(before, SecondPass(stage, rest), *rest), nn.Identity()
+    if backbone.target is not None:
+        # A copy, as the first pass goes on with the head as it is.
+        frozen, trained = frozen[:-1], copy.deepcopy(frozen[-1]).requires_grad_(True)
+    detector = Detector(nn.Sequential(frozen, trained), backbone.target, pos[:1])
+    fit(
+        lambda features: detector.from_logits(trained(features)),
+        detector.learned(),
+        *(frozen_outputs(frozen, side) for side in (pos, neg)),
+        learning_rate=learning_rate,
+        epochs=epochs,
+        enough=enough,
+    )
+    return detector
