@@ -25,7 +25,7 @@ class Ram(nn.Module):
         self.place = nn.Linear(width, 2)
         self.what = nn.Linear(eye.features, width)
         self.where = nn.Linear(2, width)
-        self.core = nn.RNNCell(width, width, nonlinearity="relu")
+        self.core = nn.RNNCell(width, width, nonlinearity="tanh")
         self.evidence = Evidence(target, width)
         # It starts by looking at the centre.
         nn.init.zeros_(self.place.weight)

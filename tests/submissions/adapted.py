@@ -98,9 +98,14 @@ def small_vit() -> Backbone:
     return backbone
 
 
-def images(backbone: Backbone, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """White noise for both sides, `[count, 3, size, size]`, the positives a little brighter."""
-    size = backbone.preprocessing.size
+def images(
+    backbone: Backbone, count: int, seed: int = 0, size: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """White noise for both sides, `[count, 3, size, size]`, the positives a little brighter.
+
+    Of the backbone's own size where none is given.
+    """
+    size = size or backbone.preprocessing.size
     generator = torch.Generator().manual_seed(seed)
     both = torch.randn(2 * count, 3, size, size, generator=generator)
     return both[:count] + 0.5, both[count:]

@@ -4,24 +4,58 @@ from __future__ import annotations
 
 import pytest
 
+from attnbench.submission import load_submission
 from tests.submissions.adapted import adapted, images, random_backbone
 
 VGG, RESNET, VIT = "torchvision/vgg16", "torchvision/resnet50", "torchvision/vit_b_16"
 
+# Counts of the literature, or from the layers' sizes; what a README says of a network stands here too.
 KNOWN = [
     ("attention", VGG, 512),
+    ("attention", RESNET, 1_024),
     ("attention", VIT, 768),
+    ("bias_only", VGG, 1),
     ("last_layer", VGG, 4_097_000),
     ("last_layer", RESNET, 2_049_000),
     ("last_layer", VIT, 769_000),
-    ("bias_only", VGG, 1),
+    ("feature_gain", VGG, 4_224),
+    ("film", VGG, 8_448),
+    ("film", RESNET, 53_120),
+    ("norm_tuning", RESNET, 53_120),
+    ("norm_tuning", VIT, 38_400),
+    ("bitfit", VGG, 13_416),
+    ("bitfit", RESNET, 27_560),
+    ("bitfit", VIT, 103_912),
+    ("lora", VGG, 150_636),
+    ("squeeze_excite", VGG, 32_768),
+    ("vpt", VIT, 46_080),
+    ("linear_probe", VGG, 4_097),
+    ("linear_probe", RESNET, 2_049),
+    ("linear_probe", VIT, 769),
+    ("ridge_probe", VGG, 4_097),
+    ("lda", RESNET, 2_049),
+    ("prototype", VIT, 1_537),
+    ("feature_similarity", VGG, 513),
+    ("ia3", VGG, 3_715),
+    ("stn", VGG, 6_305),
+    ("adapter", VGG, 154_232),
+    ("side_tuning", RESNET, 156_705),
+    ("ram", VGG, 18_723),
+    ("edram", VGG, 65_799),
+    ("stawm", VGG, 98_890),
+    ("full_finetune", RESNET, 25_557_032),
+    pytest.param("full_finetune", VGG, 138_357_544, marks=pytest.mark.slow),
 ]
 
 
 @pytest.mark.parametrize(("name", "network", "count"), KNOWN)
 def test_measured_parameters_are_the_known_ones(name: str, network: str, count: int) -> None:
+    if "peft" in load_submission(name).manifest.libraries:
+        pytest.importorskip("peft")
     backbone = random_backbone(network)
-    settings = {} if name in ("bias_only",) else {"epochs": 1}
-    size = adapted(name, backbone, *images(backbone, 2), **settings).size
+    once = {"epochs": 1} if "epochs" in load_submission(name).manifest.hyperparameters else {}
+    # Counts do not depend on the images' size; only a transformer has to have its own.
+    pos, neg = images(backbone, 4, size=224 if network == VIT else 96)
+    size = adapted(name, backbone, pos, neg, **once).size
     assert size.parameters_added + size.parameters_changed == count
     assert size.parameters_opaque == 0

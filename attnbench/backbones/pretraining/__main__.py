@@ -1,8 +1,9 @@
-"""`python -m attnbench.backbones.pretraining NAME [--data DIR]`: train a shipped network."""
+"""`python -m attnbench.backbones.pretraining NAME [--data DIR]`: train a network by its recipe."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from attnbench.backbones.pretraining.recipes import (
     load_pictures,
 )
 from attnbench.backbones.pretraining.simclr import train_simclr
+from attnbench.backbones.pretraining.stawm import train_stawm, untrained_stawm
 from attnbench.backbones.pretraining.supervised import train_with_labels
 from attnbench.backbones.pretraining.vae import train_vae
 from attnbench.backbones.shipped import load_shipped
@@ -27,12 +29,22 @@ Trainer = Callable[[Recipe, Backbone, Pictures], dict[str, str]]
 _WITHOUT_LABELS: dict[str, Trainer] = {"vae": train_vae, "simclr": train_simclr}
 
 
-def pretrain(recipe: Recipe, data: Path | None) -> tuple[Backbone, dict[str, str]]:
-    """A network trained by its recipe, frozen again, and what is to be noted of the training."""
-    backbone = load_shipped(recipe.network, untrained=True)
+def pretrain(
+    recipe: Recipe, data: Path | None, checkpoint: Path | None = None
+) -> tuple[Backbone, dict[str, str]]:
+    """A network trained by its recipe, frozen again, and what is to be noted of the training.
+
+    Long trainings keep a `checkpoint`, a file, and go on from it.
+    """
+    drawing = isinstance(recipe, UnlabelledRecipe) and recipe.objective == "stawm"
+    backbone = (
+        untrained_stawm(recipe.network) if drawing else load_shipped(recipe.network, untrained=True)
+    )
     pictures = load_pictures(recipe, backbone.preprocessing, data)
     train: Trainer = train_with_labels
-    if isinstance(recipe, UnlabelledRecipe):
+    if drawing:
+        train = functools.partial(train_stawm, checkpoint=checkpoint)
+    elif isinstance(recipe, UnlabelledRecipe):
         train = _WITHOUT_LABELS[recipe.objective]
     torch.manual_seed(recipe.seed)
     backbone.requires_grad_(True).train()
@@ -49,8 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="the file to write, by default the shipped one")
     options = parser.parse_args(arguments)
     recipe = RECIPES[options.name]
-    backbone, note = pretrain(recipe, options.data)
     out = options.out or weights_folder() / f"{recipe.network}.safetensors"
+    checkpoint = out.with_suffix(".checkpoint")
+    backbone, note = pretrain(recipe, options.data, checkpoint)
     note |= {"recipe": recipe.as_json(), "recipe_sha256": recipe.sha256}
     # Half precision halves the repository; what is measured is measured with these very weights.
     values = {
@@ -59,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     safetensors.torch.save_file(values, out, metadata=note)
     out.chmod(0o644)
+    checkpoint.unlink(missing_ok=True)
     print(f"{out}: {note}")
 
 
