@@ -21,7 +21,11 @@ _TIMEOUT = 300.0
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` found; `ok` when there are no problems. The counts are None after a failure."""
+    """What `check` found. The counts are None after a failure.
+
+    `ok` when there are no problems, or the only one is that the submission itself says that it does not
+    apply to this backbone: then `refused`.
+    """
 
     submission: str
     ok: bool
@@ -31,6 +35,7 @@ class CheckReport:
     parameters_changed: int | None
     artefact_bytes: int | None
     parameters_opaque: int | None
+    refused: bool
 
 
 def check(
@@ -58,6 +63,8 @@ def check(
         evaluator = Evaluator(network, template, device="cpu", untrained=untrained)
         trial = evaluator.try_out(chosen, made_up_episode(network), _TIMEOUT)
     problems = [trial.reason] if trial.reason else []
+    if trial.refused:
+        problems = [f"not applicable: {trial.reason}"]
     if trial.size is not None and not trial.deterministic:
         problems.append(
             "two adaptations with the same seed and images gave different artefacts; "
@@ -71,13 +78,14 @@ def check(
         )
     return CheckReport(
         submission=chosen.manifest.name,
-        ok=not problems,
+        ok=not problems or trial.refused,
         problems=tuple(problems),
         backbone=network.name,
         parameters_added=trial.size.parameters_added if trial.size else None,
         parameters_changed=trial.size.parameters_changed if trial.size else None,
         artefact_bytes=trial.size.bytes if trial.size else None,
         parameters_opaque=trial.size.parameters_opaque if trial.size else None,
+        refused=trial.refused,
     )
 
 

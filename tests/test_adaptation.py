@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,7 +13,20 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from attnbench.adaptation import batches, fit, frozen_outputs, log_odds
+from attnbench.adaptation import (
+    Detector,
+    Pooled,
+    balanced_loss,
+    batches,
+    best,
+    encoder,
+    fit,
+    frozen_outputs,
+    held_out,
+    log_odds,
+    replace,
+    stages_with_maps,
+)
 from tests.conftest import small_backbone
 
 
@@ -61,3 +75,50 @@ def test_the_fit_is_class_balanced_logistic_regression() -> None:
     expected.fit(features, present)
     np.testing.assert_allclose(read.weight.detach().numpy(), expected.coef_, atol=2e-3)
     np.testing.assert_allclose(read.bias.detach().numpy(), expected.intercept_, atol=2e-3)
+
+
+@given(st.integers(2, 40))
+def test_what_is_held_out_is_a_quarter_and_not_adapted_on(count: int) -> None:
+    kept, held = held_out(torch.arange(count))
+    assert sorted([*kept.tolist(), *held.tolist()]) == list(range(count))
+    assert len(kept) >= 1 and abs(len(held) - count / 4) < 1
+    with pytest.raises(ValueError, match="two on each side"):
+        held_out(torch.zeros(1))
+
+
+def test_the_best_setting_is_the_one_that_generalises() -> None:
+    pos, neg = torch.full((8, 1), 1.0), torch.full((8, 1), -1.0)
+    seen = []
+
+    def scorer(slope: float, pos: torch.Tensor, neg: torch.Tensor) -> Callable[..., torch.Tensor]:
+        seen.append((slope, len(pos), len(neg)))
+        return lambda features: slope * features[:, 0]
+
+    assert best([-1.0, 0.0, 3.0, 2.0], scorer, pos, neg) == 3.0
+    assert seen[0] == (-1.0, 6, 6)
+    assert balanced_loss(torch.zeros(3), torch.zeros(9)).item() == pytest.approx(math.log(2))
+
+
+def test_a_detector_reads_the_target_or_learns_to() -> None:
+    backbone, image = small_backbone(), torch.randn(2, 3, 16, 16)
+    known = Detector(backbone, 1, image[:1])
+    torch.testing.assert_close(known(image), log_odds(backbone(image), 1))
+    assert known.learned() == []
+    new = Detector(backbone, None, image[:1])
+    assert [tuple(each.shape) for each in new.learned()] == [(1, 3), (1,)]
+    assert new(image).shape == (2,)
+
+
+def test_an_encoder_ends_before_the_head_and_modules_are_replaced_in_their_place() -> None:
+    backbone, image = small_backbone(), torch.randn(2, 3, 16, 16)
+    maps = backbone.upto("block2")(image)
+    torch.testing.assert_close(encoder(backbone)(image), maps.mean(dim=(2, 3)))
+    assert Pooled()(maps.flatten(2).transpose(1, 2)).shape == (2, 16)
+    assert {name: tuple(s) for name, s in stages_with_maps(backbone, image[:1]).items()} == {
+        "block1": (8, 8, 8),
+        "block2": (16, 8, 8),
+    }
+    before = backbone(image)
+    put = replace(backbone, nn.Conv2d, lambda each: nn.Sequential(each, nn.Identity()))
+    assert len(put) == 2 and put[1] is backbone.stage("block2")[0]  # type: ignore[index]
+    torch.testing.assert_close(backbone(image), before)

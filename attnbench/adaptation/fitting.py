@@ -70,8 +70,13 @@ def fit(
 
 
 def held_out(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """One side's images or features, cut into three quarters to adapt on and a quarter to choose by."""
-    last = torch.arange(len(rows), device=rows.device) % 4 == 3
+    """One side's images or features, cut into three quarters to adapt on and a quarter to choose by.
+
+    One of two or three. Raises ValueError for fewer than two.
+    """
+    if len(rows) < 2:
+        raise ValueError("to hold some images out there have to be two on each side")
+    last = torch.arange(len(rows), device=rows.device) % 4 == min(3, len(rows) - 1)
     return rows[~last], rows[last]
 
 

@@ -54,7 +54,9 @@ def check(
         typer.echo(json.dumps({field: getattr(report, field) for field in fields}))
     else:
         name = printable(report.submission)
-        if report.ok:
+        if report.refused:
+            typer.echo(f"{name}: nothing to check on {printable(report.backbone)}")
+        elif report.ok:
             typer.echo(f"{name}: ok on {printable(report.backbone)}")
         else:
             typer.echo(f"{name}: {len(report.problems)} found on {printable(report.backbone)}")

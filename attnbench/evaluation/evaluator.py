@@ -34,11 +34,15 @@ _PASS_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of trying a submission out: the reason it failed, or its size."""
+    """What came of trying a submission out: the reason it failed, or its size.
+
+    `refused` where the submission itself said that it does not apply to the backbone.
+    """
 
     reason: str
     size: Size | None = None
     deterministic: bool = False
+    refused: bool = False
 
 
 class Evaluator:
@@ -148,7 +152,8 @@ class Evaluator:
             pass_seconds = self._pass_seconds(episode)
             self._predict(submission, episode, first.artefact, timeout, pass_seconds)
         except Failure as failure:
-            return Trial(failure.reason + (f"\n{failure.detail}" if failure.detail else ""))
+            reason = failure.reason + (f"\n{failure.detail}" if failure.detail else "")
+            return Trial(reason, refused=failure.status == "not applicable")
         return Trial("", size, deterministic=first.artefact == second.artefact)
 
     def _measure(self, artefact: Artefact, submission: Submission) -> Size:
