@@ -53,7 +53,7 @@ def test_a_method_can_be_added_as_the_readme_says(tmp_path: Path) -> None:
 
 def test_the_readmes_other_commands_run(tmp_path: Path) -> None:
     commands = _commands("--gallery")
-    of_task = Path("records", "mini", "imagenet-standard")
+    of_task = Path("records", "mini", "noisy-mnist")
     shutil.copytree(ROOT / of_task, tmp_path / of_task)
     for command in commands:
         if command[0] != "evaluate":

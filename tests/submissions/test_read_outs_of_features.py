@@ -109,7 +109,8 @@ def test_the_cache_is_a_plain_loop_and_counts_whole() -> None:
     features = encoder(backbone)
     d = cache.keys.shape[1]
     assert done.size.parameters_added == 8 * (d + 1) + 1
-    assert cache.values.sum().item() == pytest.approx(0, abs=1e-5)
+    largest = cache.values.abs().sum().item()
+    assert cache.values.sum().item() == pytest.approx(0, abs=1e-5 * largest)
     new = images(backbone, 4, seed=2)[0]
     with torch.no_grad():
         x, kept = features(new), features(torch.cat([pos, neg[:3]]))

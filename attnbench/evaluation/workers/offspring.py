@@ -61,6 +61,7 @@ class Workers:
             return
         self._dying.append(running)
         os.kill(running.pid, signal.SIGKILL)
+        remove(running.folder)  # before the next worker begins: it is not to find anything
         # In this order: what a dying process has started passes from there to here.
         known = {each.pid for each in self._dying}
         if _children_of(running.pid) or set(self._others()) - known:
