@@ -112,10 +112,9 @@ def _compare_on_task(
             "their seeds differ, or their images"
         )
     targets = list(by_target.values())
-    d_prime, d_a = (
-        differences(observed(targets, figure), resampled(targets, figure))
-        for figure in (d_primes, d_as)
-    )
+    means = observed(targets, d_primes)
+    d_prime = differences(means, resampled(targets, d_primes))
+    d_a = differences(observed(targets, d_as), resampled(targets, d_as))
     flat = [trials for seeds in targets for trials in seeds]
     present, absent = (
         np.concatenate([t.scores[:, t.present == side] > 0 for t in flat], axis=1)
@@ -132,7 +131,6 @@ def _compare_on_task(
         )
         for sensitivity, area in zip(d_prime, d_a, strict=True)
     )
-    means = observed(targets, d_primes)
     track, task, backbone, _ = key
     return TaskComparison(
         track,

@@ -20,12 +20,11 @@ from attnbench.statistics.comparison import (
 )
 from attnbench.statistics.consistency import consistency
 from attnbench.statistics.detection import detect
-from attnbench.statistics.intervals import d_prime_interval
+from attnbench.statistics.intervals import d_prime_interval, interval
 from attnbench.statistics.resampling import (
     Trials,
     d_as,
     d_primes,
-    interval,
     observed,
     resampled,
 )

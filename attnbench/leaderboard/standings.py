@@ -14,8 +14,7 @@ from attnbench.records.record import EpisodeResult, Identity, Record, Status
 from attnbench.records.verification import Badge
 from attnbench.statistics.comparison import mean_ranks, shared_ranks
 from attnbench.statistics.detection import Counts
-from attnbench.statistics.intervals import resampled_d_primes
-from attnbench.statistics.resampling import interval
+from attnbench.statistics.intervals import interval, resampled_d_primes
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -50,7 +49,7 @@ class Cell:
     Attributes:
         status, reason: of the first that is not ok.
         episodes: all of them.
-        d_prime: the mean over targets, with its 95 % interval; None where a record is not ok.
+        d_prime: the mean over targets; None where a record is not ok.
     """
 
     status: Status
@@ -59,8 +58,6 @@ class Cell:
     targets: int
     seeds: int
     d_prime: float | None
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True)
@@ -183,13 +180,9 @@ def _cell(records: Sequence[Record]) -> Cell:
     targets = max(len(record.episodes) for record in records)
     if bad:
         said = bad[0].status, bad[0].reason
-        return Cell(*said, episodes, targets, len(records), None, None, None)
-    counts = _counts(episodes)
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, len(counts), (_REPLICATES, len(counts)))
-    low, high = interval(resampled_d_primes(counts, drawn, rng))
+        return Cell(*said, episodes, targets, len(records), None)
     found = mean(e.measures.d_prime for e in episodes if e.measures is not None)
-    return Cell("ok", "", episodes, targets, len(records), found, low, high)
+    return Cell("ok", "", episodes, targets, len(records), found)
 
 
 def _counts(episodes: Sequence[EpisodeResult]) -> list[list[Counts]]:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from attnbench.statistics.resampling import Floats, interval
+from attnbench.statistics.intervals import interval
+from attnbench.statistics.resampling import Floats
 
 
 @dataclass(frozen=True)

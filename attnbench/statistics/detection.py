@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
 
@@ -81,17 +81,31 @@ def count(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Coun
 
 
 def rates(counts: Counts) -> tuple[float, float]:
-    """Hit and false-alarm rate with the log-linear correction, split by class size.
+    """Hit and false-alarm rate of one experiment, as `corrected_rates` has them."""
+    hit_rate, false_alarm_rate = corrected_rates(
+        counts.hits, counts.positives, counts.false_alarms, counts.negatives
+    )
+    return float(hit_rate), float(false_alarm_rate)
+
+
+def corrected_rates(
+    hits: ArrayLike, positives: ArrayLike, false_alarms: ArrayLike, negatives: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Hit and false-alarm rates with the log-linear correction, split by class size.
 
     p = n+ / (n+ + n-), q = 1 - p, H = (hits + p) / (n+ + 2p), F = (false alarms + q) / (n- + 2q)
     (Hautus 1995, Behavior Research Methods 27, 46-51; for unequal numbers the added count follows
     the base rates). With n+ = n- it is the usual 1/2 and 1. Neither rate is ever 0 or 1.
+
+    Args:
+        hits, positives, false_alarms, negatives: numbers, or arrays of shapes that go together.
     """
-    p = counts.positives / (counts.positives + counts.negatives)
+    hits, positives, false_alarms, negatives = map(
+        np.asarray, (hits, positives, false_alarms, negatives)
+    )
+    p = positives / (positives + negatives)
     q = 1 - p
-    hit_rate = (counts.hits + p) / (counts.positives + 2 * p)
-    false_alarm_rate = (counts.false_alarms + q) / (counts.negatives + 2 * q)
-    return hit_rate, false_alarm_rate
+    return (hits + p) / (positives + 2 * p), (false_alarms + q) / (negatives + 2 * q)
 
 
 def d_prime(counts: Counts) -> float:
@@ -120,10 +134,16 @@ def auc(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> float:
 
 
 def d_a(area: float, positives: int, negatives: int) -> float:
+    """d_a of one area, as `d_as_of` has it."""
+    return float(d_as_of(area, positives, negatives))
+
+
+def d_as_of(areas: ArrayLike, positives: int, negatives: int) -> NDArray[np.float64]:
     """d_a = sqrt(2) z(AUC): sensitivity that no shift of criterion can buy (Macmillan & Creelman).
 
-    The area is kept at least half a pair away from 0 and 1, so that a perfect order has a finite
+    An area is kept at least half a pair away from 0 and 1, so that a perfect order has a finite
     value.
     """
     half_a_pair = 1 / (2 * positives * negatives)
-    return float(np.sqrt(2) * ndtri(np.clip(area, half_a_pair, 1 - half_a_pair)))
+    found: NDArray[np.float64] = np.sqrt(2) * ndtri(np.clip(areas, half_a_pair, 1 - half_a_pair))
+    return found

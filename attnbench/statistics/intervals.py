@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from attnbench.statistics.detection import Counts
+from attnbench.statistics.detection import Counts, corrected_rates
+
+
+def interval(replicates: NDArray[np.floating[Any]], level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of bootstrap replicates `[r]`."""
+    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def d_prime_interval(
@@ -31,9 +38,7 @@ def d_prime_interval(
     """
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, len(counts), (replicates, len(counts)))
-    means = resampled_d_primes(counts, drawn, rng)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return interval(resampled_d_primes(counts, drawn, rng), level)
 
 
 def resampled_d_primes(
@@ -57,9 +62,9 @@ def resampled_d_primes(
     )
     new_hits = rng.binomial(positives[drawn], (hits / positives)[drawn])
     new_false_alarms = rng.binomial(negatives[drawn], (false_alarms / negatives)[drawn])
-    p = (positives / (positives + negatives))[drawn]
-    hit_rates = (new_hits + p) / (positives[drawn] + 2 * p)
-    false_alarm_rates = (new_false_alarms + 1 - p) / (negatives[drawn] + 2 * (1 - p))
+    hit_rates, false_alarm_rates = corrected_rates(
+        new_hits, positives[drawn], new_false_alarms, negatives[drawn]
+    )
     means: NDArray[np.float64] = (ndtri(hit_rates) - ndtri(false_alarm_rates)).mean(axis=(1, 2))
     return means
 
@@ -71,5 +76,4 @@ def median_interval(
     array = np.asarray(values, dtype=np.float64)
     rng = np.random.default_rng(seed)
     medians = np.median(rng.choice(array, (replicates, len(array))), axis=1)
-    low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
-    return float(np.median(array)), float(low), float(high)
+    return float(np.median(array)), *interval(medians, level)

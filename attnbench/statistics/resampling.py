@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from attnbench.statistics.detection import corrected_rates, d_as_of
+
 Floats = NDArray[np.float64]
 # How many drawn images are held at a time.
 _CELLS_AT_ONCE = 20_000_000
@@ -44,7 +46,7 @@ Figure = Callable[[Trials, Floats, Floats], Floats]
 
 
 def d_primes(trials: Trials, drawn_positives: Floats, drawn_negatives: Floats) -> Floats:
-    """d' of every detector, `[r, m]`, as in `attnbench.statistics.detection.rates`.
+    """d' of every detector, `[r, m]`, as in `attnbench.statistics.detection`.
 
     Args:
         trials: the episode.
@@ -53,10 +55,9 @@ def d_primes(trials: Trials, drawn_positives: Floats, drawn_negatives: Floats) -
     said = (trials.scores > 0).astype(np.float64)
     hits = drawn_positives @ said[:, trials.present].T
     false_alarms = drawn_negatives @ said[:, ~trials.present].T
-    positives, negatives = int(trials.present.sum()), int((~trials.present).sum())
-    p = positives / (positives + negatives)
-    hit_rates = (hits + p) / (positives + 2 * p)
-    false_alarm_rates = (false_alarms + 1 - p) / (negatives + 2 * (1 - p))
+    hit_rates, false_alarm_rates = corrected_rates(
+        hits, trials.present.sum(), false_alarms, (~trials.present).sum()
+    )
     found: Floats = ndtri(hit_rates) - ndtri(false_alarm_rates)
     return found
 
@@ -64,16 +65,13 @@ def d_primes(trials: Trials, drawn_positives: Floats, drawn_negatives: Floats) -
 def d_as(trials: Trials, drawn_positives: Floats, drawn_negatives: Floats) -> Floats:
     """d_a = sqrt(2) z(AUC) of every detector, `[r, m]`; arguments as for `d_primes`."""
     positives, negatives = int(trials.present.sum()), int((~trials.present).sum())
-    half_a_pair = 1 / (2 * positives * negatives)
     areas = []
     for scores in trials.scores:
         with_target, without = scores[trials.present, None], scores[None, ~trials.present]
         in_order = (with_target > without) + 0.5 * (with_target == without)
         pairs = ((drawn_positives @ in_order) * drawn_negatives).sum(axis=1)
         areas.append(pairs / (positives * negatives))
-    kept = np.clip(np.stack(areas, axis=1), half_a_pair, 1 - half_a_pair)
-    found: Floats = np.sqrt(2) * ndtri(kept)
-    return found
+    return d_as_of(np.stack(areas, axis=1), positives, negatives)
 
 
 def observed(targets: Targets, figure: Figure) -> Floats:
@@ -111,12 +109,6 @@ def resampled(targets: Targets, figure: Figure, *, replicates: int = 2000, seed:
                 )
                 np.add.at(sums, some, figure(trials, *weights) / len(seeds))
     return sums / len(targets)
-
-
-def interval(replicates: Floats, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of bootstrap replicates `[r]`."""
-    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def _once(trials: Trials, figure: Figure) -> Floats:
