@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,22 +15,32 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from attnbench.adaptation import (
     Detector,
+    Gains,
     Pooled,
+    Shift,
     balanced_loss,
     batches,
     best,
     encoder,
+    features,
     fit,
     frozen_outputs,
+    gauss_newton,
     held_out,
     log_odds,
+    middle_stage,
+    quick_outputs,
     replace,
+    solve,
     stages_with_maps,
+    width,
 )
+from attnbench.adaptation.detectors import LogOdds
 from tests.conftest import small_backbone
 
 
@@ -56,25 +70,142 @@ def test_log_odds_are_those_of_the_softmax() -> None:
     assert log_odds(torch.zeros(1, 11), 3).item() == pytest.approx(-math.log(10))
 
 
-def test_the_fit_is_class_balanced_logistic_regression() -> None:
-    generator = torch.Generator().manual_seed(1)
-    pos = torch.randn(40, 3, generator=generator) + 0.7
-    neg = torch.randn(160, 3, generator=generator) - 0.2
-    read = nn.Linear(3, 1)
-    fit(
-        lambda x: read(x).squeeze(1),
-        read.parameters(),
-        pos,
-        neg,
-        learning_rate=0.05,
-        epochs=1500,
-    )
+class Linear(nn.Module):
+    """w.x + b of vectors `[n, d]`, where an image may have a w and b of its own."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(d))
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self.weight).sum(dim=1) + self.bias
+
+
+def by_adam(read: Linear, pos: Tensor, neg: Tensor) -> None:
+    # Steps on few images scatter about the optimum by about the rate.
+    for rate in (0.03, 0.003, 0.0003):
+        fit(read, pos, neg, learning_rate=rate, epochs=100)
+
+
+def by_lbfgs(read: Linear, pos: Tensor, neg: Tensor) -> None:
+    solve(read, pos, neg, steps=100)
+
+
+def by_gauss_newton(read: Linear, pos: Tensor, neg: Tensor) -> None:
+    gauss_newton(read, pos, neg, steps=30)
+
+
+@pytest.mark.parametrize(
+    ("train", "off"), [(by_adam, 0.03), (by_lbfgs, 2e-3), (by_gauss_newton, 2e-3)]
+)
+def test_training_is_class_balanced_logistic_regression(
+    train: Callable[..., None], off: float
+) -> None:
+    pos, neg = two_clouds()
+    read = Linear(3)
+    train(read, pos, neg)
     features = np.concatenate([pos, neg])
     present = np.repeat([1, 0], [40, 160])
     expected = LogisticRegression(C=np.inf, class_weight="balanced", tol=1e-8, max_iter=1000)
     expected.fit(features, present)
-    np.testing.assert_allclose(read.weight.detach().numpy(), expected.coef_, atol=2e-3)
-    np.testing.assert_allclose(read.bias.detach().numpy(), expected.intercept_, atol=2e-3)
+    np.testing.assert_allclose(read.weight.detach().numpy()[None], expected.coef_, atol=off)
+    np.testing.assert_allclose(read.bias.detach().numpy()[None], expected.intercept_, atol=off)
+
+
+def two_clouds() -> tuple[Tensor, Tensor]:
+    """40 and 160 points `[n, 3]` that overlap."""
+    generator = torch.Generator().manual_seed(1)
+    pos = torch.randn(40, 3, generator=generator) + 0.7
+    neg = torch.randn(160, 3, generator=generator) - 0.2
+    return pos, neg
+
+
+def test_a_penalty_is_that_of_ridge_and_blind_to_units() -> None:
+    pos, neg = two_clouds()
+    few, many = Linear(3), Linear(3)
+    solve(few, pos, neg, steps=100, penalty=0.01)
+    solve(many, 10 * pos, 10 * neg, steps=100, penalty=0.01)
+    length = torch.cat([pos, neg]).square().sum(dim=1).mean().item()
+    # C sums losses with weights that sum to n; here they sum to 1.
+    expected = LogisticRegression(C=1 / (200 * 0.01 * length), class_weight="balanced", tol=1e-8)
+    expected.fit(np.concatenate([pos, neg]), np.repeat([1, 0], [40, 160]))
+    np.testing.assert_allclose(few.weight.detach().numpy()[None], expected.coef_, atol=1e-3)
+    np.testing.assert_allclose(few.bias.detach().numpy()[None], expected.intercept_, atol=1e-3)
+    torch.testing.assert_close(10 * many.weight, few.weight, atol=1e-3, rtol=1e-3)
+
+
+def test_gauss_newton_needs_few_looks_and_keeps_gains_above_zero() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Linear(20, 30), nn.ReLU(), Gains(torch.ones(30)), nn.Linear(30, 4), LogOdds(1)
+    ).requires_grad_(False)
+    gains = network[2].requires_grad_(True).gains
+    pos, neg = torch.randn(25, 20) + 0.3, torch.randn(25, 20) - 0.3
+    quick, slow = copy.deepcopy(network), copy.deepcopy(network)
+    gauss_newton(quick, pos, neg, steps=2, nonnegative=[quick[2].gains])
+    fit(slow, pos, neg, learning_rate=0.03, epochs=10)
+    assert quick[2].gains.min() >= 0 and not torch.equal(quick[2].gains, gains)
+    with torch.no_grad():
+        losses = [balanced_loss(each(pos), each(neg)) for each in (network, quick, slow)]
+    assert losses[1] < losses[2] < losses[0]
+    loud = copy.deepcopy(network)
+    gauss_newton(loud, pos, neg, steps=2, target_weight=0.9)
+    with torch.no_grad():
+        shares = [
+            softplus(-each(pos)).mean() / softplus(each(neg)).mean() for each in (quick, loud)
+        ]
+    assert shares[1] < shares[0]
+
+
+def test_gauss_newton_stops_where_the_loss_is_low_enough() -> None:
+    pos, neg = two_clouds()
+    read = Linear(3)
+    gauss_newton(read, pos, neg, steps=30, enough=0.7)
+    assert read.weight.abs().max() == 0
+
+
+def test_an_epoch_sees_each_image_once_and_both_sides_in_each_step() -> None:
+    class Seen(Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            steps.append(x[:, 0].tolist())
+            return super().forward(x)
+
+    steps: list[list[float]] = []
+    pos, neg = torch.arange(5.0)[:, None], torch.arange(100.0, 160.0)[:, None]
+    fit(Seen(1), pos, neg, learning_rate=0.01, epochs=1)
+    assert len(steps) == 5
+    assert sorted(itertools.chain(*steps)) == [*range(5), *range(100, 160)]
+    assert all(min(step) < 100 <= max(step) for step in steps)
+
+
+def test_more_than_half_a_gibibyte_of_features_is_mapped_from_a_file_without_a_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(features, "_BYTES_IN_MEMORY", 1000)
+    network = small_backbone().upto("block2")
+    images = torch.randn(70, 3, 16, 16)
+    kept = frozen_outputs(network, images)
+    assert str(tmp_path) in Path("/proc/self/maps").read_text() and not list(tmp_path.iterdir())
+    with torch.no_grad():
+        torch.testing.assert_close(kept, network(images), rtol=1e-4, atol=1e-5)
+    assert kept.is_contiguous(memory_format=torch.channels_last)
+    with pytest.raises(ValueError, match="no images"):
+        frozen_outputs(network, images[:0])
+
+
+def test_bfloat16_changes_features_by_less_than_a_hundredth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, images = small_backbone(), torch.randn(40, 3, 32, 32)
+    plain = quick_outputs(network, images)
+    monkeypatch.setattr(features, "multiplies_bfloat16", lambda device: True)
+    quick = quick_outputs(network, images)
+    assert quick.dtype == torch.float32 and not torch.equal(quick, plain)
+    torch.testing.assert_close(quick, plain, rtol=0, atol=0.01 * plain.abs().max().item())
+    assert np.corrcoef(quick.flatten(), plain.flatten())[0, 1] > 0.999
+    assert next(network.parameters()).dtype == torch.float32
 
 
 @given(st.integers(2, 40))
@@ -103,10 +234,31 @@ def test_a_detector_reads_the_target_or_learns_to() -> None:
     backbone, image = small_backbone(), torch.randn(2, 3, 16, 16)
     known = Detector(backbone, 1, image[:1])
     torch.testing.assert_close(known(image), log_odds(backbone(image), 1))
-    assert known.learned() == []
-    new = Detector(backbone, None, image[:1])
-    assert [tuple(each.shape) for each in new.learned()] == [(1, 3), (1,)]
-    assert new(image).shape == (2,)
+    new = Detector(backbone.after("block1"), None, image[:1], frozen=backbone.upto("block1"))
+    assert {name for name, each in new.named_parameters() if each.requires_grad} == {
+        "read.weight",
+        "read.bias",
+    }
+    assert new(image).tolist() == [0, 0]
+    new.read.weight.data[2] = 1.0
+    torch.testing.assert_close(new(image), backbone(image)[:, 2])
+    torch.testing.assert_close(new.suffix(new.features(image, image)[1]), new(image))
+
+
+def test_a_shift_moves_one_output_and_a_gain_one_channel() -> None:
+    outputs = torch.randn(4, 3)
+    shift = Shift(1)
+    shift.bias.data += 2
+    torch.testing.assert_close(shift(outputs) - outputs, torch.tensor([[0.0, 2, 0]]).expand(4, 3))
+    gains = Gains(torch.tensor([1.0, 0.0, 2.0]))
+    for shape, moved in (((4, 3), 1), ((4, 5, 3), 2), ((4, 3, 5, 5), 1)):
+        found = gains(torch.ones(shape)).movedim(moved, -1)
+        torch.testing.assert_close(found, gains.gains.expand(found.shape))
+
+
+def test_the_middle_stage_is_in_the_middle_of_those_with_maps() -> None:
+    assert middle_stage(small_backbone(), torch.randn(1, 3, 16, 16)) == "block2"
+    assert width(torch.Size([7, 16])) == width(torch.Size([16, 4, 4])) == 16
 
 
 def test_an_encoder_ends_before_the_head_and_modules_are_replaced_in_their_place() -> None:

@@ -1,16 +1,13 @@
-"""What submissions deliver: a network read out as one score, and the layers they put into it."""
+"""What submissions deliver: a network read out as one score."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from attnbench.adaptation.features import channels_last
-
-Kind = TypeVar("Kind", bound=nn.Module)
+from attnbench.adaptation.features import channels_last, quick_outputs
 
 
 def log_odds(logits: Tensor, target: int) -> Tensor:
@@ -30,44 +27,84 @@ def log_odds(logits: Tensor, target: int) -> Tensor:
     return logits[:, target] - torch.logsumexp(others, dim=1)
 
 
+class LogOdds(nn.Module):
+    """Logits `[n, classes]` to the log-odds of the target among them, `[n]`; see `log_odds`."""
+
+    def __init__(self, target: int) -> None:
+        super().__init__()
+        self.target = target
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return log_odds(logits, self.target)
+
+
+class Readout(nn.Module):
+    """Outputs `[n, d]` to scores `[n]`, weight . outputs + bias: 0 until it is learned."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(features))
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return (outputs * self.weight).sum(dim=1) + self.bias
+
+
 class Detector(nn.Module):
     """A network read out as one score: images `[n, 3, h, w]` to scores `[n]`.
 
     The score is the log-odds of the target among the network's outputs. Where the target is new to the
-    network, it is a linear read-out of them, `readout`, which is to be learned and counts.
+    network, it is a linear read-out of them, which is to be learned and counts.
+
+    The network is in two parts, so that what never changes is computed once per image:
+
+        features = detector.features(pos, neg)
+        fit(detector.suffix, *features, learning_rate=0.01, epochs=10)
 
     Args:
-        network: an adapted backbone; its outputs are `[n, classes]`, or `[n, d]`.
+        trained: the part from where something is learned; its outputs are `[n, classes]` or `[n, d]`.
         target: the target's index among the classes, or None.
         image: `[1, 3, h, w]` to see d by; its device becomes the read-out's.
+        frozen: the part before it, in which nothing is.
     """
 
-    def __init__(self, network: nn.Module, target: int | None, image: Tensor) -> None:
+    def __init__(
+        self,
+        trained: nn.Module,
+        target: int | None,
+        image: Tensor,
+        *,
+        frozen: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.network = network
-        self.target = target
-        self.readout: nn.Linear | None = None
+        self.frozen = nn.Sequential() if frozen is None else frozen
+        self.trained = trained
+        self.read: nn.Module
         if target is None:
             with torch.no_grad():
-                self.readout = nn.Linear(network(image).shape[1], 1, device=image.device)
+                self.read = Readout(self.logits(image).shape[1]).to(image.device)
+        else:
+            self.read = LogOdds(target)
 
     def logits(self, images: Tensor) -> Tensor:
         """The network's outputs, which arg-max read-outs are taken from."""
-        return cast(Tensor, self.network(channels_last(images)))
+        return cast(Tensor, self.trained(self.frozen(channels_last(images))))
 
     def from_logits(self, logits: Tensor) -> Tensor:
         """Scores `[n]` from the network's outputs."""
-        if self.readout is not None:
-            return cast(Tensor, self.readout(logits)).squeeze(1)
-        assert self.target is not None
-        return log_odds(logits, self.target)
+        return cast(Tensor, self.read(logits))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.from_logits(self.logits(images))
 
-    def learned(self) -> list[nn.Parameter]:
-        """The parameters that ask for gradients: what a submission has added, and the read-out."""
-        return [each for each in self.parameters() if each.requires_grad]
+    @property
+    def suffix(self) -> nn.Sequential:
+        """What follows the frozen part, up to the score. Shares the modules."""
+        return nn.Sequential(self.trained, self.read)
+
+    def features(self, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:
+        """What the frozen part makes of positives and negatives `[n, 3, h, w]`; see `quick_outputs`."""
+        return quick_outputs(self.frozen, pos), quick_outputs(self.frozen, neg)
 
 
 class LinearDetector(nn.Module):
@@ -90,23 +127,17 @@ class LinearDetector(nn.Module):
         return features @ self.weight + self.bias
 
 
-def replace(
-    network: nn.Module, kind: type[Kind], by: Callable[[Kind], nn.Module]
-) -> list[nn.Module]:
-    """Put `by(module)` into the place of every module of a kind within `network`.
+def split_head(network: nn.Sequential, target: int | None) -> tuple[nn.Module, nn.Module]:
+    """A network cut before its last stage, to train that one: frozen part and part to be trained.
+
+    Where the target is none of its outputs, the last stage stays as it is, and the second part is
+    empty: a `Detector` then learns a read-out of all outputs.
 
     Args:
-        network: changed in place.
-        kind: which modules; subclasses too.
-        by: what to put there; it may hold the module itself, such as `nn.Sequential(module, gain)`.
-
-    Returns:
-        What was put there, in the network's order.
+        network: its last stage is set to ask for gradients.
+        target: the target's index among its outputs, or None.
     """
-    found = [(name, each) for name, each in network.named_modules() if isinstance(each, kind)]
-    put = []
-    for name, module in found:
-        parent, _, child = name.rpartition(".")
-        put.append(by(module))
-        setattr(network.get_submodule(parent), child, put[-1])
-    return put
+    modules = list(network.children())
+    if target is None:
+        return nn.Sequential(*modules), nn.Identity()
+    return nn.Sequential(*modules[:-1]), modules[-1].requires_grad_(True)

@@ -1,17 +1,21 @@
-"""Training a detector so that both sides count alike, and choosing a setting by held-out images."""
+"""Training a detector so that both sides count alike: by steps on a few images, or on all at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from attnbench.adaptation.features import batches
+from attnbench.adaptation.features import Pooled, batches, channels_last
 
-Setting = TypeVar("Setting")
+# A step of L-BFGS that takes less than this share off the loss is the last.
+_ENDED = 1e-5
+
+# More images a step are quicker to go through but get less far: see docs/performance.md.
+_IMAGES_A_STEP = 16
 
 
 def balanced_loss(pos_scores: Tensor, neg_scores: Tensor) -> Tensor:
@@ -25,81 +29,105 @@ def balanced_loss(pos_scores: Tensor, neg_scores: Tensor) -> Tensor:
     return (softplus(-pos_scores).mean() + softplus(neg_scores).mean()) / 2
 
 
+def learned(score: nn.Module) -> list[nn.Parameter]:
+    """The parameters of a module that ask for gradients."""
+    return [each for each in score.parameters() if each.requires_grad]
+
+
 def fit(
-    score: Callable[[Tensor], Tensor],
-    parameters: Iterable[nn.Parameter],
+    score: nn.Module,
     pos: Tensor,
     neg: Tensor,
     *,
     learning_rate: float,
     epochs: int,
     enough: float = 0.0,
-    target_weight: float = 0.5,
-    after_step: Callable[[], object] = lambda: None,
 ) -> None:
-    """Train a detector so that positives score above 0 and negatives below.
+    """Train a detector with Adam on `balanced_loss`, in steps of 16 images drawn from both sides.
 
-    Minimises `balanced_loss`; with another `target_weight` w, w mean softplus(-score) over positives
-    + (1 - w) mean softplus(score) over negatives. Adam, a step an epoch with the gradient of all
-    images, which is gathered batch by batch.
+    For what is not linear in what it learns. Takes what there is of the random generator's state.
 
     Args:
-        score: features `[k, ...]` to scores `[k]`, with gradients.
-        parameters: what is trained, in place.
+        score: features `[k, ...]` to scores `[k]`; what asks for gradients is trained, in place.
         pos, neg: features of the positives and the negatives, `[n, ...]`.
         learning_rate: Adam's.
-        epochs: how many steps at most.
-        enough: no further step where the loss is below this (chance is log 2 = 0.69).
-        target_weight: how much the positives as a whole count, against the negatives.
-        after_step: called after each, for instance to clip.
+        epochs: how often each image is seen at most.
+        enough: no further epoch where the mean loss of one is below this (chance is log 2 = 0.69).
     """
-    optimiser = torch.optim.Adam(parameters, learning_rate)
+    optimiser = torch.optim.Adam(learned(score), learning_rate)
+    steps = -(-(len(pos) + len(neg)) // _IMAGES_A_STEP)
     for _ in range(epochs):
-        optimiser.zero_grad()
         total = torch.zeros((), device=pos.device)
-        for side, sign, weight in ((pos, -1.0, target_weight), (neg, 1.0, 1 - target_weight)):
-            for rows in batches(side):
-                loss = weight * softplus(sign * score(side[rows])).sum() / len(side)
-                torch.autograd.backward(loss)
-                total += loss.detach()
-        if total < enough:
+        for some_pos, some_neg in zip(_shuffled(pos, steps), _shuffled(neg, steps), strict=True):
+            optimiser.zero_grad()
+            scores = score(channels_last(torch.cat([pos[some_pos], neg[some_neg]])))
+            loss = balanced_loss(scores[: len(some_pos)], scores[len(some_pos) :])
+            torch.autograd.backward(loss)
+            optimiser.step()
+            total += loss.detach()
+        if total < steps * enough:
             break
-        optimiser.step()
-        with torch.no_grad():
-            after_step()
 
 
-def held_out(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """One side's images or features, cut into three quarters to adapt on and a quarter to choose by.
+def _shuffled(side: Tensor, steps: int) -> Iterator[Tensor]:
+    """The rows of a side in random order, in as many pieces as there are steps.
 
-    One of two or three. Raises ValueError for fewer than two.
+    None is empty: where there are fewer rows than steps, they come again and again.
     """
-    if len(rows) < 2:
-        raise ValueError("to hold some images out there have to be two on each side")
-    last = torch.arange(len(rows), device=rows.device) % 4 == min(3, len(rows) - 1)
-    return rows[~last], rows[last]
+    order = torch.randperm(len(side))
+    order = order.repeat(max(1, -(-steps // len(side))))[: max(steps, len(side))]
+    yield from order.to(side.device).tensor_split(steps)
 
 
-def best(
-    settings: Iterable[Setting],
-    scorer: Callable[[Setting, Tensor, Tensor], Callable[[Tensor], Tensor]],
-    pos: Tensor,
-    neg: Tensor,
-) -> Setting:
-    """The setting with the least `balanced_loss` on a held-out quarter of the adaptation images.
+def solve(score: nn.Module, pos: Tensor, neg: Tensor, *, steps: int, penalty: float = 0.0) -> None:
+    """Minimise a detector's `balanced_loss` with L-BFGS, each step on all images.
 
-    The first of those that are equally good. Test images have no part in it.
+    For what is linear in what it learns, such as a last layer: the loss is then (nearly) convex, no
+    step size is needed, and an image's features are small enough to look at all in each step.
 
     Args:
-        settings: what to choose from, at least one.
-        scorer: adapts with a setting on positives and negatives, and returns what gives scores.
-        pos, neg: images or features, `[n, ...]`.
+        score: features `[k, ...]` to scores `[k]`; what asks for gradients is trained, in place.
+        pos, neg: features of the positives and the negatives, `[n, ...]`.
+        steps: how many at most; none follows when the loss hardly falls any more.
+        penalty: what a change of the parameters costs, biases left out: penalty / 2 x its squared
+            length x the mean squared length of the (pooled) features, to be blind to their unit.
     """
-    (pos_kept, pos_held), (neg_kept, neg_held) = held_out(pos), held_out(neg)
+    weights = [
+        (each, each.detach().clone())
+        for name, each in score.named_parameters()
+        if each.requires_grad and not name.endswith("bias")
+    ]
+    images = channels_last(torch.cat([pos, neg]))
+    counts = torch.tensor([len(pos), len(neg)], device=images.device)
+    signs = torch.tensor([-1.0, 1.0], device=images.device).repeat_interleave(counts)
+    shares = (0.5 / counts).repeat_interleave(counts)
+    cost = penalty * Pooled()(images).flatten(1).square().sum(dim=1).mean()
+    optimiser = torch.optim.LBFGS(
+        learned(score),
+        max_iter=1,
+        max_eval=25,  # of a line search; it gives up without a step where there are too few
+        history_size=10,
+        line_search_fn="strong_wolfe",
+    )
 
-    def loss(setting: Setting) -> float:
-        score = scorer(setting, pos_kept, neg_kept)
-        with torch.no_grad():
-            return balanced_loss(score(pos_held), score(neg_held)).item()
+    def loss_and_gradient() -> Tensor:
+        optimiser.zero_grad()
+        total = torch.zeros((), device=images.device)
+        for rows in batches(images):
+            loss = shares[rows] @ softplus(signs[rows] * score(images[rows]))
+            torch.autograd.backward(loss)
+            total += loss.detach()
+        for each, first in weights:
+            moved = each.detach() - first
+            assert each.grad is not None
+            each.grad += cost * moved
+            total += cost / 2 * moved.square().sum()
+        return total
 
-    return min(settings, key=loss)
+    before = math.inf
+    for _ in range(steps):
+        # Of where the step begins.
+        loss = optimiser.step(loss_and_gradient).item()  # type: ignore[no-untyped-call]
+        if loss > (1 - _ENDED) * before:
+            break
+        before = loss

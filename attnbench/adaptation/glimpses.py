@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attnbench.adaptation.features import Pooled, stages_with_maps
+from attnbench.adaptation.features import Pooled
+from attnbench.adaptation.stages import stages_with_maps
 from attnbench.backbones.backbone import Backbone
 from attnbench.errors import NotApplicable
 

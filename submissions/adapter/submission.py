@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, fit, frozen_outputs, stages_with_maps
+from attnbench.adaptation import Detector, fit, stages_with_maps
 
 
 class Adapter(nn.Module):
@@ -47,12 +47,10 @@ def adapt(
         if name in names:
             behind.append(Adapter(shapes[name], reduction))
     behind.to(pos.device)
-    detector = Detector(nn.Sequential(before, behind), backbone.target, pos[:1])
+    detector = Detector(behind, backbone.target, pos[:1], frozen=before)
     fit(
-        lambda features: detector.from_logits(behind(features)),
-        detector.learned(),
-        # What lies before the first adapter never changes: once per image is enough.
-        *(frozen_outputs(before, side) for side in (pos, neg)),
+        detector.suffix,
+        *detector.features(pos, neg),
         learning_rate=learning_rate,
         epochs=epochs,
         enough=enough,

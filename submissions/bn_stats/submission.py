@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector, batches, channels_last, fit, frozen_outputs
+from attnbench.adaptation import Detector, batches, channels_last, solve_penalised
 
 
 def adapt(
@@ -12,25 +12,16 @@ def adapt(
     pos: Tensor,
     neg: Tensor,
     prior: float,
-    learning_rate: float,
-    epochs: int,
-    enough: float,
+    steps: int,
 ) -> nn.Module:
     norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
     if not norms:
         raise NotApplicable("the backbone has no batch norm")
     images = torch.cat([pos, neg])
     estimate(backbone, norms, images[torch.randperm(len(images), device=images.device)], prior)
-    detector = Detector(backbone, backbone.target, pos[:1])
+    detector = Detector(nn.Identity(), backbone.target, pos[:1], frozen=backbone)
     if backbone.target is None:
-        fit(
-            detector.from_logits,
-            detector.learned(),
-            *(frozen_outputs(backbone, side) for side in (pos, neg)),
-            learning_rate=learning_rate,
-            epochs=epochs,
-            enough=enough,
-        )
+        solve_penalised(detector.suffix, *detector.features(pos, neg), steps=steps)
     return detector
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, fit, frozen_outputs
+from attnbench.adaptation import Detector, fit
 from attnbench.adaptation.glimpses import Evidence, Eye
 
 
@@ -60,12 +60,10 @@ def adapt(
 ) -> nn.Module:
     eye = Eye(backbone, after, share, pos[:1])
     edram = Edram(eye, backbone.target, glimpses, width).to(pos.device)
-    detector = Detector(nn.Sequential(eye.before, edram), backbone.target, pos[:1])
+    detector = Detector(edram, backbone.target, pos[:1], frozen=eye.before)
     fit(
-        lambda seen: detector.from_logits(edram(seen)),
-        detector.learned(),
-        # What is glimpsed at never changes: once per image is enough.
-        *(frozen_outputs(eye.before, side) for side in (pos, neg)),
+        detector.suffix,
+        *detector.features(pos, neg),
         learning_rate=learning_rate,
         epochs=epochs,
         enough=enough,

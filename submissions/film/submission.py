@@ -4,54 +4,23 @@ import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, fit, replace, stages_with_maps
+from attnbench.adaptation import Detector, behind_filters, gauss_newton, per_channel
 
 
 class Film(nn.Module):
-    """scale x + shift, per channel: shape `[k, 1, 1]` for maps, `[k]` for tokens."""
+    """scale x + shift, per channel."""
 
-    def __init__(self, *shape: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(shape))
-        self.shift = nn.Parameter(torch.zeros(shape))
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.shift = nn.Parameter(torch.zeros(channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        return features * self.scale + self.shift
+        return features * per_channel(self.scale, features) + per_channel(self.shift, features)
 
 
-def put_film(backbone: Backbone, image: Tensor) -> None:
-    """A `Film` behind every convolution and its batch norm; in a transformer, behind every block.
-
-    Args:
-        backbone: changed in place.
-        image: `[1, 3, h, w]`.
-    """
-    shapes = stages_with_maps(backbone, image)
-    tokens = [name for name, shape in shapes.items() if len(shape) == 2]
-    for name in tokens[1:]:  # the first makes the tokens, the others are the blocks
-        setattr(backbone, name, nn.Sequential(backbone.stage(name), Film(*shapes[name][1:])))
-    if not tokens:
-        normalised = any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules())
-        replace(
-            backbone,
-            nn.BatchNorm2d if normalised else nn.Conv2d,
-            lambda module: nn.Sequential(module, Film(len(module.weight), 1, 1)),
-        )
-    backbone.to(image.device)
-
-
-def adapt(
-    backbone: Backbone, pos: Tensor, neg: Tensor, learning_rate: float, epochs: int, enough: float
-) -> nn.Module:
-    put_film(backbone, pos[:1])
+def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int, enough: float) -> nn.Module:
+    behind_filters(backbone, pos[:1], Film)
     detector = Detector(backbone, backbone.target, pos[:1])
-    fit(
-        detector,
-        detector.learned(),
-        pos,
-        neg,
-        learning_rate=learning_rate,
-        epochs=epochs,
-        enough=enough,
-    )
+    gauss_newton(detector.suffix, pos, neg, steps=steps, enough=enough)
     return detector

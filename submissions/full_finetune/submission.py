@@ -11,13 +11,5 @@ def adapt(
 ) -> nn.Module:
     backbone.requires_grad_(True)
     detector = Detector(backbone, backbone.target, pos[:1])
-    fit(
-        detector,
-        detector.learned(),
-        pos,
-        neg,
-        learning_rate=learning_rate,
-        epochs=epochs,
-        enough=enough,
-    )
+    fit(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, enough=enough)
     return detector

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, fit, frozen_outputs
+from attnbench.adaptation import Detector, frozen_outputs, solve_penalised, split_head
 
 
 class RandomGlimpses(nn.Module):
@@ -43,24 +43,14 @@ def adapt(
     grid: int,
     share: float,
     seed: int,
-    learning_rate: float,
-    epochs: int,
-    enough: float,
+    steps: int,
 ) -> nn.Module:
     # Patches of one size: 8 x 8 of 48 or 224 pixels, 7 x 7 of 28.
     grid = next((each for each in range(grid, 4, -1) if pos.shape[2] % each == 0), grid)
     glimpses = RandomGlimpses(grid, kept=int(share * grid**2), seed=seed)
-    network = nn.Sequential(glimpses, *backbone)
-    detector = Detector(network, backbone.target, pos[:1])
-    frozen, trained = network, nn.Identity()
-    if backbone.target is not None:
-        frozen, trained = network[:-1], network[-1].requires_grad_(True)
-    fit(
-        lambda features: detector.from_logits(trained(features)),
-        detector.learned(),
-        *(frozen_outputs(frozen, side) for side in (pos, neg)),
-        learning_rate=learning_rate,
-        epochs=epochs,
-        enough=enough,
-    )
+    frozen, head = split_head(nn.Sequential(glimpses, *backbone), backbone.target)
+    detector = Detector(head, backbone.target, pos[:1], frozen=frozen)
+    # In full precision: an image's bits decide what is seen.
+    features = (frozen_outputs(frozen, side) for side in (pos, neg))
+    solve_penalised(detector.suffix, *features, steps=steps)
     return detector

@@ -5,7 +5,14 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, channels_last, fit, frozen_outputs, stages_with_maps
+from attnbench.adaptation import (
+    Detector,
+    channels_last,
+    frozen_outputs,
+    middle_stage,
+    solve_penalised,
+    split_head,
+)
 
 
 class Saccades(nn.Module):
@@ -51,27 +58,15 @@ def adapt(
     neg: Tensor,
     grid: int,
     share: float,
-    learning_rate: float,
-    epochs: int,
-    enough: float,
+    steps: int,
 ) -> nn.Module:
-    shapes = stages_with_maps(backbone, pos[:1])
-    names = [name for name in shapes if name != backbone.stages[-1]]
-    glance = backbone.upto(names[len(names) // 2])
+    glance = backbone.upto(middle_stage(backbone, pos[:1]))
     # Patches of one size: 8 x 8 of 48 or 224 pixels, 7 x 7 of 28.
     grid = next((each for each in range(grid, 4, -1) if pos.shape[2] % each == 0), grid)
     saccades = Saccades(glance, grid, kept=int(share * grid**2))
-    network = nn.Sequential(saccades, *backbone)
-    detector = Detector(network, backbone.target, pos[:1])
-    frozen, trained = network, nn.Identity()
-    if backbone.target is not None:
-        frozen, trained = network[:-1], network[-1].requires_grad_(True)
-    fit(
-        lambda features: detector.from_logits(trained(features)),
-        detector.learned(),
-        *(frozen_outputs(frozen, side) for side in (pos, neg)),
-        learning_rate=learning_rate,
-        epochs=epochs,
-        enough=enough,
-    )
+    frozen, head = split_head(nn.Sequential(saccades, *backbone), backbone.target)
+    detector = Detector(head, backbone.target, pos[:1], frozen=frozen)
+    # In full precision: a hair's breadth decides what is seen.
+    features = (frozen_outputs(frozen, side) for side in (pos, neg))
+    solve_penalised(detector.suffix, *features, steps=steps)
     return detector

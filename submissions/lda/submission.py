@@ -1,25 +1,15 @@
 """Linear discriminant analysis with a shrunk covariance, in closed form."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import LinearDetector, best, encoder, frozen_outputs
+from attnbench.adaptation import linear_detector
 
 
 def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, lowest: float, tried: int) -> nn.Module:
-    features = encoder(backbone)
-    sides = [frozen_outputs(features, side) for side in (pos, neg)]
     shrinkages = torch.logspace(lowest, 0, tried).tolist()
-    return LinearDetector(features, *discriminant(best(shrinkages, scorer, *sides), *sides))
-
-
-def scorer(shrinkage: float, pos: Tensor, neg: Tensor) -> Callable[[Tensor], Tensor]:
-    """The discriminant of `pos` and `neg`, as a function of features."""
-    weight, bias = discriminant(shrinkage, pos, neg)
-    return lambda features: features @ weight + bias
+    return linear_detector(backbone, pos, neg, shrinkages, discriminant)
 
 
 def discriminant(shrinkage: float, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:

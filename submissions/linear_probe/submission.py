@@ -1,28 +1,18 @@
 """A linear probe: class-balanced logistic regression on the frozen features before the head."""
 
-from collections.abc import Callable
-
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import LinearDetector, best, encoder, frozen_outputs
+from attnbench.adaptation import linear_detector
 
 
 def adapt(
     backbone: Backbone, pos: Tensor, neg: Tensor, lowest: float, highest: float, tried: int
 ) -> nn.Module:
-    features = encoder(backbone)
-    sides = [frozen_outputs(features, side) for side in (pos, neg)]
     penalties = torch.logspace(lowest, highest, tried).tolist()
-    return LinearDetector(features, *probe(best(penalties, scorer, *sides), *sides))
-
-
-def scorer(c: float, pos: Tensor, neg: Tensor) -> Callable[[Tensor], Tensor]:
-    """The probe of `pos` and `neg`, as a function of features."""
-    weight, bias = probe(c, pos, neg)
-    return lambda features: features @ weight + bias
+    return linear_detector(backbone, pos, neg, penalties, probe)
 
 
 def probe(c: float, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:

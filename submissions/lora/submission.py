@@ -60,14 +60,6 @@ def adapt(
     if not insert(backbone, rank, alpha):
         raise NotApplicable("the backbone has neither attention nor convolutions")
     detector = Detector(backbone, backbone.target, pos[:1])
-    fit(
-        detector,
-        detector.learned(),
-        pos,
-        neg,
-        learning_rate=learning_rate,
-        epochs=epochs,
-        enough=enough,
-    )
+    fit(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, enough=enough)
     replace(backbone, Conv2d, LowRank)
     return detector

@@ -8,18 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector, batches, fit, frozen_outputs, log_odds
-
-
-class Gain(nn.Module):
-    """Multiplies channel k of features `[n, k]`, or of maps `[n, k, h, w]`, by its own gain."""
-
-    def __init__(self, gains: Tensor) -> None:
-        super().__init__()
-        self.gains = nn.Parameter(gains)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features * (self.gains if features.dim() == 2 else self.gains[:, None, None])
+from attnbench.adaptation import (
+    Detector,
+    Gains,
+    frozen_outputs,
+    gauss_newton,
+    log_odds,
+    quick_outputs,
+)
 
 
 def adapt(
@@ -28,8 +24,7 @@ def adapt(
     neg: Tensor,
     references: int,
     images: int,
-    learning_rate: float,
-    epochs: int,
+    steps: int,
     enough: float,
 ) -> nn.Module:
     target = backbone.target
@@ -37,27 +32,25 @@ def adapt(
         raise NotApplicable("the backbone has no outputs that could be reference classes")
     before, head = backbone.upto(backbone.stages[-2]), backbone.stage(backbone.stages[-1])
     prototypes = prototypes_of(head)
-    features = frozen_outputs(before, neg)
-    logits = torch.cat([head(features[rows]) for rows in batches(features)])
-    learned = {}
+    features = quick_outputs(before, neg)
+    logits = frozen_outputs(head, features)
+    learned, few = {}, min(images, len(features) // 2)
     for known in most_named(logits, target)[:references]:
         # The network's order is good where its threshold is not: its first few pass for the class's.
         order = log_odds(logits, known).argsort(descending=True)
-        gain = Gain(torch.ones_like(prototypes[known]))
-        fit(
-            lambda x, gain=gain, known=known: log_odds(head(gain(x)), known),
-            gain.parameters(),
-            features[order[:images]],
-            features[order[images:]],
-            learning_rate=learning_rate,
-            epochs=epochs,
+        gains = Gains(torch.ones_like(prototypes[known]))
+        gauss_newton(
+            Detector(nn.Sequential(gains, head), known, neg[:1]),
+            features[order[:few]],
+            features[order[few:]],
+            nonnegative=[gains.gains],
+            steps=steps,
             enough=enough,
-            after_step=lambda gain=gain: gain.gains.clamp_(min=0),
         )
-        learned[known] = gain.gains.detach()
+        learned[known] = gains.gains.detach()
     slope, level = line_through(prototypes[list(learned)], torch.stack([*learned.values()]))
-    gain = Gain((level + slope * prototypes[target]).clamp(min=0))
-    return Detector(nn.Sequential(before, gain, head), target, pos[:1])
+    gains = Gains((level + slope * prototypes[target]).clamp(min=0))
+    return Detector(nn.Sequential(gains, head), target, pos[:1], frozen=before)
 
 
 def prototypes_of(head: nn.Module) -> Tensor:

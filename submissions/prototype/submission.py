@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from attnbench import Backbone
-from attnbench.adaptation import LinearDetector, encoder, frozen_outputs
+from attnbench.adaptation import LinearDetector, encoder, quick_outputs
 
 
 class Direction(nn.Module):
@@ -20,7 +20,7 @@ class Direction(nn.Module):
 
 def adapt(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
     features = encoder(backbone)
-    pos, neg = (frozen_outputs(features, side) for side in (pos, neg))
+    pos, neg = (quick_outputs(features, side) for side in (pos, neg))
     direction = Direction((pos.mean(dim=0) + neg.mean(dim=0)) / 2)
     return LinearDetector(
         nn.Sequential(features, direction), *nearest(direction(pos), direction(neg))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, fit, frozen_outputs
+from attnbench.adaptation import Detector, fit
 from attnbench.adaptation.glimpses import Evidence, Eye, upright
 
 
@@ -55,6 +55,26 @@ class Ram(nn.Module):
         return self.evidence(self.eye.whole(seen), self.gaze(seen, explore=False)[0])
 
 
+class Walks(nn.Module):
+    """What `eye.before` gives, to scores expected when looking around, `[n]`: to train by.
+
+    Args:
+        read: what makes a score of a `Ram`'s outputs.
+        walks: how many for each image, at least two.
+    """
+
+    def __init__(self, ram: Ram, read: nn.Module, walks: int) -> None:
+        super().__init__()
+        self.ram, self.read, self.walks = ram, read, walks
+
+    def forward(self, seen: Tensor) -> Tensor:
+        ram, walks = self.ram, self.walks
+        state, log_probability = ram.gaze(seen.repeat_interleave(walks, dim=0), explore=True)
+        outputs = ram.eye.whole(seen).repeat_interleave(walks, dim=0)
+        scores = self.read(ram.evidence(outputs, state))
+        return expected(scores.unflatten(0, (-1, walks)), log_probability.unflatten(0, (-1, walks)))
+
+
 def expected(scores: Tensor, log_probability: Tensor) -> Tensor:
     """The expected score of each image, with the gradient that REINFORCE estimates.
 
@@ -88,19 +108,10 @@ def adapt(
 ) -> nn.Module:
     eye = Eye(backbone, after, share, pos[:1])
     ram = Ram(eye, backbone.target, glimpses, width, spread).to(pos.device)
-    detector = Detector(nn.Sequential(eye.before, ram), backbone.target, pos[:1])
-
-    def score(seen: Tensor) -> Tensor:
-        state, log_probability = ram.gaze(seen.repeat_interleave(walks, dim=0), explore=True)
-        outputs = eye.whole(seen).repeat_interleave(walks, dim=0)
-        scores = detector.from_logits(ram.evidence(outputs, state))
-        return expected(scores.unflatten(0, (-1, walks)), log_probability.unflatten(0, (-1, walks)))
-
+    detector = Detector(ram, backbone.target, pos[:1], frozen=eye.before)
     fit(
-        score,
-        detector.learned(),
-        # What is cropped never changes: once per image is enough.
-        *(frozen_outputs(eye.before, side) for side in (pos, neg)),
+        Walks(ram, detector.read, walks),
+        *detector.features(pos, neg),
         learning_rate=learning_rate,
         epochs=epochs,
         enough=enough,

@@ -1,31 +1,27 @@
 """A ridge probe: class-balanced least squares with a penalty, in closed form."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import LinearDetector, best, encoder, frozen_outputs
+from attnbench.adaptation import linear_detector
 
 
 def adapt(
     backbone: Backbone, pos: Tensor, neg: Tensor, lowest: float, highest: float, tried: int
 ) -> nn.Module:
-    features = encoder(backbone)
-    sides = [frozen_outputs(features, side) for side in (pos, neg)]
     strengths = torch.logspace(lowest, highest, tried).tolist()
-    return LinearDetector(features, *ridge(best(strengths, scorer, *sides), *sides))
+    return linear_detector(backbone, pos, neg, strengths, in_units_of_the_margin)
 
 
-def scorer(strength: float, pos: Tensor, neg: Tensor) -> Callable[[Tensor], Tensor]:
-    """The probe of `pos` and `neg` as a function of features, its scores' means at +1 and -1 on them.
+def in_units_of_the_margin(strength: float, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:
+    """The weight and bias of `ridge`, scaled so that the sides' mean scores are +1 and -1.
 
     A strong penalty makes all scores small; the loss they are chosen by would take that for doubt.
     """
     weight, bias = ridge(strength, pos, neg)
     margin = ((pos.mean(dim=0) - neg.mean(dim=0)) @ weight / 2).clamp_min(1e-12)
-    return lambda features: (features @ weight + bias) / margin
+    return weight / margin, bias / margin
 
 
 def ridge(strength: float, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:

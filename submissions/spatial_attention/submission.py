@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector, fit, frozen_outputs, stages_with_maps
+from attnbench.adaptation import Detector, solve_penalised, split_head, stages_with_maps
 
 
 class SecondPass(nn.Module):
@@ -40,9 +40,7 @@ class SecondPass(nn.Module):
         return self.pool(self.convolutions(features * self.gains(features)))
 
 
-def adapt(
-    backbone: Backbone, pos: Tensor, neg: Tensor, learning_rate: float, epochs: int, enough: float
-) -> nn.Module:
+def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int) -> nn.Module:
     maps = [name for name, s in stages_with_maps(backbone, pos[:1]).items() if len(s) == 3]
     if len(maps) < 2:
         raise NotApplicable("the backbone has no two stages with maps")
@@ -51,17 +49,10 @@ def adapt(
         backbone.stage(maps[-1]),
         backbone.after(maps[-1]),
     )
-    frozen, trained = nn.Sequential(before, SecondPass(stage, rest), *rest), nn.Identity()
-    if backbone.target is not None:
-        # A copy, as the first pass goes on with the head as it is.
-        frozen, trained = frozen[:-1], copy.deepcopy(frozen[-1]).requires_grad_(True)
-    detector = Detector(nn.Sequential(frozen, trained), backbone.target, pos[:1])
-    fit(
-        lambda features: detector.from_logits(trained(features)),
-        detector.learned(),
-        *(frozen_outputs(frozen, side) for side in (pos, neg)),
-        learning_rate=learning_rate,
-        epochs=epochs,
-        enough=enough,
-    )
+    # A copy of the head to be trained, as the first pass goes on with the head as it is.
+    head = rest[-1] if backbone.target is None else copy.deepcopy(rest[-1])
+    network = nn.Sequential(before, SecondPass(stage, rest), *rest[:-1], head)
+    frozen, head = split_head(network, backbone.target)
+    detector = Detector(head, backbone.target, pos[:1], frozen=frozen)
+    solve_penalised(detector.suffix, *detector.features(pos, neg), steps=steps)
     return detector

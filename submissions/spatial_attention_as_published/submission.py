@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector, fit, frozen_outputs, stages_with_maps
+from attnbench.adaptation import Detector, solve_penalised, split_head, stages_with_maps
 
 
 class ConstantAttention(nn.Module):
@@ -18,24 +18,13 @@ class ConstantAttention(nn.Module):
         return maps / maps.shape[2]
 
 
-def adapt(
-    backbone: Backbone, pos: Tensor, neg: Tensor, learning_rate: float, epochs: int, enough: float
-) -> nn.Module:
+def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int) -> nn.Module:
     maps = [name for name, s in stages_with_maps(backbone, pos[:1]).items() if len(s) == 3]
     if len(maps) < 2:
         raise NotApplicable("the backbone has no two stages with maps")
     before, behind = backbone.upto(maps[-2]), backbone.after(maps[-2])
     network = nn.Sequential(before, ConstantAttention(), *behind)
-    frozen, trained = network, nn.Identity()
-    if backbone.target is not None:
-        frozen, trained = network[:-1], network[-1].requires_grad_(True)
-    detector = Detector(network, backbone.target, pos[:1])
-    fit(
-        lambda features: detector.from_logits(trained(features)),
-        detector.learned(),
-        *(frozen_outputs(frozen, side) for side in (pos, neg)),
-        learning_rate=learning_rate,
-        epochs=epochs,
-        enough=enough,
-    )
+    frozen, head = split_head(network, backbone.target)
+    detector = Detector(head, backbone.target, pos[:1], frozen=frozen)
+    solve_penalised(detector.suffix, *detector.features(pos, neg), steps=steps)
     return detector

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from attnbench import Backbone
-from attnbench.adaptation import encoder, fit, frozen_outputs
+from attnbench.adaptation import encoder, fit, quick_outputs
 
 
 class FirstSpike(torch.autograd.Function):
@@ -93,13 +93,12 @@ def adapt(
     if gradient not in ("s4nn", "surrogate"):
         raise ValueError(f"gradient must be s4nn or surrogate, not {gradient!r}")
     features = encoder(backbone)
-    sides = [frozen_outputs(features, side) for side in (pos, neg)]
+    sides = [quick_outputs(features, side) for side in (pos, neg)]
     readout = SpikingReadout(
         torch.cat(sides), steps, reach, slope if gradient == "surrogate" else None, sharpness
     )
     fit(
         readout,
-        [readout.weight],
         *sides,
         learning_rate=learning_rate * readout.scale,
         epochs=epochs,

@@ -4,7 +4,15 @@ import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, Pooled, fit, frozen_outputs, stages_with_maps
+from attnbench.adaptation import (
+    Detector,
+    Pooled,
+    fit,
+    middle_stage,
+    per_channel,
+    stages_with_maps,
+    width,
+)
 
 
 class SqueezeExcite(nn.Module):
@@ -24,7 +32,7 @@ class SqueezeExcite(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         z = self.squeeze(self.pool(features)).relu()
         gains = 2 * torch.sigmoid(self.excite(z))
-        return features * (gains[:, None] if features.dim() == 3 else gains[..., None, None])
+        return features * per_channel(gains, features)
 
 
 def adapt(
@@ -37,18 +45,14 @@ def adapt(
     epochs: int,
     enough: float,
 ) -> nn.Module:
-    shapes = stages_with_maps(backbone, pos[:1])
-    names = [name for name in shapes if name != backbone.stages[-1]]
-    after = after or names[len(names) // 2]
-    maps = len(shapes[after]) == 3
-    block = SqueezeExcite(shapes[after][0 if maps else 1], reduction).to(pos.device)
-    before, behind = backbone.upto(after), backbone.after(after)
-    detector = Detector(nn.Sequential(before, block, behind), backbone.target, pos[:1])
+    after = after or middle_stage(backbone, pos[:1])
+    channels = width(stages_with_maps(backbone, pos[:1])[after])
+    block = SqueezeExcite(channels, reduction).to(pos.device)
+    network = nn.Sequential(block, *backbone.after(after))
+    detector = Detector(network, backbone.target, pos[:1], frozen=backbone.upto(after))
     fit(
-        lambda features: detector.from_logits(behind(block(features))),
-        detector.learned(),
-        # What lies before the block never changes: once per image is enough.
-        *(frozen_outputs(before, side) for side in (pos, neg)),
+        detector.suffix,
+        *detector.features(pos, neg),
         learning_rate=learning_rate,
         epochs=epochs,
         enough=enough,

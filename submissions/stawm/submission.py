@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu6
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, fit, frozen_outputs
+from attnbench.adaptation import Detector, fit
 from attnbench.adaptation.glimpses import Evidence, Eye, HebbRosenblatt, Written
 
 
@@ -67,12 +67,10 @@ def adapt(
 ) -> nn.Module:
     eye = Eye(backbone, after, share, pos[:1])
     stawm = Stawm(eye, backbone.target, glimpses, width, memory).to(pos.device)
-    detector = Detector(nn.Sequential(eye.before, stawm), backbone.target, pos[:1])
+    detector = Detector(stawm, backbone.target, pos[:1], frozen=eye.before)
     fit(
-        lambda seen: detector.from_logits(stawm(seen)),
-        detector.learned(),
-        # What is glimpsed at never changes: once per image is enough.
-        *(frozen_outputs(eye.before, side) for side in (pos, neg)),
+        detector.suffix,
+        *detector.features(pos, neg),
         learning_rate=learning_rate,
         epochs=epochs,
         enough=enough,

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, affine_grid, grid_sample
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, fit, frozen_outputs
+from attnbench.adaptation import Detector, Shift, fit, solve_penalised
 
 SIDE = 28  # in pixels, of what the localisation network sees of an image
 
@@ -37,50 +37,23 @@ class SpatialTransformer(nn.Module):
         return grid_sample(images, grid, align_corners=False)
 
 
-class Shift(nn.Module):
-    """Adds a number to the target's logit, and so to its log-odds: a window cannot set a threshold."""
-
-    def __init__(self, target: int) -> None:
-        super().__init__()
-        self.target = target
-        self.bias = nn.Parameter(torch.zeros(()))
-
-    def forward(self, logits: Tensor) -> Tensor:
-        logits = logits.clone()
-        logits[:, self.target] += self.bias
-        return logits
-
-
 def adapt(
     backbone: Backbone,
     pos: Tensor,
     neg: Tensor,
     learning_rate: float,
     epochs: int,
-    threshold_learning_rate: float,
-    threshold_epochs: int,
+    threshold_steps: int,
     enough: float,
 ) -> nn.Module:
-    shift = nn.Identity() if backbone.target is None else Shift(backbone.target)
-    network = nn.Sequential(backbone, shift.to(pos.device))
-    detector = Detector(network, backbone.target, pos[:1])
-    # What stands behind the backbone comes first: its outputs are the same until there is a window.
-    fit(
-        lambda outputs: detector.from_logits(shift(outputs)),
-        detector.learned(),
-        *(frozen_outputs(backbone, side) for side in (pos, neg)),
-        learning_rate=threshold_learning_rate,
-        epochs=threshold_epochs,
-        enough=enough,
-    )
-    network.insert(0, SpatialTransformer().to(pos.device))
-    fit(
-        detector,
-        detector.learned(),
-        pos,
-        neg,
-        learning_rate=learning_rate,
-        epochs=epochs,
-        enough=enough,
-    )
+    # A window cannot set a threshold. What does comes first: behind the backbone, whose outputs are
+    # the same until there is a window.
+    target, image = backbone.target, pos[:1]
+    threshold = nn.Identity() if target is None else Shift(target).to(pos.device)
+    plain = Detector(threshold, target, image, frozen=backbone)
+    solve_penalised(plain.suffix, *plain.features(pos, neg), steps=threshold_steps)
+    window = SpatialTransformer().to(pos.device)
+    detector = Detector(nn.Sequential(window, backbone, threshold), target, image)
+    detector.read = plain.read
+    fit(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, enough=enough)
     return detector

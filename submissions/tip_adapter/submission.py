@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, Pooled, best, frozen_outputs, log_odds
+from attnbench.adaptation import Detector, Pooled, best, log_odds, quick_outputs
 
 
 class Cache(nn.Module):
@@ -71,7 +71,7 @@ def adapt(
             return cache
         return lambda features: log_odds(head(features), target) + cache(features)
 
-    sides = [frozen_outputs(before, side) for side in (pos, neg)]
+    sides = [quick_outputs(before, side) for side in (pos, neg)]
     settings = product(
         torch.logspace(alpha_lowest, alpha_highest, alphas).tolist(),
         torch.logspace(beta_lowest, beta_highest, betas).tolist(),

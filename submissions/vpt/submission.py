@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector, fit, frozen_outputs, stages_with_maps
+from attnbench.adaptation import Detector, fit, stages_with_maps
 
 
 class Prompted(nn.Module):
@@ -45,14 +45,14 @@ def adapt(
     for name in blocks:
         block = backbone.stage(name)
         backbone.set_submodule(name, Prompted(block, tokens, width, pos.device))
-    detector = Detector(backbone, backbone.target, pos[:1])
     first = backbone.stages[backbone.stages.index(blocks[0]) - 1]
-    prompted = backbone.after(first)
+    # The image's own tokens never change before the first block: once per image is enough.
+    detector = Detector(
+        backbone.after(first), backbone.target, pos[:1], frozen=backbone.upto(first)
+    )
     fit(
-        lambda image_tokens: detector.from_logits(prompted(image_tokens)),
-        detector.learned(),
-        # The image's own tokens never change: once per image is enough.
-        *(frozen_outputs(backbone.upto(first), side) for side in (pos, neg)),
+        detector.suffix,
+        *detector.features(pos, neg),
         learning_rate=learning_rate,
         epochs=epochs,
         enough=enough,

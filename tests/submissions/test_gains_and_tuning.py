@@ -36,23 +36,31 @@ def vgg() -> Backbone:
     return backbone
 
 
-@pytest.mark.parametrize("name", ["feature_gain", "film", "squeeze_excite", "adapter"])
-def test_what_is_put_in_changes_nothing_at_first(name: str, vgg: Backbone) -> None:
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        ("feature_gain", "steps"),
+        ("film", "steps"),
+        ("squeeze_excite", "epochs"),
+        ("adapter", "epochs"),
+    ],
+)
+def test_what_is_put_in_changes_nothing_at_first(name: str, limit: str, vgg: Backbone) -> None:
     pos, neg = images(vgg, 3)
+    found = adapted(name, vgg, pos, neg, **{limit: 0}).detector(pos)
     with torch.no_grad():
-        found = adapted(name, vgg, pos, neg, epochs=0).detector(pos)
         torch.testing.assert_close(found, log_odds(vgg(pos), 3), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["feature_gain", "film"])
 def test_scaled_filters_are_the_network_with_scaled_weights(name: str, vgg: Backbone) -> None:
     pos, neg = images(vgg, 3)
-    detector = adapted(name, vgg, pos, neg, epochs=3, learning_rate=0.1).detector
-    module, folded = module_of(name), copy.deepcopy(vgg)
-    kind = {"feature_gain": "Gain", "film": "Film"}[name]
+    detector = adapted(name, vgg, pos, neg, steps=3, enough=0.0).detector
+    folded = copy.deepcopy(vgg)
+    kind = {"feature_gain": "Gains", "film": "Film"}[name]
     put = [each for each in detector.modules() if type(each).__name__ == kind]
     convolutions = [each for each in folded.modules() if isinstance(each, nn.Conv2d)]
-    assert hasattr(module, kind) and len(put) == len(convolutions) == 4
+    assert len(put) == len(convolutions) == 4
     for layer, convolution in zip(put, convolutions, strict=True):
         scale = (layer.gains if name == "feature_gain" else layer.scale).detach().flatten()
         shift = torch.zeros(()) if name == "feature_gain" else layer.shift.detach().flatten()
@@ -65,8 +73,7 @@ def test_scaled_filters_are_the_network_with_scaled_weights(name: str, vgg: Back
 
 
 def test_gains_never_fall_below_zero(vgg: Backbone) -> None:
-    settings = {"epochs": 3, "learning_rate": 2.0, "enough": 0.0}
-    detector = adapted("feature_gain", vgg, *images(vgg, 3), **settings).detector
+    detector = adapted("feature_gain", vgg, *images(vgg, 9), steps=6, enough=0.0).detector
     gains = torch.cat(
         [p.detach().flatten() for n, p in detector.named_parameters() if "gains" in n]
     )
@@ -75,8 +82,10 @@ def test_gains_never_fall_below_zero(vgg: Backbone) -> None:
 
 @pytest.mark.parametrize("name", ["bitfit", "norm_tuning", "full_finetune", "bn_stats"])
 def test_only_what_the_method_names_is_changed(name: str, network: Backbone) -> None:
-    detector = adapted(name, network, *images(network, 4), learning_rate=0.01, epochs=3).delivered
-    before, after = tensors_of(network), tensors_of(detector.network)
+    trained = {} if name == "bn_stats" else {"learning_rate": 0.01, "epochs": 3}
+    detector = adapted(name, network, *images(network, 4), **trained).delivered
+    after = tensors_of(detector.frozen if name == "bn_stats" else detector.trained)
+    before = tensors_of(network)
     changed = {key for key in before if not torch.equal(before[key], after[key])}
     norm = {f"block2.1.{each}" for each in ("weight", "bias")}
     expected = {
@@ -96,7 +105,7 @@ def test_a_network_without_norms_is_refused(name: str, vgg: Backbone) -> None:
 
 def test_statistics_are_those_of_torch_in_training(network: Backbone) -> None:
     pos, neg = images(network, 6)
-    found = adapted("bn_stats", network, pos, neg, prior=0.0).detector.network.stage("block2")[1]
+    found = adapted("bn_stats", network, pos, neg, prior=0.0).detector.frozen.stage("block2")[1]
     norm = copy.deepcopy(network.stage("block2")[1])
     norm.momentum = 1.0
     with torch.no_grad():
@@ -151,14 +160,15 @@ def test_the_side_network_is_blended_in_before_the_head(name: str) -> None:
     backbone = load(name, untrained=True)
     backbone.target = 3
     pos, neg = images(backbone, 2)
-    network = adapted("side_tuning", backbone, pos, neg, epochs=2, enough=0.0).detector.network
+    detector = adapted("side_tuning", backbone, pos, neg, epochs=2, enough=0.0).detector
+    network = detector.trained
     with torch.no_grad():
         base, share = backbone.upto(backbone.stages[-2])(pos), torch.sigmoid(network.share)
         side = network.side(pos)
         assert side.abs().max() > 0
         side = side if base.dim() == 2 else side[:, :, None, None].expand_as(base)
         expected = backbone.stage("head")(share * base + (1 - share) * side)
-        torch.testing.assert_close(network(pos), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(detector.logits(pos), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_meta_mapping_looks_at_no_image_of_the_target(vgg: Backbone) -> None:

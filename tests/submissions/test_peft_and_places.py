@@ -10,6 +10,7 @@ from torch import nn
 from torchvision.models import vgg16
 
 from attnbench import Backbone, NotApplicable
+from attnbench.adaptation import Gains
 from attnbench.backbones import load
 from attnbench.backbones.backbone import tensors_of
 from tests.submissions.adapted import adapted, images, module_of, random_backbone, small_vit
@@ -66,15 +67,17 @@ def test_what_lora_delivers_is_what_pefts_layers_compute(vgg: Backbone) -> None:
         torch.testing.assert_close(module.LowRank(layer)(maps), layer(maps), rtol=0, atol=0)
 
 
-def test_ia3_before_a_block_learns_what_attention_does_before_its_clip(vgg: Backbone) -> None:
+def test_ia3_before_a_block_is_attention_behind_the_one_before(vgg: Backbone) -> None:
     pytest.importorskip("peft")
     pos, neg = images(vgg, 6)
-    few = {"learning_rate": 0.02, "epochs": 4}  # no gain reaches zero
-    ia3 = adapted("ia3", vgg, pos, neg, layers=r"block4\.0", **few)
-    attention = adapted("attention", vgg, pos, neg, after="block3", **few)
-    gains, expected = (found.detector.learned()[0].flatten() for found in (ia3, attention))
-    assert (expected > 0).all() and (expected - 1).abs().max() > 0.05
-    torch.testing.assert_close(gains, expected, rtol=1e-3, atol=1e-4)
+    ia3 = adapted("ia3", vgg, pos, neg, layers=r"block4\.0", epochs=1)
+    attention = adapted("attention", vgg, pos, neg, after="block3", steps=2, enough=0.0)
+    gains, learned = (
+        next(each for each in found.detector.parameters() if each.requires_grad)
+        for found in (ia3, attention)
+    )
+    assert (learned - 1).abs().max() > 0.05
+    gains.data.copy_(learned.detach().view_as(gains))
     torch.testing.assert_close(ia3.detector(pos), attention.detector(pos), rtol=1e-3, atol=1e-3)
     assert ia3.size.parameters_added == attention.size.parameters_added == 96
 
@@ -82,12 +85,11 @@ def test_ia3_before_a_block_learns_what_attention_does_before_its_clip(vgg: Back
 def test_ia3_on_vggs_block5_conv1_is_attention_after_block4() -> None:
     pytest.importorskip("peft")
     block5 = vgg16(init_weights=False).features[24:].requires_grad_(False)
-    attention = module_of("attention").Attention(torch.Size([512, 14, 14]))
-    attention.gains.data.uniform_(0, 2)
+    attention = Gains(torch.empty(512).uniform_(0, 2))
     gained = copy.deepcopy(block5)
     module_of("ia3").insert(gained, "24")
     (gains,) = [each for each in gained.parameters() if each.requires_grad]
-    gains.data = attention.gains.data[None].clone()
+    gains.data = attention.gains.data.view(1, 512, 1, 1).clone()
     maps = torch.rand(2, 512, 14, 14)
     torch.testing.assert_close(gained(maps), block5(attention(maps)))
 
@@ -177,7 +179,7 @@ def test_at_most_three_tenths_of_the_pixels_are_seen(
     name: str, network: str, patch: int, kept: int
 ) -> None:
     backbone = random_backbone(f"shipped/{network}")
-    glimpses = adapted(name, backbone, *images(backbone, 2), epochs=1).detector.network[0]
+    glimpses = adapted(name, backbone, *images(backbone, 2), steps=1).detector.frozen[0]
     seen = torch.cat(images(backbone, 4))
     shown = glimpses(seen)
     assert ((shown == seen) | (shown == 0)).all()

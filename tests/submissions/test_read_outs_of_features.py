@@ -105,7 +105,7 @@ def test_the_cache_is_a_plain_loop_and_counts_whole() -> None:
     backbone.target = 3
     pos, neg = images(backbone, 5)
     done = adapted("tip_adapter", backbone, pos, neg[:3])
-    cache = done.detector.network.cache
+    cache = done.detector.trained.cache
     features = encoder(backbone)
     d = cache.keys.shape[1]
     assert done.size.parameters_added == 8 * (d + 1) + 1
@@ -173,7 +173,7 @@ def test_gains_are_one_plus_beta_times_tuning_and_never_negative() -> None:
     a, b = a[:, :4], b[:, :4]
     np.testing.assert_allclose(f[:4], (a.mean(0) - b.mean(0)) / b.std(0), rtol=1e-3)
     assert f[4] == 0
-    gain = module.Gain(50.0, f)
+    gain = module.gains(50.0, f)
     expected = pos * (1 + 50 * f).clamp(min=0)[:, None, None]
     torch.testing.assert_close(gain(pos), expected)
     tokens = torch.rand(2, 7, 5)

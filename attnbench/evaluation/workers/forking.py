@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 import torch._dynamo  # torch.optim imports it at the first step: here once instead of in each worker
 
+import attnbench.adaptation  # noqa: F401 - as are what submissions share, and scipy
 from attnbench.backbones import load
 from attnbench.errors import AttnbenchError
 from attnbench.evaluation.channel import Channel, ChannelClosed, Message

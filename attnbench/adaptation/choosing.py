@@ -1,0 +1,101 @@
+"""Choosing a setting by adaptation images that were held out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from attnbench.adaptation.detectors import LinearDetector
+from attnbench.adaptation.features import encoder, quick_outputs
+from attnbench.adaptation.fitting import balanced_loss, solve
+from attnbench.backbones.backbone import Backbone
+
+Setting = TypeVar("Setting")
+
+
+def held_out(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """One side's images or features, cut into three quarters to adapt on and a quarter to choose by.
+
+    One of two or three. Raises ValueError for fewer than two.
+    """
+    if len(rows) < 2:
+        raise ValueError("to hold some images out there have to be two on each side")
+    last = torch.arange(len(rows), device=rows.device) % 4 == min(3, len(rows) - 1)
+    return rows[~last], rows[last]
+
+
+def best(
+    settings: Iterable[Setting],
+    scorer: Callable[[Setting, Tensor, Tensor], Callable[[Tensor], Tensor]],
+    pos: Tensor,
+    neg: Tensor,
+) -> Setting:
+    """The setting with the least `balanced_loss` on a held-out quarter of the adaptation images.
+
+    The first of those that are equally good. Test images have no part in it.
+
+    Args:
+        settings: what to choose from, at least one.
+        scorer: adapts with a setting on positives and negatives, and returns what gives scores.
+        pos, neg: images or features, `[n, ...]`.
+    """
+    (pos_kept, pos_held), (neg_kept, neg_held) = held_out(pos), held_out(neg)
+
+    def loss(setting: Setting) -> float:
+        score = scorer(setting, pos_kept, neg_kept)
+        with torch.no_grad():
+            return balanced_loss(score(pos_held), score(neg_held)).item()
+
+    return min(settings, key=loss)
+
+
+def solve_penalised(
+    score: nn.Module,
+    pos: Tensor,
+    neg: Tensor,
+    *,
+    steps: int,
+    penalties: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1),
+) -> None:
+    """`solve`, with the penalty among these that `best` chooses.
+
+    The largest of them where one side has a single image, and none could be held out.
+    """
+
+    def scorer(penalty: float, pos: Tensor, neg: Tensor) -> nn.Module:
+        tried = copy.deepcopy(score)
+        solve(tried, pos, neg, steps=steps, penalty=penalty)
+        return tried
+
+    enough = min(len(pos), len(neg)) >= 2
+    chosen = best(penalties, scorer, pos, neg) if enough else max(penalties)
+    solve(score, pos, neg, steps=steps, penalty=chosen)
+
+
+def linear_detector(
+    backbone: Backbone,
+    pos: Tensor,
+    neg: Tensor,
+    settings: Iterable[Setting],
+    solution: Callable[[Setting, Tensor, Tensor], tuple[Tensor, Tensor]],
+) -> LinearDetector:
+    """A linear read-out of the frozen features before the head, its setting chosen by `best`.
+
+    Args:
+        pos, neg: images `[n, 3, h, w]`.
+        settings: what to choose from, such as strengths of a penalty.
+        solution: a setting and both sides' features `[n, d]` to weight `[d]` and bias.
+    """
+    images_to_features = encoder(backbone)
+    sides = quick_outputs(images_to_features, pos), quick_outputs(images_to_features, neg)
+
+    def scorer(setting: Setting, pos: Tensor, neg: Tensor) -> Callable[[Tensor], Tensor]:
+        weight, bias = solution(setting, pos, neg)
+        return lambda features: features @ weight + bias
+
+    chosen = best(settings, scorer, *sides)
+    return LinearDetector(images_to_features, *solution(chosen, *sides))
