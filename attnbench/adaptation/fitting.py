@@ -12,7 +12,7 @@ from torch.nn.functional import softplus
 from attnbench.adaptation.features import Pooled, batches, channels_last
 
 # A step of L-BFGS that takes less than this share off the loss is the last.
-_ENDED = 1e-5
+_ENDED = 1e-4
 
 # More images a step are quicker to go through but get less far: see docs/performance.md.
 _IMAGES_A_STEP = 16
