@@ -19,7 +19,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from attnbench.adaptation import frozen_outputs
+from attnbench.adaptation import Gains, behind_filters, frozen_outputs
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
 from attnbench.resources import submissions_folder
@@ -59,15 +59,10 @@ def d_prime(pos: Tensor, neg: Tensor) -> Tensor:
     return torch.where(noise > 0, (pos.mean(dim=0) - neg.mean(dim=0)) / noise, 0.0)
 
 
-def responses(backbone: Backbone, images: Tensor, method: ModuleType) -> list[Tensor]:
+def responses(backbone: Backbone, images: Tensor) -> list[Tensor]:
     """What the filters behind each convolution answer, `[n, k]` each, in the network's order."""
     network = copy.deepcopy(backbone)
-    gains = method.put_gains(network, images[:1])
-    recorders = [Response() for _ in gains]
-    for gain, recorder in zip(gains, recorders, strict=True):
-        name = next(name for name, module in network.named_modules() if module is gain)
-        parent, _, child = name.rpartition(".")
-        setattr(network.get_submodule(parent), child, recorder)
+    recorders = behind_filters(network, images[:1], lambda channels: Response())
     frozen_outputs(network, images)
     return [torch.cat(recorder.answers) for recorder in recorders]
 
@@ -82,12 +77,12 @@ def correlations(backbone: Backbone, episode: Episode, method: ModuleType) -> li
     settings = load_submission("feature_gain").hyperparameters_for(backbone.name)
     pos, neg = torch.from_numpy(episode.pos), torch.from_numpy(episode.neg)
     detector = method.adapt(adapted, pos, neg, **settings)
-    learned = [m.gains.detach().flatten() for m in detector.modules() if isinstance(m, method.Gain)]
+    learned = [m.gains.detach().flatten() for m in detector.modules() if isinstance(m, Gains)]
     test = torch.from_numpy(episode.make(np.arange(len(episode.present))))
     present = torch.from_numpy(episode.present)
     return [
         spearmanr(gains, d_prime(answers[present], answers[~present])).statistic
-        for gains, answers in zip(learned, responses(backbone, test, method), strict=True)
+        for gains, answers in zip(learned, responses(backbone, test), strict=True)
     ]
 
 
