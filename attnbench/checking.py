@@ -11,6 +11,7 @@ from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
 from attnbench.evaluation.evaluator import Evaluator
 from attnbench.evaluation.warm import Template
+from attnbench.planning import require_device
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import load_submission
 
@@ -43,6 +44,7 @@ def check(
     *,
     backbone: str | None = None,
     untrained: bool = False,
+    device: str = "cpu",
     data: Path | None = None,
 ) -> CheckReport:
     """Adapt twice on made-up images, load the artefact elsewhere, predict, count and compare.
@@ -51,16 +53,18 @@ def check(
         submission: a folder, or the name of a shipped submission.
         backbone: the backbone to try it on, by default the one of mini's ImageNet stand-in.
         untrained: take the backbone without its weights: enough for counting.
+        device: `cpu` or `cuda`.
         data: a folder that may hold the backbone's weights.
 
     Raises:
         AttnbenchError: where the manifest or the backbone cannot be read.
     """
+    require_device(device)
     chosen = load_submission(submission)
     network = load(backbone or DEFAULT_BACKBONE, untrained=untrained)
     with Template(data=data) as template:
         template.import_modules(chosen.modules)
-        evaluator = Evaluator(network, template, device="cpu", untrained=untrained)
+        evaluator = Evaluator(network, template, device=device, untrained=untrained)
         trial = evaluator.try_out(chosen, made_up_episode(network), _TIMEOUT)
     problems = [trial.reason] if trial.reason else []
     if trial.refused:
@@ -89,14 +93,18 @@ def check(
     )
 
 
-def made_up_episode(backbone: Backbone) -> Episode:
-    """White noise, with the backbone's first label as target."""
+def made_up_episode(backbone: Backbone, per_side: int = _IMAGES_PER_SIDE) -> Episode:
+    """White noise, with the backbone's first label as target.
+
+    Args:
+        per_side: how many positives and negatives, to adapt on and to be tested by.
+    """
     size = backbone.preprocessing.size
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (4 * _IMAGES_PER_SIDE, 3, size, size), dtype=np.uint8)
+    pixels = rng.integers(0, 256, (4 * per_side, 3, size, size), dtype=np.uint8)
     return Episode.of_pixels(
         pixels,
-        per_side=_IMAGES_PER_SIDE,
+        per_side=per_side,
         label=None if backbone.labels is None else 0,
         preprocessing=backbone.preprocessing,
     )

@@ -20,13 +20,6 @@ class TrackName(StrEnum):
     full = "full"
 
 
-class Device(StrEnum):
-    """Where detectors are adapted and used."""
-
-    cpu = "cpu"
-    cuda = "cuda"
-
-
 class Engine(StrEnum):
     """What runs the episodes."""
 
@@ -68,9 +61,7 @@ def evaluate(
             help="The backbone to adapt. (default: those of the task)",
         ),
     ] = None,
-    device: Annotated[
-        Device, typer.Option(envvar="ATTNBENCH_DEVICE", help="Where to run.")
-    ] = Device.cpu,
+    device: options.Device = options.DeviceName.cpu,
     seeds: Annotated[
         int,
         typer.Option(

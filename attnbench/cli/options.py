@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class DeviceName(StrEnum):
+    """Where detectors are adapted and used."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+Device = Annotated[DeviceName, typer.Option(envvar="ATTNBENCH_DEVICE", help="Where to run.")]
 
 Data = Annotated[
     Path | None,

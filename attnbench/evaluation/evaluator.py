@@ -20,6 +20,7 @@ from attnbench.evaluation import prediction
 from attnbench.evaluation.artefact import Artefact
 from attnbench.evaluation.inventory import Inventory, Size
 from attnbench.evaluation.jobs import Failure, Jobs, Killed, Predicted
+from attnbench.evaluation.laps import Laps
 from attnbench.evaluation.readouts import argmax_readouts
 from attnbench.evaluation.warm import Template
 from attnbench.records.record import Cost, EpisodeResult, Measures, Readout
@@ -53,6 +54,9 @@ class Evaluator:
         template: loads the backbone of the same name for the workers, and starts them.
         device: `cpu` or `cuda`.
         untrained: whether the template is to leave the backbone's weights as they are initialised.
+
+    Attributes:
+        laps: how long each phase of all episodes judged so far took.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Evaluator:
         device: str,
         untrained: bool,
     ) -> None:
+        self.laps = Laps()
         self._backbone = backbone.to(device)
         self._inventory = Inventory(backbone)
         self._device = device
@@ -107,13 +112,18 @@ class Evaluator:
     def _judge(
         self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
     ) -> tuple[EpisodeResult, pd.DataFrame]:
-        pass_seconds = self._pass_seconds(episode)
-        warm = self._jobs.adapt(submission, episode, timeout, warm_up=True)
-        unrehearsed = (
-            self._jobs.adapt(submission, episode, timeout, warm_up=False) if cold else None
-        )
-        size = self._measure(warm.artefact, submission)
-        predicted = self._predict(submission, episode, warm.artefact, timeout, pass_seconds)
+        with self.laps("pass"):
+            pass_seconds = self._pass_seconds(episode)
+        with self.laps("adaptation and its rehearsal"):
+            warm = self._jobs.adapt(submission, episode, timeout, warm_up=True)
+        with self.laps("cold adaptation"):
+            unrehearsed = (
+                self._jobs.adapt(submission, episode, timeout, warm_up=False) if cold else None
+            )
+        with self.laps("counting parameters"):
+            size = self._measure(warm.artefact, submission)
+        with self.laps("prediction"):
+            predicted = self._predict(submission, episode, warm.artefact, timeout, pass_seconds)
         # An adaptation has ended when a process that had no part in it holds the detector.
         late = predicted.loading_seconds
         late += prediction.deferred_seconds(predicted.images, predicted.seconds)

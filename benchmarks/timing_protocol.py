@@ -1,0 +1,94 @@
+"""What each choice of the timing protocol is worth on this machine: the tables of docs/timing.md.
+
+python benchmarks/timing_protocol.py [cpu|cuda]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+
+from attnbench.backbones import load
+from attnbench.checking import DEFAULT_BACKBONE, made_up_episode
+from attnbench.evaluation.evaluator import Evaluator
+from attnbench.evaluation.warm import Template
+from attnbench.records.record import Cost
+from attnbench.statistics.intervals import median_interval
+from attnbench.submission import load_submission
+
+REPEATS = 30
+
+BUSY = """
+import sys, torch
+a = torch.randn(2000, 2000, device=sys.argv[1])
+print("busy", flush=True)
+while True:
+    a = a @ a.T
+    a /= a.norm()
+"""
+
+
+@contextlib.contextmanager
+def a_second_job(device: str) -> Iterator[None]:
+    """Another process that multiplies matrices as fast as it can."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUSY, device], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        process.stdout.readline()
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def costs(evaluator: Evaluator, repeats: int) -> list[Cost]:
+    """What `attention` costs, time and again on the same images."""
+    submission = load_submission("attention")
+    episode = made_up_episode(load(DEFAULT_BACKBONE), per_side=24)
+    found = []
+    for _ in range(repeats + 1):
+        result, _ = evaluator.judge(submission, episode, 300.0, cold=True)
+        assert result.cost is not None, result.reason
+        found.append(result.cost)
+    return found[1:]
+
+
+def row(what: str, values: list[float], unit: float, form: str) -> str:
+    median, low, high = (f"{each * unit:{form}}" for each in median_interval(values))
+    return f"| {what} | {median} | {low} to {high} |"
+
+
+def main(device: str) -> None:
+    with Template() as template:
+        evaluator = Evaluator(load(DEFAULT_BACKBONE), template, device=device, untrained=False)
+        alone = costs(evaluator, REPEATS)
+        with a_second_job(device):
+            beside = costs(evaluator, REPEATS // 2)
+    print("| `attention`, 24 + 24 made-up images | median | 95 % interval |")
+    print("|---|---|---|")
+    for where, found in (("", alone), (", beside a second job", beside)):
+        cold = [each.adaptation_seconds_cold or 0.0 for each in found]
+        print(row(f"warm, ms{where}", [each.adaptation_seconds for each in found], 1000, ".0f"))
+        print(row(f"cold, ms{where}", cold, 1000, ".0f"))
+        print(row(f"the pass, ms{where}", [each.pass_seconds for each in found], 1000, ".1f"))
+        passes = [each.adaptation_seconds / each.pass_seconds for each in found]
+        print(row(f"warm, passes{where}", passes, 1, ".2f"))
+    print("\n| repeats | half of the 95 % interval of the median, as a share of it |")
+    print("|---|---|")
+    seconds = np.array([each.adaptation_seconds for each in alone])
+    rng = np.random.default_rng(0)
+    for count in (1, 3, 5, 10, 15, 30):
+        medians = np.median(rng.choice(seconds, (2000, count)), axis=1)
+        low, high = np.quantile(medians, [0.025, 0.975])
+        print(f"| {count} | {(high - low) / 2 / statistics.median(seconds):.1%} |")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "cpu")

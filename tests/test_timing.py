@@ -1,0 +1,71 @@
+"""The clock's self-test: what it measures, and that each of its three tests can fail."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from attnbench import AttnbenchError
+from attnbench.evaluation.laps import Laps
+from attnbench.timing import Figure, check_timing, problems_of
+
+
+def test_the_clock_sees_a_sleep_and_phases_add_up() -> None:
+    # How exactly is what `attnbench check --timing` says; a test on a busy machine must not.
+    report = check_timing("none", repeats=3)
+    assert report.slept.low > 0.05
+    assert report.slept.median > 5 * abs(report.ratio.median - 1) * report.seconds.median
+    assert report.phases.keys() >= {"pass", "adaptation and its rehearsal", "prediction", "between"}
+    assert sum(report.phases.values()) == pytest.approx(
+        sum(s for name, s in report.phases.items() if name != "between") / (1 - report.gap)
+    )
+    assert 0 <= report.gap < 0.2
+    # Both rehearsal and adaptation of a third of all episodes slept.
+    assert report.phases["adaptation and its rehearsal"] > 3 * 2 * 0.1
+
+
+@pytest.mark.parametrize(
+    ("ratio", "slept", "gap", "said"),
+    [
+        ((1.01, 0.98, 1.03), (0.1002, 0.1001, 0.1004), 0.001, ""),
+        ((1.05, 1.02, 1.08), (0.1002, 0.1001, 0.1004), 0.001, "same method timed twice"),
+        ((0.95, 0.92, 0.99), (0.1002, 0.1001, 0.1004), 0.001, "same method timed twice"),
+        ((1.0, 0.99, 1.01), (0.08, 0.079, 0.081), 0.001, "sleep of 100 ms was seen as 80 ms"),
+        ((1.0, 0.7, 1.3), (0.08, 0.05, 0.11), 0.001, ""),
+        ((1.0, 0.99, 1.01), (0.1, 0.099, 0.101), 0.1, "10% of the time"),
+    ],
+)
+def test_each_of_the_three_can_fail(
+    ratio: tuple[float, ...], slept: tuple[float, ...], gap: float, said: str
+) -> None:
+    problems = problems_of(Figure(*ratio), Figure(*slept), gap)
+    assert len(problems) == bool(said)
+    assert all(said in problem for problem in problems)
+
+
+def test_laps_are_added_up_even_where_a_phase_fails() -> None:
+    laps = Laps()
+    for _ in range(2):
+        with laps("one"):
+            pass
+    with pytest.raises(ValueError, match="no"), laps("two"):
+        raise ValueError("no")
+    assert list(laps.seconds) == ["one", "two"] and min(laps.seconds.values()) > 0
+
+
+def test_what_cannot_be_timed_says_why() -> None:
+    with pytest.raises(AttnbenchError, match="vpt cannot be timed: prompts are tokens"):
+        check_timing("vpt", repeats=1)
+    with pytest.raises(AttnbenchError, match="unknown device"):
+        check_timing(device="abacus")
+
+
+def test_the_command_needs_a_submission_or_timing() -> None:
+    command = [sys.executable, "-m", "attnbench", "check"]
+    alone = subprocess.run(command, capture_output=True, text=True)
+    assert alone.returncode == 2 and "--timing" in alone.stderr
+    timed = subprocess.run([*command, "none", "--timing", "--json"], capture_output=True, text=True)
+    assert json.loads(timed.stdout)["repeats"] == 15
