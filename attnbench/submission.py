@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attnbench.errors import AttnbenchError
+from attnbench.plugins import offered
 from attnbench.resources import submissions_folder
 
 MANIFEST = "submission.toml"
@@ -130,7 +131,7 @@ class Submission:
 
 
 def load_submission(path_or_name: str | Path) -> Submission:
-    """The submission in a folder, or the shipped one of that name.
+    """The submission in a folder, or the one of that name that is shipped or that a package offers.
 
     Raises AttnbenchError where there is none, or where manifest or files are not as they must be.
     """
@@ -163,10 +164,14 @@ def _find(path_or_name: str | Path) -> Path:
     name = path.name if text in (path.name, f"submissions/{path.name}") else ""
     if name and (shipped_folder / name / MANIFEST).is_file():
         return (shipped_folder / name).resolve()
-    shipped = ", ".join(sorted(p.parent.name for p in shipped_folder.glob(f"*/{MANIFEST}")))
+    packaged = offered("attnbench.submissions")
+    if text in packaged:
+        return packaged[text].resolve()
+    shipped = sorted(p.parent.name for p in shipped_folder.glob(f"*/{MANIFEST}"))
+    known = ", ".join([*shipped, *packaged])
     raise AttnbenchError(
-        f"no submission {text!r}: neither a folder nor one that comes with attnbench "
-        f"({shipped or 'none are installed'})"
+        f"no submission {text!r}: neither a folder nor one that comes with attnbench or another "
+        f"package ({known or 'none are installed'})"
     )
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attnbench.errors import AttnbenchError
+from attnbench.plugins import offered
 from attnbench.resources import tasks_folder
 
 TrackName = Literal["mini", "small", "full"]
@@ -146,15 +147,23 @@ class TaskDefinition(_Definition):
 
 
 def list_tasks() -> list[str]:
-    """The names of all tasks, sorted."""
-    return sorted(path.stem for path in tasks_folder().glob("*.toml"))
+    """The names of all tasks, sorted: the shipped ones, and those that installed packages offer."""
+    return sorted(_definitions())
+
+
+def _definitions() -> dict[str, Path]:
+    packaged = {
+        name: folder / f"{name}.toml" for name, folder in offered("attnbench.tasks").items()
+    }
+    return packaged | {path.stem: path for path in tasks_folder().glob("*.toml")}
 
 
 def load_task(name: str) -> TaskDefinition:
     """The task called `name`. Raises AttnbenchError for an unknown or malformed one."""
-    if name not in list_tasks():
-        raise AttnbenchError(f"unknown task {name!r}; the tasks are {', '.join(list_tasks())}")
-    return read_task(tasks_folder() / f"{name}.toml")
+    known = _definitions()
+    if name not in known:
+        raise AttnbenchError(f"unknown task {name!r}; the tasks are {', '.join(sorted(known))}")
+    return read_task(known[name])
 
 
 def read_task(path: Path) -> TaskDefinition:

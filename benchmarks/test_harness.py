@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from attnbench.adaptation import channels_last
 from attnbench.backbones import load
 from attnbench.evaluation.evaluator import Evaluator
 from attnbench.evaluation.isolation import Isolation
@@ -29,6 +33,19 @@ from attnbench.tasks import load_task
 def test_help(benchmark: BenchmarkFixture, arguments: list[str]) -> None:
     command = [sys.executable, "-m", "attnbench", *arguments]
     benchmark(subprocess.run, command, check=True, capture_output=True)
+
+
+def test_first_episode(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    """From the command to the first episode's line on stderr, nothing recorded yet."""
+
+    def start() -> None:
+        command = [sys.executable, "-m", "attnbench", "evaluate", "none", "--records", tmp_path]
+        with subprocess.Popen([*command, "--fresh"], stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            assert any(line.startswith("[1/") for line in process.stderr)
+            process.send_signal(signal.SIGINT)
+
+    benchmark.pedantic(start, rounds=5)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +83,37 @@ def test_what_the_judge_adds(benchmark: BenchmarkFixture, isolation: Isolation) 
     benchmark.extra_info["added_seconds"] = statistics.median(added)
     benchmark.extra_info["added_share"] = statistics.median(shares)
     print(f"{isolation}: {statistics.median(added):.3f} s, {statistics.median(shares):.0%}")
+
+
+def test_prediction_beside_a_bare_loop(benchmark: BenchmarkFixture, template: Template) -> None:
+    """The rate at which a worker is shown images and answers, over that of the network alone.
+
+    `none` in its process, through the channel, against the same network on the same batches in this
+    one, in turn. The ratio is in `extra_info`; 1 would be no loss at all.
+    """
+    backbone = load("shipped/figures-vgg")
+    track = load_task("imagenet-standard").tracks["mini"]
+    stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, None)
+    submission, episode = load_submission("none"), stimuli.episode(stimuli.targets[0], 0)
+    order = np.arange(len(episode.present))
+    images = [torch.from_numpy(episode.make(rows)) for rows in episode.batches(order)]
+    evaluator = Evaluator(backbone, template, device="cpu", untrained=False)
+    ratios = []
+
+    def both() -> None:
+        result, _ = evaluator.judge(submission, episode, 60.0, cold=False)
+        assert result.cost is not None
+        template.settle()
+        started = time.perf_counter()
+        with torch.no_grad():
+            for batch in images:
+                backbone(channels_last(batch))
+        alone = time.perf_counter() - started
+        ratios.append(alone / result.cost.prediction_seconds)
+
+    benchmark.pedantic(both, rounds=15, warmup_rounds=1)
+    benchmark.extra_info["rate_over_bare_loop"] = statistics.median(ratios)
+    print(f"prediction runs at {statistics.median(ratios):.0%} of a bare loop's rate")
 
 
 @pytest.mark.parametrize("name", ["none", "attention"])

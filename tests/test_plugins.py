@@ -1,0 +1,66 @@
+"""Submissions and tasks of other packages: found by entry point, nothing imported, listed by name."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attnbench.plugins import offered
+from attnbench.resources import submissions_folder, tasks_folder
+from attnbench.submission import load_submission
+from attnbench.tasks import list_tasks, load_task
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the path with an installed package that fails when it is imported."""
+    package = tmp_path / "other_package"
+    shutil.copytree(submissions_folder() / "none", package / "methods" / "mine")
+    package.joinpath("__init__.py").write_text("raise RuntimeError('imported')")
+    manifest = package / "methods" / "mine" / "submission.toml"
+    manifest.write_text(manifest.read_text().replace('"none"', '"mine"'))
+    task = (tasks_folder() / "noisy-mnist.toml").read_text()
+    package.joinpath("noisier.toml").write_text(task.replace('"noisy-mnist"', '"noisier"'))
+    info = tmp_path / "other_package-1.0.dist-info"
+    info.mkdir()
+    info.joinpath("METADATA").write_text(
+        "Metadata-Version: 2.1\nName: other-package\nVersion: 1.0\n"
+    )
+    info.joinpath("entry_points.txt").write_text(
+        "[attnbench.submissions]\nmine = other_package.methods.mine\n"
+        "gone = package_that_is_not_there\nlost = other_package.nowhere\n\n"
+        "[attnbench.tasks]\nnoisier = other_package\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_a_packages_submission_is_found_by_its_name_and_not_imported(site: Path) -> None:
+    assert list(offered("attnbench.submissions")) == ["mine"]
+    found = load_submission("mine")
+    assert found.name == "mine" and found.folder.is_relative_to(site)
+
+
+def test_a_packages_task_stands_beside_the_shipped_ones(site: Path) -> None:
+    assert {"noisier", "noisy-mnist"} <= set(list_tasks())
+    assert load_task("noisier").name == "noisier"
+
+
+def test_both_run_from_the_command_line(site: Path, tmp_path: Path) -> None:
+    command = ["evaluate", "mine", "--task", "noisier", "--records", tmp_path / "records"]
+    done = subprocess.run(
+        [sys.executable, "-m", "attnbench", *command],
+        env={"PYTHONPATH": f"{site}:{Path(__file__).parents[1]}", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "records" / "mini" / "noisier").glob("mine@*.json"))
+
+
+def test_without_packages_there_is_nothing_more() -> None:
+    assert offered("attnbench.tasks") == {}
