@@ -51,6 +51,16 @@ def test_a_method_can_be_added_as_the_readme_says(tmp_path: Path) -> None:
     assert list(tmp_path.glob("records/mini/noisy-mnist/my-method@*.json"))
 
 
+def test_contributing_shows_what_its_commands_print(tmp_path: Path) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    shown = re.findall(r"```sh\nattnbench (.*?)\n```\n\n```text\n(.*?)\n```", text, re.DOTALL)
+    assert [command.split()[0] for command, _ in shown] == ["new", "check", "evaluate"]
+    for command, output in shown[:2]:  # the third takes other times each time
+        line = [sys.executable, "-m", "attnbench", *command.split()]
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+        assert done.stdout.rstrip() == output
+
+
 def test_the_readmes_other_commands_run(tmp_path: Path) -> None:
     commands = _commands("--gallery")
     of_task = Path("records", "mini", "noisy-mnist")

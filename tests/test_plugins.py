@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -48,18 +46,6 @@ def test_a_packages_submission_is_found_by_its_name_and_not_imported(site: Path)
 def test_a_packages_task_stands_beside_the_shipped_ones(site: Path) -> None:
     assert {"noisier", "noisy-mnist"} <= set(list_tasks())
     assert load_task("noisier").name == "noisier"
-
-
-def test_both_run_from_the_command_line(site: Path, tmp_path: Path) -> None:
-    command = ["evaluate", "mine", "--task", "noisier", "--records", tmp_path / "records"]
-    done = subprocess.run(
-        [sys.executable, "-m", "attnbench", *command],
-        env={"PYTHONPATH": f"{site}:{Path(__file__).parents[1]}", "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert list((tmp_path / "records" / "mini" / "noisier").glob("mine@*.json"))
 
 
 def test_without_packages_there_is_nothing_more() -> None:

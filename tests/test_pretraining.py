@@ -53,6 +53,7 @@ def test_views_are_pictures_and_differ() -> None:
     assert not torch.allclose(one, other)
 
 
+@pytest.mark.slow
 def test_a_recipe_trains_a_network_better_than_chance() -> None:
     recipe = replace(RECIPES["digits-cnn"], epochs=6)
     network, note = pretrain(recipe, None)

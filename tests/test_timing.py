@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
 import pytest
 
-from attnbench import AttnbenchError
+from attnbench import AttnbenchError, timing
+from attnbench.cli.main import main
 from attnbench.evaluation.laps import Laps
-from attnbench.timing import Figure, check_timing, problems_of
+from attnbench.timing import Figure, TimingReport, check_timing, problems_of
 
 
 def test_the_clock_sees_a_sleep_and_phases_add_up() -> None:
@@ -67,5 +67,28 @@ def test_the_command_needs_a_submission_or_timing() -> None:
     command = [sys.executable, "-m", "attnbench", "check"]
     alone = subprocess.run(command, capture_output=True, text=True)
     assert alone.returncode == 2 and "--timing" in alone.stderr
-    timed = subprocess.run([*command, "none", "--timing", "--json"], capture_output=True, text=True)
-    assert json.loads(timed.stdout)["repeats"] == 15
+
+
+def test_the_report_says_every_figure_and_what_does_not_hold(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = TimingReport(
+        device="cpu",
+        repeats=15,
+        seconds=Figure(0.123, 0.1, 0.15),
+        ratio=Figure(1.01, 1.002, 1.02),
+        slept=Figure(0.1003, 0.1, 0.101),
+        phases={"pass": 1.0, "prediction": 2.9, "between": 0.1},
+        gap=0.025,
+        problems=("it does not hold",),
+    )
+    monkeypatch.setattr(timing, "check_timing", lambda submission, **_: report)
+    for arguments, said in (
+        ([], ["123 ms [100, 150]", "1.010 x [1.002, 1.020]", "72.5%", "- it does not hold"]),
+        (["--json"], ['"ratio": {"median": 1.01', '"problems": ["it does not hold"]']),
+    ):
+        monkeypatch.setattr(sys, "argv", ["attnbench", "check", "--timing", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        printed = capsys.readouterr().out
+        assert end.value.code == 1 and all(each in printed for each in said)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import os
+import resource
+import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import cast
@@ -42,7 +44,8 @@ def channels_last(rows: Tensor) -> Tensor:
 def frozen_outputs(network: nn.Module, images: Tensor) -> Tensor:
     """What a network that is not trained makes of images: once, in batches, without gradients.
 
-    Where it is more than 512 MiB on a CPU it is mapped from a file that has no name and goes with it.
+    Where it is more than 512 MiB on a CPU it is mapped from a file that has no name and goes with it,
+    if a file may be as large as that.
 
     Args:
         network: in eval mode. An empty `nn.Sequential` gives the images themselves.
@@ -67,7 +70,8 @@ def frozen_outputs(network: nn.Module, images: Tensor) -> Tensor:
 def _room_for(count: int, like: Tensor) -> Tensor:
     """An empty tensor `[count, ...]` for rows such as those of `like`, in the same layout."""
     shape = (count, *like.shape[1:])
-    if like.device.type != "cpu" or math.prod(shape) * like.element_size() <= _BYTES_IN_MEMORY:
+    size = math.prod(shape) * like.element_size()
+    if like.device.type != "cpu" or size <= _BYTES_IN_MEMORY or not _fits_on_disk(size):
         last = like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if last else torch.contiguous_format
         return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
@@ -81,6 +85,13 @@ def _room_for(count: int, like: Tensor) -> Tensor:
         n, c, h, w = shape
         return flat.view(n, h, w, c).permute(0, 3, 1, 2)
     return flat.view(shape)
+
+
+def _fits_on_disk(size: int) -> bool:
+    """Whether this process may write a file of so many bytes, and would leave as much free."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    allowed = limit == resource.RLIM_INFINITY or size <= limit
+    return allowed and size < shutil.disk_usage(tempfile.gettempdir()).free / 2
 
 
 def quick_outputs(network: nn.Module, images: Tensor) -> Tensor:

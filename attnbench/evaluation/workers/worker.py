@@ -104,7 +104,7 @@ def _adapt(context: _Context) -> None:
     adapt = _load_adapt()
     settings: dict[str, Any] = job.fields["hyperparameters"]
     if job.fields["warm_up"]:
-        no_pos, no_neg = (_made_up(shape).to(device) for shape in shapes)
+        no_pos, no_neg = (_made_up(shape, side).to(device) for side, shape in enumerate(shapes))
         _seed(job.fields["seed"])
         detector = _detector(adapt, stage.rehearsal, no_pos, no_neg, settings)
         stage.rehearsal_packer.pack(detector, context.source)
@@ -123,9 +123,13 @@ def _adapt(context: _Context) -> None:
     channel.send(Message("artefact", context.notes, _as_arrays(artefact)))
 
 
-def _made_up(shape: tuple[int, ...]) -> Tensor:
-    """White noise `[n, 3, h, w]`, eight images over and over: to draw more would take long."""
-    noise = torch.randn(8, *shape[1:], generator=torch.Generator().manual_seed(0))
+def _made_up(shape: tuple[int, ...], side: int) -> Tensor:
+    """White noise `[n, 3, h, w]`, eight images over and over: to draw more would take long.
+
+    Positives (side 0) are brighter than negatives (side 1): where both are alike, a method that stops
+    when it can tell them apart would rehearse for longer than it ever adapts.
+    """
+    noise = torch.randn(8, *shape[1:], generator=torch.Generator().manual_seed(side)) - side
     return noise.repeat(-(-shape[0] // 8), 1, 1, 1)[: shape[0]]
 
 
