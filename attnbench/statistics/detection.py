@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
@@ -128,7 +127,8 @@ def auc(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> float:
     negatives = len(present) - positives
     if positives == 0 or negatives == 0:
         raise ValueError("an AUC needs at least one positive and one negative")
-    ranks = pd.Series(scores).rank().to_numpy()
+    _, level, numbers = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(numbers) - (numbers - 1) / 2)[level]
     surplus = float(ranks[present].sum()) - positives * (positives + 1) / 2
     return surplus / (positives * negatives)
 
