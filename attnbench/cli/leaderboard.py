@@ -101,12 +101,12 @@ def _write_more(
     from attnbench.leaderboard.exports import exported, write_files
 
     if site is not None:
-        from attnbench.leaderboard.site import write_site
+        from attnbench.leaderboard.site.building import write_site
 
         number = write_site(site, entries, tracks)
         typer.echo(f"{site / 'index.html'}: {number} files of the site")
     if plots is not None:
-        from attnbench.leaderboard.track_plots import plot_files
+        from attnbench.leaderboard.plotting import plot_files
 
         typer.echo(f"{plots}: {write_files(plots, plot_files(entries, tracks))} files of plots")
     if export is not None:

@@ -7,7 +7,9 @@ import math
 import re
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -68,7 +70,7 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def styled() -> matplotlib.rc_context:  # type: ignore[name-defined]
+def styled() -> AbstractContextManager[None]:
     """The style, to draw and to write in."""
     return matplotlib.rc_context(_STYLE)
 
@@ -105,7 +107,12 @@ def _written(figure: Figure, kind: str, **options: object) -> bytes:
 
 
 def name_points(
-    axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str], size: float
+    axes: Axes,
+    points: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    size: float,
+    *,
+    clear_of: Sequence[tuple[float, float]] = (),
 ) -> None:
     """Write names beside points, those first that come first; one that finds no room is left out.
 
@@ -114,12 +121,14 @@ def name_points(
     Args:
         points: x and y of each, in the axes' data.
         size: of the letters, in points.
+        clear_of: corners of a line that no name may stand on.
     """
     renderer = axes.figure.canvas.get_renderer()  # type: ignore[union-attr, attr-defined]
     inside = axes.get_window_extent(renderer)
     places = [(float(x), float(y)) for x, y in axes.transData.transform(points)]
     taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in places]
-    lines: list[tuple[tuple[float, float], tuple[float, float]]] = []
+    corners = [(float(x), float(y)) for x, y in axes.transData.transform(clear_of or [(0, 0)])]
+    lines = list(pairwise(corners))
     for place, name in zip(places, names, strict=True):
         probe = axes.text(0, 0, name, fontsize=size, transform=None)
         extent = probe.get_window_extent(renderer)
@@ -147,9 +156,9 @@ def _room(
 ) -> Bbox | None:
     """The nearest free box of this size around a place, in pixels."""
     width, height = width + 2, height + 2
-    for distance in (7, 12, 18, 26, 36, 48, 62, 78, 96, 116, 138):
-        for step in range(16):
-            angle = step * math.pi / 8
+    for distance in (7, 12, 18, 26, 36, 48, 62, 78, 96, 116, 138, 162, 190, 220):
+        for step in range(24):
+            angle = step * math.pi / 12
             x = place[0] + distance * math.cos(angle) + (math.cos(angle) - 1) / 2 * width
             y = place[1] + distance * math.sin(angle) + (math.sin(angle) - 1) / 2 * height
             box = Bbox.from_bounds(x, y, width, height)
@@ -177,6 +186,8 @@ def _nearest(box: Bbox, place: tuple[float, float]) -> tuple[float, float]:
 
 def _crosses(box: Bbox, line: tuple[tuple[float, float], tuple[float, float]]) -> bool:
     (x0, y0), (x1, y1) = line
+    steps = max(2, math.ceil(math.dist(*line) / 4))
     return any(
-        box.contains(x0 + (x1 - x0) * part / 12, y0 + (y1 - y0) * part / 12) for part in range(13)
+        box.contains(x0 + (x1 - x0) * part / steps, y0 + (y1 - y0) * part / steps)
+        for part in range(steps + 1)
     )

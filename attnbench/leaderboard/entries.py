@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,60 +62,54 @@ Grouped = Mapping[str, Mapping[Contest, Mapping[Entrant, Sequence[Entry]]]]
 
 def read_entries(folder: Path) -> tuple[list[Entry], list[str]]:
     """All records of a folder in the order of their paths, and what is wrong with those left out."""
-    loaded, problems = RecordStore(folder).load_all()
-    return [_entry(folder, path, record) for path, record in loaded], problems
+    paths = list(RecordStore(folder).paths())
+    with ProcessPoolExecutor() as pool:
+        found = list(pool.map(_entry, [folder] * len(paths), paths, chunksize=64))
+    return (
+        [each for each in found if isinstance(each, Entry)],
+        [each for each in found if isinstance(each, str)],
+    )
 
 
-def _entry(folder: Path, path: Path, record: Record) -> Entry:
+def _entry(folder: Path, path: Path) -> Entry | str:
     try:
-        responses = responses_by_target(read_table(path, record))
+        record = RecordStore(folder).load(path)
+    except AttnbenchError as error:
+        return str(error)
+    try:
+        table = read_table(path, record)
+        responses = responses_by_target(table)
     except ValueError:
         return Entry(path.relative_to(folder), record, "failed verification", None)
     badge = badge_with(path, record, responses)
     believed = record.status == "ok" and badge != "failed verification"
-    reading = reading_of(record, responses) if believed else None
+    reading = reading_of(record, responses, table["image"].to_pylist()) if believed else None
     return Entry(path.relative_to(folder), record, badge, reading)
 
 
-def reading_of(record: Record, responses: Mapping[str, Responses]) -> Reading:
+def reading_of(
+    record: Record, responses: Mapping[str, Responses], images: Sequence[str]
+) -> Reading:
     """What the scores of a whole record show.
 
     Args:
         responses: of each of its targets, with images that have it and images that do not.
+        images: the names of all in their order.
     """
     episodes = sorted(record.episodes, key=lambda each: each.target)
     own = [responses[each.target] for each in episodes]
     shown = np.concatenate([each.present for each in own])
     present = np.packbits(shown)
-    digest = hashlib.sha256(present.tobytes())
-    digest.update(f"{record.identity.seed}".encode())
-    for episode, each in zip(episodes, own, strict=True):
-        digest.update(f"\0{episode.target}\0{episode.images_sha256}{len(each.scores)}".encode())
+    names = [f"{record.identity.seed}", *(f"{e.target}\0{e.images_sha256}" for e in episodes)]
+    digest = hashlib.sha256("\0".join([*names, *images]).encode())
+    digest.update(present.tobytes())
     return Reading(
-        hit_rates=np.mean([roc(each.scores, each.present) for each in own], axis=0),
+        hit_rates=np.mean([each.roc.hit_rates(FALSE_ALARM_RATES) for each in own], axis=0),
         images=digest.hexdigest(),
         count=len(shown),
         present=present,
         said=np.packbits(np.concatenate([each.scores > 0 for each in own])),
     )
-
-
-def roc(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Floats:
-    """The hit rates at `FALSE_ALARM_RATES`, uncorrected, straight between observed thresholds.
-
-    Args:
-        scores, present: `[n]`, images with the target among them and images without.
-    """
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(present[order])
-    false_alarms = np.arange(1, len(order) + 1) - hits
-    # No threshold lies between equal scores.
-    last = np.append(np.diff(scores[order]) != 0, True)
-    hit_rates = np.append(0, hits[last]) / hits[-1]
-    false_alarm_rates = np.append(0, false_alarms[last]) / false_alarms[-1]
-    # Of thresholds with the same false alarms the lowest finds most.
-    best = np.append(np.diff(false_alarm_rates) != 0, True)
-    return np.interp(FALSE_ALARM_RATES, false_alarm_rates[best], hit_rates[best])
 
 
 def mean_roc(entries: Sequence[Entry]) -> Floats | None:

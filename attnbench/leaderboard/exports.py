@@ -88,8 +88,9 @@ def exported(entries: Sequence[Entry]) -> Iterator[tuple[str, bytes]]:
     for name, frame in (("results", results(entries)), ("episodes", episodes(entries))):
         yield f"{name}.csv", _csv(frame)
         yield f"{name}.parquet", _parquet(frame)
-    yield "citation.bib", citation(entries).encode()
-    yield "README.md", _readme(entries).encode()
+    cited = citation(entries)
+    yield "citation.bib", cited.encode()
+    yield "README.md", _readme(entries, cited).encode()
 
 
 def citation(entries: Sequence[Entry]) -> str:
@@ -166,7 +167,7 @@ def _parquet(frame: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def _readme(entries: Sequence[Entry]) -> str:
+def _readme(entries: Sequence[Entry], cited: str) -> str:
     template = files("attnbench.leaderboard").joinpath("export_readme.md").read_text("utf-8")
     tracks = sorted({entry.record.identity.track for entry in entries})
     submissions = {entry.record.identity.submission for entry in entries}
@@ -175,5 +176,5 @@ def _readme(entries: Sequence[Entry]) -> str:
         .replace("@SUBMISSIONS@", f"{len(submissions):,}")
         .replace("@TRACKS@", ", ".join(tracks) or "none")
         .replace("@VERSION@", __version__)
-        .replace("@CITATION@", citation(entries).strip())
+        .replace("@CITATION@", cited.strip())
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import mean, median
 
@@ -14,7 +15,7 @@ from attnbench.records.record import EpisodeResult, Identity, Record, Status
 from attnbench.records.verification import Badge
 from attnbench.statistics.comparison import mean_ranks, shared_ranks
 from attnbench.statistics.detection import Counts
-from attnbench.statistics.intervals import interval, resampled_d_primes
+from attnbench.statistics.intervals import interval, paired_d_primes
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -214,15 +215,20 @@ def _resampled(
     what: Contest, entrants: Sequence[Entrant], cells: Mapping[Entrant, Mapping[Contest, Cell]]
 ) -> Floats:
     """Replicates of d' of every entrant, `[r, m]`: the same targets for all; 0 for who has none."""
-    found = np.zeros((_REPLICATES, len(entrants)))
-    for number, who in enumerate(entrants):
-        cell = cells[who].get(what)
-        if cell is not None and cell.d_prime is not None:
-            counts = _counts(cell.episodes)
-            targets = np.random.default_rng(0).integers(0, len(counts), (_REPLICATES, len(counts)))
-            found[:, number] = resampled_d_primes(
-                counts, targets, np.random.default_rng([1, number])
-            )
+
+    def replicates(number: int) -> Floats | float:
+        cell = cells[entrants[number]].get(what)
+        if cell is None or cell.d_prime is None:
+            return 0.0
+        counts = _counts(cell.episodes)
+        targets = np.random.default_rng(0).integers(0, len(counts), (_REPLICATES, len(counts)))
+        return paired_d_primes(counts, targets, np.random.default_rng([1, number]))
+
+    found = np.empty((_REPLICATES, len(entrants)))
+    # NumPy draws without Python's lock.
+    with ThreadPoolExecutor() as pool:
+        for number, each in enumerate(pool.map(replicates, range(len(entrants)))):
+            found[:, number] = each
     return found
 
 

@@ -1,9 +1,13 @@
-"""The plots of a track: what is gained for which cost, d' and ROC of a task, who errs alike."""
+"""The plots of a track: what is gained for which cost, d' and ROC of a task, who errs alike.
+
+They are drawn from a few numbers, so that another process can do it.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,21 +25,11 @@ from attnbench.leaderboard.drawing import (
     Plot,
     name_points,
     new_figure,
-    png,
     styled,
-    svg,
 )
-from attnbench.leaderboard.entries import (
-    FALSE_ALARM_RATES,
-    Entry,
-    Floats,
-    decisions,
-    grouped,
-    mean_roc,
-)
-from attnbench.leaderboard.standings import CONTROL, Contest, Entrant, Standing, Standings
+from attnbench.leaderboard.entries import FALSE_ALARM_RATES, Floats
+from attnbench.leaderboard.standings import Interval
 from attnbench.statistics.comparison import pareto_margins
-from attnbench.statistics.consistency import kappas
 
 # As many as can be read in one picture; tables have them all.
 MOST_ROWS, MOST_CURVES = 40, 5
@@ -43,120 +37,91 @@ _HIGHLIGHTED = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, INK)
 _DASHES = ("solid", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)), (0, (1, 1)))
 
 
-def track_plots(track: str, found: Standings) -> list[Plot]:
-    """d' against what it costs: parameters, and seconds on each device."""
-    with styled():
-        return list(_pareto_plots(track, found))
+@dataclass(frozen=True)
+class Bargain:
+    """A method by what it gives for what.
+
+    Attributes:
+        whole: whether d' is the mean over all tasks, or only over those it applies to.
+    """
+
+    label: str
+    d_prime: float
+    cost: float
+    whole: bool
 
 
-def plot_files(
-    entries: Sequence[Entry], tracks: Mapping[str, Standings]
-) -> Iterator[tuple[str, bytes]]:
-    """All plots as SVG and PNG, by the files' names."""
-    for track, contests in grouped(entries).items():
-        plots = track_plots(track, tracks[track])
-        for contest, own in sorted(contests.items()):
-            plots += contest_plots(track, contest, tracks[track], own)
-        for plot in plots:
-            yield f"{plot.name}.svg", svg(plot)
-            yield f"{plot.name}.png", png(plot)
+@dataclass(frozen=True)
+class Scored:
+    """A method on one contest.
+
+    Attributes:
+        control: whether its curve is drawn, however good it is.
+        threshold: mean false-alarm and hit rate at the detector's own, uncorrected.
+        curve: hit rates at `FALSE_ALARM_RATES`; None without scores.
+    """
+
+    label: str
+    control: bool
+    d_prime: float
+    interval: Interval
+    threshold: tuple[float, float]
+    curve: Floats | None
 
 
 def contest_plots(
-    track: str, contest: Contest, found: Standings, entries: Mapping[Entrant, Sequence[Entry]]
+    name: str, about: str, methods: Sequence[Scored], kappas: Mapping[str, tuple[list[str], Floats]]
 ) -> list[Plot]:
     """d' with intervals, ROC curves and error consistency of one task on one backbone.
 
     Args:
-        entries: the contest's records by entrant.
+        name: what the plots' names begin with; `about`: what their titles end with.
+        methods: those of the largest d' first.
+        kappas: for "present" and "absent", labels and kappa of every two, NaN where undefined.
     """
-    backbone = contest.backbone.replace("/", "-")
-    version = f"{contest.task_sha256}{contest.backbone_sha256}{contest.untrained}"
-    digest = hashlib.sha256(version.encode()).hexdigest()[:8]
-    name = f"{track}-{contest.task}-{backbone}-{digest}"
-    rows = [
-        row for row in found.rows if contest in row.cells and row.cells[contest].d_prime is not None
-    ]
-    if not rows:
-        return []
-    rows.sort(key=lambda row: -(row.cells[contest].d_prime or 0.0))
-    about = f"{contest.task}, {contest.backbone}"
     with styled():
-        plots = [_d_primes(f"{name}-d-prime", about, contest, rows)]
-        curves = {row.entrant: mean_roc(entries[row.entrant]) for row in rows}
-        drawn = [(row, curve) for row in rows if (curve := curves[row.entrant]) is not None]
-        if drawn:
-            plots.append(_rocs(f"{name}-roc", about, contest, drawn))
-        if len(drawn) > 1:
-            shown = [row for row, _ in drawn[:MOST_ROWS]]
-            records = [entries[row.entrant] for row in shown]
-            for present in (True, False):
-                side = "present" if present else "absent"
-                matrix = kappas(*decisions(records, present))
-                plots.append(_consistency(f"{name}-errors-{side}", about, side, shown, matrix))
-    return plots
+        plots = [_d_primes(f"{name}-d-prime", about, methods)]
+        if any(each.curve is not None for each in methods):
+            plots.append(_rocs(f"{name}-roc", about, methods))
+        for side, (labels, matrix) in kappas.items():
+            plots.append(_consistency(f"{name}-errors-{side}", about, side, labels, matrix))
+        return plots
 
 
-def labels_of(rows: Sequence[Standing]) -> list[str]:
-    """A name for each, with as much of version and device as tells it from the others."""
-    names = [row.entrant.submission for row in rows]
-    devices = {row.entrant.device for row in rows}
-    labels = []
-    for row in rows:
-        same = [each.entrant for each in rows if each.entrant.submission == row.entrant.submission]
-        label = row.entrant.submission
-        if len({each.submission_sha256 for each in same}) > 1:
-            label += f" [{row.entrant.submission_sha256[:6]}]"
-        if len(devices) > 1 and names.count(row.entrant.submission) > 1:
-            label += f" ({row.entrant.device[:12]}…)"
-        labels.append(label)
-    return labels
+def pareto_plot(
+    name: str, title: str, methods: Sequence[Bargain], unit: str, contests: int, *, counted: bool
+) -> Plot:
+    """d' against a cost, with names.
 
-
-def _pareto_plots(track: str, found: Standings) -> Iterator[Plot]:
-    rows = [row for row in found.rows if row.d_prime is not None and row.costs is not None]
-    if not rows:
-        return
-    yield _pareto(
-        f"{track}-pareto-parameters",
-        f"d′ against parameters, {track}",
-        rows,
-        [float(row.costs.parameters[1]) for row in rows if row.costs],
-        "parameters added and changed (the largest of its tasks)",
-        len(found.contests),
-    )
-    for number, device in enumerate(sorted({row.entrant.device for row in rows})):
-        own = [row for row in rows if row.entrant.device == device]
-        yield _pareto(
-            f"{track}-pareto-time-{number}",
-            f"d′ against adaptation time, {track}",
-            own,
-            [row.costs.seconds for row in own if row.costs],
-            f"adaptation time in seconds (median), on {device[:60]}",
-            len(found.contests),
-        )
+    Args:
+        unit: what the cost is.
+        contests: how many tasks and backbones a whole mean is over.
+        counted: whether costs are whole numbers, 0 among them, or times.
+    """
+    with styled():
+        return _pareto(name, title, methods, unit, contests, counted)
 
 
 def _pareto(
-    name: str, title: str, rows: Sequence[Standing], costs: list[float], unit: str, contests: int
+    name: str, title: str, methods: Sequence[Bargain], unit: str, contests: int, counted: bool
 ) -> Plot:
-    benefit = np.array([row.d_prime or 0.0 for row in rows])
-    whole = np.array(
-        [sum(cell.d_prime is not None for cell in row.cells.values()) == contests for row in rows]
-    )
-    margins = np.full(len(rows), -np.inf)
+    benefit = np.array([each.d_prime for each in methods])
+    costs = [each.cost for each in methods]
+    labels = [each.label for each in methods]
+    whole = np.array([each.whole for each in methods])
+    margins = np.full(len(methods), -np.inf)
     if whole.any():
         margins[whole] = pareto_margins(benefit[whole], np.array(costs)[whole, None])
     front = [int(n) for n in np.argsort(costs, kind="stable") if margins[n] > 0]
     figure = new_figure(9, 6.5)
-    axes = figure.add_axes((0.08, 0.1, 0.89, 0.82))
-    if min(costs) < 1e-6 or "parameters" in unit:
+    axes = figure.add_axes((0.08, 0.1, 0.87, 0.82))
+    if counted:
         axes.set_xscale("symlog", linthresh=1, linscale=0.4)
         axes.set_xlim(-0.4, max(10.0, max(costs)) * 3)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     else:
         axes.set_xscale("log")
-        axes.set_xlim(min(costs) / 2, max(costs) * 3)
+        axes.set_xlim(max(min(costs), 1e-9) / 2, max(max(costs), 1e-9) * 3)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     spread = max(0.5, float(np.ptp(benefit)))
     axes.set_ylim(benefit.min() - 0.08 * spread, benefit.max() + 0.1 * spread)
@@ -164,8 +129,11 @@ def _pareto(
     axes.set_xlabel(unit)
     axes.set_ylabel("d′, mean over tasks")
     x, y = np.array(costs), benefit
-    if front:
-        axes.plot(x[front], y[front], color=VERMILION, linewidth=1.2, drawstyle="steps-post", zorder=2)
+    line = [at for n, after in pairwise(front) for at in ((x[n], y[n]), (x[after], y[n]))]
+    line += [(x[n], y[n]) for n in front[-1:]]
+    axes.plot(
+        [at for at, _ in line], [at for _, at in line], color=VERMILION, linewidth=1.2, zorder=2
+    )
     groups = [
         (margins > 0, VERMILION, VERMILION, "on the Pareto front: none is better for less"),
         (whole & ~(margins > 0), BLUE, BLUE, "others"),
@@ -175,26 +143,31 @@ def _pareto(
         if group.any():
             axes.scatter(x[group], y[group], 30, face, edgecolors=edge, label=label, zorder=3)
     figure.legend(*axes.get_legend_handles_labels(), loc="upper left", ncols=3, fontsize=9)
-    order = sorted(range(len(rows)), key=lambda n: (not margins[n] > 0, -benefit[n]))
-    labels = labels_of(rows)
-    name_points(axes, [(x[n], y[n]) for n in order], [labels[n] for n in order], 8)
+    order = sorted(range(len(methods)), key=lambda n: (not margins[n] > 0, -benefit[n]))
+    points = [(x[n], y[n]) for n in order]
+    name_points(axes, points, [labels[n] for n in order], 8, clear_of=line)
     on_front = ", ".join(labels[n] for n in front) or "none"
-    return Plot(name, title, f"{title}: {len(rows)} methods; on the front: {on_front}.", figure)
+    return Plot(name, title, f"{title}: {len(methods)} methods; on the front: {on_front}.", figure)
 
 
-def _d_primes(name: str, about: str, contest: Contest, rows: Sequence[Standing]) -> Plot:
-    rows = rows[:MOST_ROWS]
-    figure, axes = _with_rows(labels_of(rows), 1.2)
-    found = np.array([row.cells[contest].d_prime or 0.0 for row in rows])
-    ends = np.array([row.intervals[contest] for row in rows])
+def _d_primes(name: str, about: str, methods: Sequence[Scored]) -> Plot:
+    shown = methods[:MOST_ROWS]
+    figure, axes = _with_rows([each.label for each in shown], 1.2)
+    found = np.array([each.d_prime for each in shown])
+    ends = np.array([each.interval for each in shown])
     apart = np.maximum(0, np.stack([found - ends[:, 0], ends[:, 1] - found]))
-    axes.errorbar(found, range(len(rows)), xerr=apart, fmt="o", color=BLUE, capsize=3, markersize=5)
+    axes.errorbar(
+        found, range(len(shown)), xerr=apart, fmt="o", color=BLUE, capsize=3, markersize=5
+    )
     axes.axvline(0, color=INK, linewidth=1)
     axes.set_xlabel("d′, mean over targets, with its 95 % interval (0 is chance)")
     axes.grid(True, axis="x")
     title = f"d′ on {about}"
-    best, worst = labels_of(rows)[0], labels_of(rows)[-1]
-    description = f"{title}: from {worst} ({found[-1]:.2f}) to {best} ({found[0]:.2f})."
+    first, last = shown[0], shown[-1]
+    description = (
+        f"{title}: from {last.label} ({last.d_prime:.2f}) to {first.label} ({first.d_prime:.2f})"
+        + (f"; the {MOST_ROWS} largest of {len(methods)}." if len(methods) > MOST_ROWS else ".")
+    )
     return Plot(name, title, description, figure)
 
 
@@ -208,31 +181,28 @@ def _with_rows(labels: Sequence[str], extra: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _rocs(
-    name: str, about: str, contest: Contest, drawn: Sequence[tuple[Standing, Floats]]
-) -> Plot:
+def _rocs(name: str, about: str, methods: Sequence[Scored]) -> Plot:
     figure = new_figure(7, 6)
     axes = figure.add_axes((0.11, 0.1, 0.86, 0.86))
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (1, 3)))
-    labels = labels_of([row for row, _ in drawn])
-    controls = [n for n, (row, _) in enumerate(drawn) if row.entrant.submission in (CONTROL, "none")]
-    shown = sorted({*range(min(MOST_CURVES, len(drawn))), *controls[:2]})
-    for number, (_, curve) in enumerate(drawn[: MOST_ROWS]):
-        if number not in shown:
-            axes.plot(FALSE_ALARM_RATES, curve, color=FAINT, linewidth=0.7, zorder=1)
-    for place, number in enumerate(shown):
-        row, curve = drawn[number]
-        colour = _HIGHLIGHTED[place % len(_HIGHLIGHTED)]
-        dashes = _DASHES[place % len(_DASHES)]
+    drawn = [each for each in methods if each.curve is not None]
+    controls = [each for each in drawn[MOST_CURVES:] if each.control]
+    named = drawn[:MOST_CURVES] + controls[: len(_HIGHLIGHTED) - MOST_CURVES]
+    others = [each for each in drawn[:MOST_ROWS] if not any(each is other for other in named)]
+    for number, each in enumerate(others):
+        label = "_" if number else "others"
+        axes.plot(FALSE_ALARM_RATES, each.curve, color=FAINT, linewidth=0.7, label=label, zorder=1)
+    for place, each in enumerate(named):
+        colour, dashes = _HIGHLIGHTED[place], _DASHES[place % len(_DASHES)]
         axes.plot(
-            FALSE_ALARM_RATES, curve, color=colour, linestyle=dashes, label=labels[number], zorder=3
+            FALSE_ALARM_RATES,
+            each.curve,
+            color=colour,
+            linestyle=dashes,
+            label=each.label,
+            zorder=3,
         )
-        measures = [each.measures for each in row.cells[contest].episodes if each.measures]
-        false_alarms = np.mean([each.false_alarms / each.negatives for each in measures])
-        hits = np.mean([each.hits / each.positives for each in measures])
-        axes.plot(false_alarms, hits, "o", color=colour, markersize=5, zorder=4)
-    if len(drawn) > len(shown):
-        axes.plot([], [], color=FAINT, linewidth=0.7, label="others")
+        axes.plot(*each.threshold, "o", color=colour, markersize=5, zorder=4)
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.01)
     axes.grid(True)
@@ -241,19 +211,16 @@ def _rocs(
     axes.legend(loc="lower right", fontsize=9)
     title = f"ROC on {about}"
     description = (
-        f"{title}: the mean over targets of the {MOST_CURVES} methods of largest d′ and of the "
-        "controls; the dot is the detector's own threshold, the dotted line chance."
+        f"{title}: the mean over targets; in colour the methods of largest d′ and the controls; "
+        "the dot is the detector’s own threshold, the dotted line chance."
     )
     return Plot(name, title, description, figure)
 
 
-def _consistency(
-    name: str, about: str, side: str, rows: Sequence[Standing], matrix: Floats
-) -> Plot:
-    labels = labels_of(rows)
-    few = len(rows) <= 12
-    cell, margin = (0.55 if few else 0.25), 0.4 + 0.085 * max(map(len, labels))
-    extent = max(2.5, cell * len(rows))
+def _consistency(name: str, about: str, side: str, labels: Sequence[str], matrix: Floats) -> Plot:
+    few = len(labels) <= 12
+    cell, margin = (0.55 if few else 0.25), 0.35 + 0.075 * max(map(len, labels))
+    extent = max(2.5, cell * len(labels))
     width, height = margin + extent + 1.1, extent + margin + 0.2
     figure = new_figure(width, height)
     axes = figure.add_axes((margin / width, margin / height, extent / width, extent / height))
@@ -271,7 +238,7 @@ def _consistency(
                 axes.text(j, i, f"{value:.2f}", color=colour, fontsize=8, ha="center", va="center")
     bar = figure.add_axes((1 - 0.85 / width, margin / height, 0.15 / width, extent / height))
     figure.colorbar(image, cax=bar, extend="min").set_label("Cohen's κ")
-    others = matrix[~np.eye(len(rows), dtype=bool)]
+    others = matrix[~np.eye(len(labels), dtype=bool)]
     known = others[~np.isnan(others)]
     said = f"κ from {known.min():.2f} to {known.max():.2f}" if len(known) else "κ is not defined"
     title = f"Error consistency on {about}, target {side}"

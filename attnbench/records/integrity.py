@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from attnbench.records.record import EpisodeResult, Measures, Record
-from attnbench.records.summary import overall, summarise
-from attnbench.statistics.detection import detect
+from attnbench.records.record import EpisodeResult, Measures, Record, Summary
+from attnbench.records.summary import overall, summarise, without_intervals
+from attnbench.statistics.detection import Roc, count, detection_of, roc
 
+INTERVALS = frozenset(
+    ("d_prime_low", "d_prime_high", "adaptation_seconds_low", "adaptation_seconds_high")
+)
 _COLUMNS = {"target", "image", "present", "score"}
 # Figures are computed from the scores by the same formulas; only rounding may differ.
 _TOLERANCE = 1e-6
@@ -52,9 +56,16 @@ def read_table(path: Path, record: Record) -> pa.Table:
     is_present, is_number = pa.types.is_boolean(present.type), pa.types.is_floating(score.type)
     if not is_present or present.null_count or not is_number:
         raise ValueError("its scores are not numbers beside truth values")
+    if any(not _is_text(scores[name]) for name in ("target", "image")):
+        raise ValueError("its scores do not name targets and images in text")
     if score.null_count or not np.isfinite(score.to_numpy()).all():
         raise ValueError("some of its scores are NaN or infinite")
     return scores
+
+
+def _is_text(column: pa.ChunkedArray) -> bool:
+    kind = column.type
+    return not column.null_count and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 @dataclass(frozen=True)
@@ -64,19 +75,26 @@ class Responses:
     scores: NDArray[np.floating[Any]]
     present: NDArray[np.bool_]
 
+    @cached_property
+    def roc(self) -> Roc:
+        """Their curve. Raises ValueError without images of both kinds."""
+        return roc(self.scores, self.present)
+
 
 def responses_by_target(scores: pa.Table) -> dict[str, Responses]:
-    """The rows of each target in the order of their images' names, targets in theirs."""
-    ordered = scores.sort_by([("target", "ascending"), ("image", "ascending")])
-    targets = ordered["target"].to_pylist()
-    number, present = ordered["score"].to_numpy(), ordered["present"].to_numpy()
-    found = {}
-    start = 0
-    while start < len(targets):
-        end = bisect_right(targets, targets[start], start)
-        found[targets[start]] = Responses(number[start:end], present[start:end])
-        start = end
-    return found
+    """The rows of each target, as they come."""
+    targets = scores["target"].combine_chunks().dictionary_encode()
+    names, codes = targets.dictionary.to_pylist(), targets.indices.to_numpy(zero_copy_only=False)
+    number, present = scores["score"].to_numpy(), scores["present"].to_numpy()
+    starts = np.flatnonzero(np.append(True, codes[1:] != codes[:-1])) if len(codes) else []
+    if len(starts) != len(names):  # the rows of a target are not together
+        order = np.argsort(codes, kind="stable")
+        codes, number, present = codes[order], number[order], present[order]
+        starts = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
+    return {
+        names[codes[start]]: Responses(number[start:end], present[start:end])
+        for start, end in pairwise([*starts, len(codes)])
+    }
 
 
 def contradictions(path: Path, record: Record) -> list[str]:
@@ -85,21 +103,31 @@ def contradictions(path: Path, record: Record) -> list[str]:
         responses = responses_by_target(read_table(path, record))
     except ValueError as error:
         return [str(error)]
-    return contradictions_with(responses, record)
+    found = contradictions_with(responses, record)
+    return found + _in_summary(record, summarise(record.episodes), INTERVALS)
 
 
 def contradictions_with(responses: Mapping[str, Responses], record: Record) -> list[str]:
-    """The same where the scores have been read already."""
+    """The same of scores that have been read already, but for the summary's `INTERVALS`.
+
+    Only a bootstrap says what these ought to be, and a leaderboard has intervals of its own.
+    """
     found = []
     for episode in record.episodes:
         found += list(_in_episode(episode, responses.get(episode.target)))
-    expected = summarise(record.episodes)
-    for name, value in expected:
-        if not _same(value, getattr(record.summary, name)):
-            found.append(f"its {name} is {getattr(record.summary, name)}, its episodes say {value}")
+    expected = without_intervals(record.episodes)
+    found += _in_summary(record, expected, Summary.model_fields.keys() - INTERVALS)
     if (record.status, record.reason) != overall(record.episodes):
         found.append(f"its status is {record.status}, its episodes say otherwise")
     return found
+
+
+def _in_summary(record: Record, expected: Summary, names: Set[str]) -> list[str]:
+    return [
+        f"its {name} is {getattr(record.summary, name)}, its episodes say {value}"
+        for name, value in expected
+        if name in names and not _same(value, getattr(record.summary, name))
+    ]
 
 
 def _in_episode(episode: EpisodeResult, responses: Responses | None) -> Iterator[str]:
@@ -110,7 +138,8 @@ def _in_episode(episode: EpisodeResult, responses: Responses | None) -> Iterator
     if responses is None or not responses.present.any() or responses.present.all():
         yield f"{episode.target}: no scores of positives and negatives"
         return
-    says = Measures.of(detect(responses.scores, responses.present))
+    counts = count(responses.scores, responses.present)
+    says = Measures.of(detection_of(responses.roc, counts))
     for name, value in says:
         recorded = getattr(episode.measures, name)
         if not _same(value, recorded):

@@ -16,7 +16,9 @@ from attnbench.cli.text import printable
 from attnbench.leaderboard.standings import Interval
 
 _STATIC = ("site.css", "site.js")
-_DOI = re.compile(r"\b(?:doi:\s*|https?://doi\.org/)(10\.\d{4,9}/[^\s\"<>,;]{1,200})", re.IGNORECASE)
+_DOI = re.compile(
+    r"\b(?:doi:\s*|https?://doi\.org/)(10\.\d{4,9}/[^\s\"<>,;]{1,200})", re.IGNORECASE
+)
 _URL = re.compile(r"https?://[^\s\"<>]{1,500}")
 
 
@@ -80,7 +82,9 @@ def linked(text: str) -> Markup:
     text = printable(text)
     parts = []
     start = 0
-    for found in sorted([*_DOI.finditer(text), *_URL.finditer(text)], key=lambda each: each.start()):
+    for found in sorted(
+        [*_DOI.finditer(text), *_URL.finditer(text)], key=lambda each: each.start()
+    ):
         if found.start() < start:
             continue
         shown = found[0].rstrip(".,;)")
