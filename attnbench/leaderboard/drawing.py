@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -23,7 +24,7 @@ SKY, PURPLE = "#56b4e9", "#cc79a7"
 # What is not data: the site gives these another value where the reader's screen is dark.
 INK, FAINT, PAPER = "#1b1b1c", "#b9b9ba", "#fefeff"
 _DARK = {INK: "#e6e6e7", FAINT: "#5c5c5e", PAPER: "#16181c", BLUE: "#3d9ddb"}
-_STYLE = {
+_STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.color": INK,
@@ -97,7 +98,7 @@ def svg_for_pages(plot: Plot) -> bytes:
     return re.sub(r"(<svg\b[^>]*>)", lambda tag: tag[1] + style, text, count=1).encode()
 
 
-def _written(figure: Figure, kind: str, **options: object) -> bytes:
+def _written(figure: Figure, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with styled(), warnings.catch_warnings():
         # A name may have letters that the font lacks; a box in their place is what there is.
@@ -120,16 +121,17 @@ def name_points(
 
     Args:
         points: x and y of each, in the axes' data.
+        names: of the first ones, or of all.
         size: of the letters, in points.
         clear_of: corners of a line that no name may stand on.
     """
-    renderer = axes.figure.canvas.get_renderer()  # type: ignore[union-attr, attr-defined]
+    renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]
     inside = axes.get_window_extent(renderer)
     places = [(float(x), float(y)) for x, y in axes.transData.transform(points)]
     taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in places]
     corners = [(float(x), float(y)) for x, y in axes.transData.transform(clear_of or [(0, 0)])]
     lines = list(pairwise(corners))
-    for place, name in zip(places, names, strict=True):
+    for place, name in zip(places, names, strict=False):
         probe = axes.text(0, 0, name, fontsize=size, transform=None)
         extent = probe.get_window_extent(renderer)
         probe.remove()

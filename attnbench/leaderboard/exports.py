@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -141,13 +142,14 @@ def _episode_row(entry: Entry, episode: EpisodeResult) -> dict[str, object]:
 
 def _frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
     """Whole numbers stay whole where some are missing."""
-    found = {}
+    found: dict[str, Any] = {}
     for name in columns:
-        values = [row[name] for row in rows]
+        values: list[Any] = [row[name] for row in rows]
         if name in _COUNTS:
             found[name] = pd.array(values, dtype="Int64")
         elif any(isinstance(value, str) for value in values):
-            found[name] = pd.array([printable(value) for value in values], dtype="string")
+            shown = {value: printable(value) for value in set(values)}
+            found[name] = pd.array([shown[value] for value in values], dtype="string")
         else:
             found[name] = pd.array(values, dtype="float64")
     return pd.DataFrame(found)

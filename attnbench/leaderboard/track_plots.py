@@ -32,9 +32,9 @@ from attnbench.leaderboard.standings import Interval
 from attnbench.statistics.comparison import pareto_margins
 
 # As many as can be read in one picture; tables have them all.
-MOST_ROWS, MOST_CURVES = 40, 5
+MOST_ROWS, MOST_NAMES, MOST_CURVES = 40, 60, 5
 _HIGHLIGHTED = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, INK)
-_DASHES = ("solid", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)), (0, (1, 1)))
+_DASHES = ("solid", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)), (0, (8, 2, 1, 2, 1, 2)))
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _pareto(
     figure.legend(*axes.get_legend_handles_labels(), loc="upper left", ncols=3, fontsize=9)
     order = sorted(range(len(methods)), key=lambda n: (not margins[n] > 0, -benefit[n]))
     points = [(x[n], y[n]) for n in order]
-    name_points(axes, points, [labels[n] for n in order], 8, clear_of=line)
+    name_points(axes, points, [labels[n] for n in order[:MOST_NAMES]], 8, clear_of=line)
     on_front = ", ".join(labels[n] for n in front) or "none"
     return Plot(name, title, f"{title}: {len(methods)} methods; on the front: {on_front}.", figure)
 
@@ -185,23 +185,18 @@ def _rocs(name: str, about: str, methods: Sequence[Scored]) -> Plot:
     figure = new_figure(7, 6)
     axes = figure.add_axes((0.11, 0.1, 0.86, 0.86))
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (1, 3)))
-    drawn = [each for each in methods if each.curve is not None]
-    controls = [each for each in drawn[MOST_CURVES:] if each.control]
-    named = drawn[:MOST_CURVES] + controls[: len(_HIGHLIGHTED) - MOST_CURVES]
-    others = [each for each in drawn[:MOST_ROWS] if not any(each is other for other in named)]
-    for number, each in enumerate(others):
-        label = "_" if number else "others"
-        axes.plot(FALSE_ALARM_RATES, each.curve, color=FAINT, linewidth=0.7, label=label, zorder=1)
-    for place, each in enumerate(named):
+    drawn = [(each, each.curve) for each in methods if each.curve is not None]
+    controls = [number for number, (each, _) in enumerate(drawn) if each.control]
+    named = sorted({*range(min(MOST_CURVES, len(drawn))), *controls[:2]})
+    label = "others"
+    for number, (_, curve) in enumerate(drawn[:MOST_ROWS]):
+        if number not in named:
+            axes.plot(FALSE_ALARM_RATES, curve, FAINT, linewidth=0.7, label=label, zorder=1)
+            label = "_"
+    for place, number in enumerate(named):
+        each, curve = drawn[number]
         colour, dashes = _HIGHLIGHTED[place], _DASHES[place % len(_DASHES)]
-        axes.plot(
-            FALSE_ALARM_RATES,
-            each.curve,
-            color=colour,
-            linestyle=dashes,
-            label=each.label,
-            zorder=3,
-        )
+        axes.plot(FALSE_ALARM_RATES, curve, colour, ls=dashes, label=each.label, zorder=3)
         axes.plot(*each.threshold, "o", color=colour, markersize=5, zorder=4)
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.01)

@@ -34,7 +34,8 @@ def read_scores(path: Path, record: Record) -> pd.DataFrame:
     Raises:
         ValueError: where they are not there, not a table of scores, or not those of the record.
     """
-    return read_table(path, record).to_pandas()
+    scores: pd.DataFrame = read_table(path, record).to_pandas()
+    return scores
 
 
 def read_table(path: Path, record: Record) -> pa.Table:
@@ -86,15 +87,20 @@ def responses_by_target(scores: pa.Table) -> dict[str, Responses]:
     targets = scores["target"].combine_chunks().dictionary_encode()
     names, codes = targets.dictionary.to_pylist(), targets.indices.to_numpy(zero_copy_only=False)
     number, present = scores["score"].to_numpy(), scores["present"].to_numpy()
-    starts = np.flatnonzero(np.append(True, codes[1:] != codes[:-1])) if len(codes) else []
+    starts = _starts(codes)
     if len(starts) != len(names):  # the rows of a target are not together
         order = np.argsort(codes, kind="stable")
         codes, number, present = codes[order], number[order], present[order]
-        starts = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
+        starts = _starts(codes)
     return {
         names[codes[start]]: Responses(number[start:end], present[start:end])
         for start, end in pairwise([*starts, len(codes)])
     }
+
+
+def _starts(codes: NDArray[np.int32]) -> list[int]:
+    """Where another code begins."""
+    return [0, *(1 + np.flatnonzero(codes[1:] != codes[:-1])).tolist()] if len(codes) else []
 
 
 def contradictions(path: Path, record: Record) -> list[str]:

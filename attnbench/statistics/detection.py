@@ -76,11 +76,12 @@ class Roc:
         """The largest hit rate at each of these false-alarm rates, straight between thresholds."""
         # Of thresholds with the same false alarms the lowest finds most.
         best = np.append(np.diff(self.false_alarms) != 0, True)
-        return np.interp(
+        found: NDArray[np.float64] = np.interp(
             false_alarm_rates,
             self.false_alarms[best] / self.false_alarms[-1],
             self.hits[best] / self.hits[-1],
         )
+        return found
 
 
 def roc(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Roc:

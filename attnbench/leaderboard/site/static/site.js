@@ -39,7 +39,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     button.type = "button";
     button.append(...heading.childNodes);
     heading.append(button);
-    if (/^(d′|d_a|AUC|hits)/.test(button.textContent)) heading.dataset.first = "descending";
+    if (/^(d′|d_a|AUC|hit)/.test(button.textContent)) heading.dataset.first = "descending";
     button.addEventListener("click", () => sort(table, heading));
   }
 }
