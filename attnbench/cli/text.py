@@ -9,5 +9,6 @@ def printable(text: object, limit: int = 1000) -> str:
     A reason may carry what a submission raised; escape sequences in it must not reach a terminal.
     """
     line = " ".join(str(text).split())
-    line = "".join(character if character.isprintable() else "�" for character in line)
+    if not line.isprintable():
+        line = "".join(character if character.isprintable() else "�" for character in line)
     return line if len(line) <= limit else line[: limit - 1] + "…"

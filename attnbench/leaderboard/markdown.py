@@ -16,7 +16,7 @@ from attnbench.leaderboard.standings import (
     Interval,
     Standing,
     Standings,
-    standings,
+    standings_by_track,
 )
 from attnbench.records.record import Identity, Record
 from attnbench.records.verification import Badge
@@ -60,20 +60,26 @@ def leaderboard_markdown(
         records: what is shown.
         badges: by the records' identities; self-reported where there is none.
     """
-    badges = badges or {}
+    newest = max((record.created for record in records), default="")
+    return markdown_of(standings_by_track(records, badges or {}), newest)
+
+
+def markdown_of(tracks: Mapping[str, Standings], newest: str) -> str:
+    """The page for standings that are there already.
+
+    Args:
+        tracks: of each track, in their order.
+        newest: when the newest record was created.
+    """
     lines = ["# Leaderboard", ""]
-    if not records:
+    if not tracks:
         lines += ["No records yet. Make the first with `attnbench evaluate submissions/attention`."]
         return "\n".join(lines) + "\n"
     lines += [_LEGEND, ""]
-    for track in ("mini", "small", "full"):
-        of_track = [record for record in records if record.identity.track == track]
-        if of_track:
-            found = standings(of_track, badges)
-            lines += [f"## {track}", "", *_table(found), ""]
-            lines += _failures(found)
-            lines += _readouts(found)
-    newest = max(record.created for record in records)
+    for track, found in tracks.items():
+        lines += [f"## {track}", "", *_table(found), ""]
+        lines += _failures(found)
+        lines += _readouts(found)
     lines += [f"Newest record: {escape(newest)}."]
     return "\n".join(lines) + "\n"
 

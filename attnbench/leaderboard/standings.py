@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import mean, median
 
@@ -14,7 +15,7 @@ from attnbench.records.record import EpisodeResult, Identity, Record, Status
 from attnbench.records.verification import Badge
 from attnbench.statistics.comparison import mean_ranks, shared_ranks
 from attnbench.statistics.detection import Counts
-from attnbench.statistics.intervals import interval, resampled_d_primes
+from attnbench.statistics.intervals import interval, paired_d_primes
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -89,7 +90,7 @@ class Standing:
         d_prime: the mean over its contests, with its interval.
         above_control: d_a less that of `bias_only`, over the contests both have, with its interval.
         criterion: the mean c over episodes.
-        cells: its contests.
+        cells: its contests; `intervals` of their d', where they have one.
         badge: of its records together.
     """
 
@@ -104,6 +105,7 @@ class Standing:
     criterion: float | None
     costs: Costs | None
     cells: Mapping[Contest, Cell]
+    intervals: Mapping[Contest, Interval]
     badge: str
 
 
@@ -115,6 +117,18 @@ class Standings:
     rows: tuple[Standing, ...]
 
 
+def standings_by_track(
+    records: Sequence[Record], badges: Mapping[Identity, Badge]
+) -> dict[str, Standings]:
+    """The standings of each track that has records, the smallest track first."""
+    found = {}
+    for track in ("mini", "small", "full"):
+        of_track = [record for record in records if record.identity.track == track]
+        if of_track:
+            found[track] = standings(of_track, badges)
+    return found
+
+
 def standings(records: Sequence[Record], badges: Mapping[Identity, Badge]) -> Standings:
     """The standings of one track's records, in whatever order they come.
 
@@ -123,7 +137,7 @@ def standings(records: Sequence[Record], badges: Mapping[Identity, Badge]) -> St
     """
     grouped: dict[Entrant, dict[Contest, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in sorted(records, key=lambda each: each.model_dump_json()):
-        grouped[_entrant(record)][_contest(record.identity)].append(record)
+        grouped[entrant_of(record)][contest_of(record.identity)].append(record)
     entrants = sorted(grouped)
     contests = sorted({contest for each in grouped.values() for contest in each})
     cells = {who: {what: _cell(each) for what, each in grouped[who].items()} for who in entrants}
@@ -155,6 +169,7 @@ def standings(records: Sequence[Record], badges: Mapping[Identity, Badge]) -> St
                 criterion=_criterion(all_records),
                 costs=_costs(all_records),
                 cells=cells[who],
+                intervals={c: interval(drawn[c][:, number]) for c in own},
                 badge=_badge([badges.get(r.identity, "self-reported") for r in all_records]),
             )
         )
@@ -162,12 +177,14 @@ def standings(records: Sequence[Record], badges: Mapping[Identity, Badge]) -> St
     return Standings(tuple(contests), tuple(rows))
 
 
-def _entrant(record: Record) -> Entrant:
+def entrant_of(record: Record) -> Entrant:
+    """Whose record this is."""
     who = record.identity
     return Entrant(who.submission, who.submission_sha256, record.environment.device_name)
 
 
-def _contest(who: Identity) -> Contest:
+def contest_of(who: Identity) -> Contest:
+    """What it is compared on."""
     return Contest(who.task, who.backbone, who.task_sha256, who.backbone_sha256, who.untrained)
 
 
@@ -198,15 +215,20 @@ def _resampled(
     what: Contest, entrants: Sequence[Entrant], cells: Mapping[Entrant, Mapping[Contest, Cell]]
 ) -> Floats:
     """Replicates of d' of every entrant, `[r, m]`: the same targets for all; 0 for who has none."""
-    found = np.zeros((_REPLICATES, len(entrants)))
-    for number, who in enumerate(entrants):
-        cell = cells[who].get(what)
-        if cell is not None and cell.d_prime is not None:
-            counts = _counts(cell.episodes)
-            targets = np.random.default_rng(0).integers(0, len(counts), (_REPLICATES, len(counts)))
-            found[:, number] = resampled_d_primes(
-                counts, targets, np.random.default_rng([1, number])
-            )
+
+    def replicates(number: int) -> Floats | float:
+        cell = cells[entrants[number]].get(what)
+        if cell is None or cell.d_prime is None:
+            return 0.0
+        counts = _counts(cell.episodes)
+        targets = np.random.default_rng(0).integers(0, len(counts), (_REPLICATES, len(counts)))
+        return paired_d_primes(counts, targets, np.random.default_rng([1, number]))
+
+    found = np.empty((_REPLICATES, len(entrants)))
+    # NumPy draws without Python's lock.
+    with ThreadPoolExecutor() as pool:
+        for number, each in enumerate(pool.map(replicates, range(len(entrants)))):
+            found[:, number] = each
     return found
 
 

@@ -70,18 +70,24 @@ class RecordStore:
         except ValidationError as error:
             raise AttnbenchError(f"{path}: {_what_is_wrong(error)}") from None
 
+    def paths(self) -> Iterator[Path]:
+        """Where there may be a record, in the order of the paths."""
+        for path in sorted(self._root.glob("*/*/*.json")):
+            if not path.parts[len(self._root.parts)].startswith("."):
+                yield path
+
+    def load(self, path: Path) -> Record:
+        """As `read`, of a file in the folder: a link must not lead out of it."""
+        if not path.resolve().is_relative_to(self._root.resolve()):
+            raise AttnbenchError(f"{path}: a link out of the records folder; left out")
+        return self.read(path)
+
     def load_all(self) -> tuple[list[tuple[Path, Record]], list[str]]:
         """All records in the order of their paths, and what is wrong with those left out."""
         records, problems = [], []
-        root = self._root.resolve()
-        for path in sorted(self._root.glob("*/*/*.json")):
-            if path.parts[len(self._root.parts)].startswith("."):
-                continue
-            if not path.resolve().is_relative_to(root):
-                problems.append(f"{path}: a link out of the records folder; left out")
-                continue
+        for path in self.paths():
             try:
-                records.append((path, self.read(path)))
+                records.append((path, self.load(path)))
             except AttnbenchError as error:
                 problems.append(str(error))
         return records, problems

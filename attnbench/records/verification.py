@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from attnbench.records.integrity import contradictions
+from attnbench.records.integrity import Responses, contradictions, contradictions_with
 from attnbench.records.record import Environment, Record, Sha256, Text
 
 Badge = Literal["self-reported", "verified", "failed verification"]
@@ -45,7 +46,16 @@ def fingerprint_of(record: Path) -> str:
 
 def badge_of(path: Path, record: Record) -> Badge:
     """The badge of a record: what contradicts itself has failed, whatever is said beside it."""
-    if contradictions(path, record):
+    return _badge(path, contradictions(path, record))
+
+
+def badge_with(path: Path, record: Record, responses: Mapping[str, Responses]) -> Badge:
+    """The same where the scores have been read already."""
+    return _badge(path, contradictions_with(responses, record))
+
+
+def _badge(path: Path, problems: list[str]) -> Badge:
+    if problems:
         return "failed verification"
     try:
         file = path_beside(path)

@@ -62,6 +62,23 @@ def consistency(
     return Consistency(kappa, float(low), float(high), float(largest), n)
 
 
+def kappas(said: Bools, known: Bools) -> NDArray[np.float64]:
+    """Kappa of every two of m detectors, `[m, m]`, each pair on the images that both have decided.
+
+    As `consistency` has it, without an interval; NaN where it is not defined.
+
+    Args:
+        said: bool `[m, n]`, whether each said "present".
+        known: bool `[m, n]`, whether it has decided at all.
+    """
+    present, decided = (said & known).astype(np.float64), known.astype(np.float64)
+    both = present @ present.T
+    only_first = present @ decided.T - both
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = np.stack([both, only_first, only_first.T]) / (decided @ decided.T)
+        return _kappa(shares)
+
+
 def _kappa(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     """From the shares `[3, ...]` of images that both, only the first, only the second call present."""
     both, only_first, only_second = shares

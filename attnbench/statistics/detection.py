@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
@@ -53,15 +52,61 @@ def detect(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Det
     Raises:
         ValueError: where one of the classes is empty or the shapes differ.
     """
-    counts = count(scores, present)
+    return detection_of(roc(scores, present), count(scores, present))
+
+
+@dataclass(frozen=True)
+class Roc:
+    """The outcome at every threshold, from one above all scores to one below.
+
+    Attributes:
+        hits, false_alarms: how many, `[thresholds]`; no threshold lies between equal scores.
+    """
+
+    hits: NDArray[np.int64]
+    false_alarms: NDArray[np.int64]
+
+    @property
+    def area(self) -> float:
+        """The share of (positive, negative) pairs in the right order, ties half."""
+        pairs = (np.diff(self.false_alarms) * (self.hits[1:] + self.hits[:-1])).sum() / 2
+        return float(pairs) / (int(self.hits[-1]) * int(self.false_alarms[-1]))
+
+    def hit_rates(self, false_alarm_rates: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The largest hit rate at each of these false-alarm rates, straight between thresholds."""
+        # Of thresholds with the same false alarms the lowest finds most.
+        best = np.append(np.diff(self.false_alarms) != 0, True)
+        found: NDArray[np.float64] = np.interp(
+            false_alarm_rates,
+            self.false_alarms[best] / self.false_alarms[-1],
+            self.hits[best] / self.hits[-1],
+        )
+        return found
+
+
+def roc(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Roc:
+    """The ROC curve of scores `[n]`; arguments as for `detect`."""
+    if not present.any() or present.all():
+        raise ValueError("an ROC needs at least one positive and one negative")
+    order = np.argsort(-scores)
+    ordered = scores[order]
+    last = np.append(ordered[1:] != ordered[:-1], True)
+    hits = np.cumsum(present[order])[last]
+    false_alarms = np.flatnonzero(last) + 1 - hits
+    return Roc(np.append(0, hits), np.append(0, false_alarms))
+
+
+def detection_of(curve: Roc, counts: Counts) -> Detection:
+    """Every figure from a curve and the counts at the detector's own threshold."""
     hit_rate, false_alarm_rate = rates(counts)
-    area = auc(scores, present)
+    z_hit, z_false_alarm = ndtri(hit_rate), ndtri(false_alarm_rate)
+    area = curve.area
     return Detection(
         counts=counts,
         hit_rate=hit_rate,
         false_alarm_rate=false_alarm_rate,
-        d_prime=d_prime(counts),
-        criterion=criterion(counts),
+        d_prime=float(z_hit - z_false_alarm),
+        criterion=float(-(z_hit + z_false_alarm) / 2),
         auc=area,
         d_a=d_a(area, counts.positives, counts.negatives),
     )
@@ -123,14 +168,8 @@ def criterion(counts: Counts) -> float:
 
 def auc(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> float:
     """Area under the ROC: the share of (positive, negative) pairs in the right order, ties half
-    (the Mann-Whitney statistic by midranks)."""
-    positives = int(present.sum())
-    negatives = len(present) - positives
-    if positives == 0 or negatives == 0:
-        raise ValueError("an AUC needs at least one positive and one negative")
-    ranks = pd.Series(scores).rank().to_numpy()
-    surplus = float(ranks[present].sum()) - positives * (positives + 1) / 2
-    return surplus / (positives * negatives)
+    (the Mann-Whitney statistic)."""
+    return roc(scores, present).area
 
 
 def d_a(area: float, positives: int, negatives: int) -> float:

@@ -69,6 +69,38 @@ def resampled_d_primes(
     return means
 
 
+def paired_d_primes(
+    counts: Sequence[Sequence[Counts]], drawn: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """As `resampled_d_primes`, the images of each target drawn in one go: ten times as fast.
+
+    Its random numbers are others, so the intervals in records need the slower one.
+    """
+    flat = drawn.ravel().astype(np.min_scalar_type(len(counts)))  # sorted in linear time
+    order = np.argsort(flat, kind="stable")
+    ends = np.cumsum(np.bincount(flat, minlength=len(counts)))
+    found = np.empty(len(flat))
+    for number, (target, end) in enumerate(zip(counts, ends, strict=True)):
+        own = order[(ends[number - 1] if number else 0) : end]
+        found[own] = sum(_redrawn(each, len(own), rng) for each in target) / len(target)
+    means: NDArray[np.float64] = found.reshape(drawn.shape).mean(axis=1)
+    return means
+
+
+def _redrawn(counts: Counts, size: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """d' of one episode with its images drawn anew, `[size]`."""
+    hits = rng.binomial(counts.positives, counts.hits / counts.positives, size)
+    false_alarms = rng.binomial(counts.negatives, counts.false_alarms / counts.negatives, size)
+    hit_rates, _ = corrected_rates(
+        np.arange(counts.positives + 1), counts.positives, 0, counts.negatives
+    )
+    _, false_alarm_rates = corrected_rates(
+        0, counts.positives, np.arange(counts.negatives + 1), counts.negatives
+    )
+    redrawn: NDArray[np.float64] = ndtri(hit_rates)[hits] - ndtri(false_alarm_rates)[false_alarms]
+    return redrawn
+
+
 def median_interval(
     values: Sequence[float], *, level: float = 0.95, replicates: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:

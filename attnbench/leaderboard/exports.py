@@ -1,0 +1,182 @@
+"""All figures as tables for those who analyse them themselves: CSV, Parquet, how to cite them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from attnbench import __version__
+from attnbench.cli.text import printable
+from attnbench.errors import AttnbenchError
+from attnbench.leaderboard.entries import Entry
+from attnbench.records.record import EpisodeResult
+from attnbench.records.rows import COLUMNS, row_of
+
+_COUNTS = (
+    "seed",
+    "targets",
+    "hits",
+    "positives",
+    "false_alarms",
+    "negatives",
+    "parameters_added",
+    "parameters_changed",
+    "parameters_opaque",
+    "artefact_bytes",
+)
+_OF_IDENTITY = ("submission", "submission_sha256", "task", "track", "backbone", "seed", "device")
+_OF_MEASURES = (
+    "hits",
+    "positives",
+    "false_alarms",
+    "negatives",
+    "hit_rate",
+    "false_alarm_rate",
+    "d_prime",
+    "criterion",
+    "d_a",
+    "auc",
+)
+_OF_COST = (
+    "parameters_added",
+    "parameters_changed",
+    "parameters_opaque",
+    "artefact_bytes",
+    "adaptation_seconds",
+    "adaptation_seconds_cold",
+    "pass_seconds",
+    "prediction_seconds",
+)
+EPISODE_COLUMNS = (
+    *_OF_IDENTITY,
+    "target",
+    "status",
+    "reason",
+    *_OF_MEASURES,
+    *_OF_COST,
+    "images_sha256",
+    "badge",
+    "record",
+)
+# What a spreadsheet would take for a formula.
+_FORMULA = re.compile(r"^[=+\-@]")
+
+
+def results(entries: Sequence[Entry]) -> pd.DataFrame:
+    """A row for each submission x task x track x backbone x seed (`attnbench.records.rows`).
+
+    Text is on one line and bounded; paths are those in the records folder.
+    """
+    rows = [row_of(entry.record, entry.path) for entry in entries]
+    return _frame(rows, COLUMNS)
+
+
+def episodes(entries: Sequence[Entry]) -> pd.DataFrame:
+    """A row for each episode: `EPISODE_COLUMNS`; without figures where it failed."""
+    rows = [_episode_row(entry, episode) for entry in entries for episode in entry.record.episodes]
+    return _frame(rows, EPISODE_COLUMNS)
+
+
+def exported(entries: Sequence[Entry]) -> Iterator[tuple[str, bytes]]:
+    """The files of an export by their names, the same bytes for the same records."""
+    for name, frame in (("results", results(entries)), ("episodes", episodes(entries))):
+        yield f"{name}.csv", _csv(frame)
+        yield f"{name}.parquet", _parquet(frame)
+    cited = citation(entries)
+    yield "citation.bib", cited.encode()
+    yield "README.md", _readme(entries, cited).encode()
+
+
+def citation(entries: Sequence[Entry]) -> str:
+    """A BibTeX entry for exactly these records."""
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update(f"{entry.path}\0{entry.record.model_dump_json()}\0".encode())
+    newest = max((entry.record.created[:10] for entry in entries), default="")
+    dated = re.fullmatch(r"(\d{4})-\d{2}-\d{2}", newest)
+    lines = [
+        "@misc{attnbench-leaderboard,",
+        "  title = {attnbench leaderboard},",
+        "  author = {{The attnbench team and the authors of the submissions}},",
+        *([f"  year = {{{dated[1]}}},"] if dated else []),
+        f"  note = {{attnbench {__version__}, {len(entries):,} records"
+        + (f", the newest of {newest}" if dated else "")
+        + f", SHA-256 {digest.hexdigest()[:16]}}},",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_files(folder: Path, contents: Iterator[tuple[str, bytes]]) -> int:
+    """Write files into a folder, made if need be; how many.
+
+    Raises AttnbenchError where one cannot be written.
+    """
+    number = 0
+    for name, content in contents:
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        except OSError as error:
+            raise AttnbenchError(f"{path} cannot be written: {error.strerror}") from None
+        number += 1
+    return number
+
+
+def _episode_row(entry: Entry, episode: EpisodeResult) -> dict[str, object]:
+    row: dict[str, object] = {name: getattr(entry.record.identity, name) for name in _OF_IDENTITY}
+    row |= {name: getattr(episode, name) for name in ("target", "status", "reason")}
+    row |= {name: getattr(episode.measures, name, None) for name in _OF_MEASURES}
+    row |= {name: getattr(episode.cost, name, None) for name in _OF_COST}
+    row |= {"images_sha256": episode.images_sha256, "badge": entry.badge}
+    return row | {"record": str(entry.path)}
+
+
+def _frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
+    """Whole numbers stay whole where some are missing."""
+    found: dict[str, Any] = {}
+    for name in columns:
+        values: list[Any] = [row[name] for row in rows]
+        if name in _COUNTS:
+            found[name] = pd.array(values, dtype="Int64")
+        elif any(isinstance(value, str) for value in values):
+            shown = {value: printable(value) for value in set(values)}
+            found[name] = pd.array([shown[value] for value in values], dtype="string")
+        else:
+            found[name] = pd.array(values, dtype="float64")
+    return pd.DataFrame(found)
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    safe = frame.copy()
+    for name in safe.columns:
+        if isinstance(safe[name].dtype, pd.StringDtype):
+            safe[name] = safe[name].str.replace(_FORMULA, lambda found: f"'{found[0]}", regex=True)
+    return safe.to_csv(index=False, lineterminator="\n").encode()
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _readme(entries: Sequence[Entry], cited: str) -> str:
+    template = files("attnbench.leaderboard").joinpath("export_readme.md").read_text("utf-8")
+    tracks = sorted({entry.record.identity.track for entry in entries})
+    submissions = {entry.record.identity.submission for entry in entries}
+    return (
+        template.replace("@RECORDS@", f"{len(entries):,}")
+        .replace("@SUBMISSIONS@", f"{len(submissions):,}")
+        .replace("@TRACKS@", ", ".join(tracks) or "none")
+        .replace("@VERSION@", __version__)
+        .replace("@CITATION@", cited.strip())
+    )
