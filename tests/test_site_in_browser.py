@@ -50,8 +50,12 @@ class Watched:
         self.asked: list[str] = []
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.complaints.append(request.url))
+        self.page.on("requestfailed", self._failed)
         self.page.on("request", lambda request: self.asked.append(request.url))
+
+    def _failed(self, request: Any) -> None:
+        if request.failure != "net::ERR_ABORTED":  # a picture that the next page did not wait for
+            self.complaints.append(f"{request.url}: {request.failure}")
 
     def open(self, file: Path) -> Any:
         self.page.goto(file.as_uri())

@@ -52,7 +52,8 @@ def detect(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Det
     Raises:
         ValueError: where one of the classes is empty or the shapes differ.
     """
-    return detection_of(roc(scores, present), count(scores, present))
+    counts = count(scores, present)
+    return detection_of(roc(scores, present), counts)
 
 
 @dataclass(frozen=True)
