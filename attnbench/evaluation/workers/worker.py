@@ -124,12 +124,16 @@ def _adapt(context: _Context) -> None:
 
 
 def _made_up(shape: tuple[int, ...], side: int) -> Tensor:
-    """White noise `[n, 3, h, w]`, eight images over and over: to draw more would take long.
+    """Noise `[n, 3, h, w]`, eight images over and over: to draw more would take long.
 
-    Positives (side 0) are brighter than negatives (side 1): where both are alike, a method that stops
-    when it can tell them apart would rehearse for longer than it ever adapts.
+    That of positives (side 0) is coarse, that of negatives (side 1) fine, which any network sees: where
+    both are alike, a method that stops when it can tell them apart rehearses longer than it adapts.
     """
-    noise = torch.randn(8, *shape[1:], generator=torch.Generator().manual_seed(side)) - side
+    noise = torch.randn(8, *shape[1:], generator=torch.Generator().manual_seed(side))
+    if side == 0:
+        grain = min(8, *shape[2:])
+        coarse = grain * nn.functional.avg_pool2d(noise, grain)  # of the same variance
+        noise = nn.functional.interpolate(coarse, size=shape[2:])
     return noise.repeat(-(-shape[0] // 8), 1, 1, 1)[: shape[0]]
 
 
