@@ -103,19 +103,21 @@ def check_timing(
     with Template(data=data) as template:
         template.import_modules(awake.modules)
         evaluator = Evaluator(network, template, device=device, untrained=False)
-        started, wall = time.perf_counter(), 0.0
-        for number in range(repeats + 1):
+
+        def seconds_of(name: str) -> float:
+            result, _ = evaluator.judge(versions[name], episode, _TIMEOUT, cold=False)
+            if result.cost is None:
+                raise AttnbenchError(f"{awake.name} cannot be timed: {result.reason}")
+            return result.cost.adaptation_seconds
+
+        for name in versions:  # the first of each finds cold caches
+            seconds_of(name)
+        evaluator.laps.seconds.clear()
+        started = time.perf_counter()
+        for number in range(repeats):
             # None is always the first, or the one behind the one that slept.
-            names = list(versions)[number % 3 :] + list(versions)[: number % 3]
-            for name in names:
-                result, _ = evaluator.judge(versions[name], episode, _TIMEOUT, cold=False)
-                if result.cost is None:
-                    raise AttnbenchError(f"{awake.name} cannot be timed: {result.reason}")
-                timed[name].append(result.cost.adaptation_seconds)
-            if number == 0:  # the first of each finds cold caches
-                timed = {name: [] for name in versions}
-                evaluator.laps.seconds.clear()
-                started = time.perf_counter()
+            for name in [*list(versions)[number % 3 :], *list(versions)[: number % 3]]:
+                timed[name].append(seconds_of(name))
         wall = time.perf_counter() - started
         phases = dict(evaluator.laps.seconds)
     pairs = list(zip(*timed.values(), strict=True))

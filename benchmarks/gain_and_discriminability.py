@@ -10,7 +10,6 @@ method comes from. Prints a Markdown table:
 from __future__ import annotations
 
 import copy
-import importlib.util
 import sys
 from types import ModuleType
 
@@ -22,10 +21,10 @@ from torch import Tensor, nn
 from attnbench.adaptation import Gains, behind_filters, frozen_outputs
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
-from attnbench.resources import submissions_folder
 from attnbench.stimuli.episodes import Episode, TrackStimuli
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task
+from tests.submissions.adapted import module_of
 
 
 class Response(nn.Module):
@@ -38,16 +37,6 @@ class Response(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         self.answers.append(maps.relu().mean(dim=(2, 3)))
         return maps
-
-
-def submission_module(name: str) -> ModuleType:
-    """The module `submission.py` of a shipped submission."""
-    path = submissions_folder() / name / "submission.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def d_prime(pos: Tensor, neg: Tensor) -> Tensor:
@@ -89,7 +78,7 @@ def correlations(backbone: Backbone, episode: Episode, method: ModuleType) -> li
 def main() -> None:
     track = load_task("imagenet-standard").tracks["mini"]
     backbone = load(track.backbones[0])
-    method = submission_module("feature_gain")
+    method = module_of("feature_gain")
     stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, None)
     columns = []
     for target in stimuli.targets:

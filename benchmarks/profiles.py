@@ -18,7 +18,7 @@ import time
 import torch
 
 from attnbench import NotApplicable
-from attnbench.adaptation import features, fitting, gauss_newton
+from attnbench.adaptation import fit, frozen_outputs, gauss_newton, solve
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
 from attnbench.resources import submissions_folder
@@ -26,10 +26,10 @@ from attnbench.submission import MANIFEST, load_submission
 from tests.submissions.adapted import images, module_of
 
 PARTS = {
-    "frozen part": inspect.unwrap(features.frozen_outputs),
-    "fit": fitting.fit,
-    "solve": fitting.solve,
-    "gauss_newton": sys.modules[gauss_newton.__module__].gauss_newton,
+    "frozen part": inspect.unwrap(frozen_outputs),
+    "fit": fit,
+    "solve": solve,
+    "gauss_newton": gauss_newton,
 }
 
 

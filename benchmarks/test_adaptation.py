@@ -28,11 +28,11 @@ from attnbench.adaptation import (
     Gains,
     balanced_loss,
     batches,
-    log_odds,
     middle_stage,
     stages_with_maps,
     width,
 )
+from attnbench.adaptation.detectors import LogOdds
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
 from attnbench.submission import load_submission
@@ -142,15 +142,6 @@ def shipped(name: str, **other: object) -> Adapt:
 # Plain loops: the whole network at each step, Adam, 16 images, 10 epochs.
 
 
-class Plain(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        return log_odds(self.network(images), TARGET)
-
-
 def train(detector: nn.Module, pos: Tensor, neg: Tensor, learning_rate: float) -> nn.Module:
     learned = [each for each in detector.parameters() if each.requires_grad]
     optimiser = torch.optim.Adam(learned, learning_rate)
@@ -169,12 +160,12 @@ def plain_attention(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
     after = middle_stage(backbone, pos[:1])
     gains = Gains(torch.ones(width(stages_with_maps(backbone, pos[:1])[after])))
     network = nn.Sequential(backbone.upto(after), gains, backbone.after(after))
-    return train(Plain(network), pos, neg, learning_rate=0.03)
+    return train(nn.Sequential(network, LogOdds(TARGET)), pos, neg, learning_rate=0.03)
 
 
 def plain_last_layer(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
     backbone.stage(backbone.stages[-1]).requires_grad_(True)
-    return train(Plain(backbone), pos, neg, learning_rate=3e-4)
+    return train(nn.Sequential(backbone, LogOdds(TARGET)), pos, neg, learning_rate=3e-4)
 
 
 def plain_probe(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:

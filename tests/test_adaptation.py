@@ -40,7 +40,7 @@ from attnbench.adaptation import (
     stages_with_maps,
     width,
 )
-from attnbench.adaptation.detectors import LogOdds
+from attnbench.adaptation.detectors import LogOdds, Readout
 from tests.conftest import small_backbone
 
 
@@ -70,29 +70,17 @@ def test_log_odds_are_those_of_the_softmax() -> None:
     assert log_odds(torch.zeros(1, 11), 3).item() == pytest.approx(-math.log(10))
 
 
-class Linear(nn.Module):
-    """w.x + b of vectors `[n, d]`, where an image may have a w and b of its own."""
-
-    def __init__(self, d: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(d))
-        self.bias = nn.Parameter(torch.zeros(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x * self.weight).sum(dim=1) + self.bias
-
-
-def by_adam(read: Linear, pos: Tensor, neg: Tensor) -> None:
+def by_adam(read: Readout, pos: Tensor, neg: Tensor) -> None:
     # Steps on few images scatter about the optimum by about the rate.
     for rate in (0.03, 0.003, 0.0003):
         fit(read, pos, neg, learning_rate=rate, epochs=100)
 
 
-def by_lbfgs(read: Linear, pos: Tensor, neg: Tensor) -> None:
+def by_lbfgs(read: Readout, pos: Tensor, neg: Tensor) -> None:
     solve(read, pos, neg, steps=100)
 
 
-def by_gauss_newton(read: Linear, pos: Tensor, neg: Tensor) -> None:
+def by_gauss_newton(read: Readout, pos: Tensor, neg: Tensor) -> None:
     gauss_newton(read, pos, neg, steps=30)
 
 
@@ -103,7 +91,7 @@ def test_training_is_class_balanced_logistic_regression(
     train: Callable[..., None], off: float
 ) -> None:
     pos, neg = two_clouds()
-    read = Linear(3)
+    read = Readout(3)
     train(read, pos, neg)
     features = np.concatenate([pos, neg])
     present = np.repeat([1, 0], [40, 160])
@@ -123,7 +111,7 @@ def two_clouds() -> tuple[Tensor, Tensor]:
 
 def test_a_penalty_is_that_of_ridge_and_blind_to_units() -> None:
     pos, neg = two_clouds()
-    few, many = Linear(3), Linear(3)
+    few, many = Readout(3), Readout(3)
     solve(few, pos, neg, steps=100, penalty=0.01)
     solve(many, 10 * pos, 10 * neg, steps=100, penalty=0.01)
     length = torch.cat([pos, neg]).square().sum(dim=1).mean().item()
@@ -160,13 +148,13 @@ def test_gauss_newton_needs_few_looks_and_keeps_gains_above_zero() -> None:
 
 def test_gauss_newton_stops_where_the_loss_is_low_enough() -> None:
     pos, neg = two_clouds()
-    read = Linear(3)
+    read = Readout(3)
     gauss_newton(read, pos, neg, steps=30, enough=0.7)
     assert read.weight.abs().max() == 0
 
 
 def test_an_epoch_sees_each_image_once_and_both_sides_in_each_step() -> None:
-    class Seen(Linear):
+    class Seen(Readout):
         def forward(self, x: Tensor) -> Tensor:
             steps.append(x[:, 0].tolist())
             return super().forward(x)
