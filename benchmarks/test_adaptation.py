@@ -157,8 +157,9 @@ def train(detector: nn.Module, pos: Tensor, neg: Tensor, learning_rate: float) -
 
 
 def plain_attention(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
-    after = middle_stage(backbone, pos[:1])
-    gains = Gains(torch.ones(width(stages_with_maps(backbone, pos[:1])[after])))
+    shapes = stages_with_maps(backbone, pos[:1])
+    after = middle_stage(backbone, shapes)
+    gains = Gains(torch.ones(width(shapes[after])))
     network = nn.Sequential(backbone.upto(after), gains, backbone.after(after))
     return train(nn.Sequential(network, LogOdds(TARGET)), pos, neg, learning_rate=0.03)
 
@@ -190,7 +191,8 @@ def test_attention(benchmark: BenchmarkFixture, course: Course) -> None:
     """To the loss at which the plain loop ends; beside peft's (IA)³ on the layer behind."""
     pytest.importorskip("peft")
     race = Race(course)
-    behind = course.backbone.after(middle_stage(course.backbone, course.pos[:1]))
+    shapes = stages_with_maps(course.backbone, course.pos[:1])
+    behind = course.backbone.after(middle_stage(course.backbone, shapes))
     first = next(each for each in behind.modules() if isinstance(each, nn.Conv2d))
     name = next(name for name, each in course.backbone.named_modules() if each is first)
 

@@ -245,7 +245,9 @@ def test_a_shift_moves_one_output_and_a_gain_one_channel() -> None:
 
 
 def test_the_middle_stage_is_in_the_middle_of_those_with_maps() -> None:
-    assert middle_stage(small_backbone(), torch.randn(1, 3, 16, 16)) == "block2"
+    backbone = small_backbone()
+    shapes = stages_with_maps(backbone, torch.randn(1, 3, 16, 16))
+    assert middle_stage(backbone, shapes) == "block2"
     assert width(torch.Size([7, 16])) == width(torch.Size([16, 4, 4])) == 16
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -24,12 +26,16 @@ def stages_with_maps(backbone: Backbone, image: Tensor) -> dict[str, torch.Size]
     return shapes
 
 
-def middle_stage(backbone: Backbone, image: Tensor) -> str:
+def middle_stage(backbone: Backbone, shapes: Mapping[str, torch.Size]) -> str:
     """The stage in the middle of those with maps or tokens, the backbone's last one left out.
 
-    `block4` of VGG-16 is the third of five. As for the arguments, see `stages_with_maps`.
+    `block4` of VGG-16 is the third of five.
+
+    Args:
+        backbone: whose stages they are.
+        shapes: as `stages_with_maps` gives them.
     """
-    names = [name for name in stages_with_maps(backbone, image) if name != backbone.stages[-1]]
+    names = [name for name in shapes if name != backbone.stages[-1]]
     return names[len(names) // 2]
 
 

@@ -23,9 +23,9 @@ def adapt(
     steps: int,
     enough: float,
 ) -> nn.Module:
-    after = after or middle_stage(backbone, pos[:1])
-    channels = width(stages_with_maps(backbone, pos[:1])[after])
-    attention = Gains(torch.ones(channels, device=pos.device))
+    shapes = stages_with_maps(backbone, pos[:1])
+    after = after or middle_stage(backbone, shapes)
+    attention = Gains(torch.ones(width(shapes[after]), device=pos.device))
     detector = Detector(
         nn.Sequential(attention, *backbone.after(after)),
         backbone.target,

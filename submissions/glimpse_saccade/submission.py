@@ -12,6 +12,7 @@ from attnbench.adaptation import (
     middle_stage,
     solve_penalised,
     split_head,
+    stages_with_maps,
 )
 
 
@@ -60,7 +61,7 @@ def adapt(
     share: float,
     steps: int,
 ) -> nn.Module:
-    glance = backbone.upto(middle_stage(backbone, pos[:1]))
+    glance = backbone.upto(middle_stage(backbone, stages_with_maps(backbone, pos[:1])))
     # Patches of one size: 8 x 8 of 48 or 224 pixels, 7 x 7 of 28.
     grid = next((each for each in range(grid, 4, -1) if pos.shape[2] % each == 0), grid)
     saccades = Saccades(glance, grid, kept=int(share * grid**2))

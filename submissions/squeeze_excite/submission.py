@@ -45,9 +45,9 @@ def adapt(
     epochs: int,
     enough: float,
 ) -> nn.Module:
-    after = after or middle_stage(backbone, pos[:1])
-    channels = width(stages_with_maps(backbone, pos[:1])[after])
-    block = SqueezeExcite(channels, reduction).to(pos.device)
+    shapes = stages_with_maps(backbone, pos[:1])
+    after = after or middle_stage(backbone, shapes)
+    block = SqueezeExcite(width(shapes[after]), reduction).to(pos.device)
     network = nn.Sequential(block, *backbone.after(after))
     detector = Detector(network, backbone.target, pos[:1], frozen=backbone.upto(after))
     fit(
