@@ -114,6 +114,7 @@ class Cost(_Model):
         adaptation_seconds: from "go" until a fresh process holds the detector, late work included.
         adaptation_seconds_cold: in a process which has not adapted before; for some targets only.
         late_seconds: of these, what loading the detector took, and work put off until it predicted.
+        contended: whether other episodes ran on the same processor meanwhile: such times rank nobody.
     """
 
     parameters_added: Count
@@ -125,6 +126,7 @@ class Cost(_Model):
     late_seconds: Seconds = 0.0
     pass_seconds: Annotated[float, Field(gt=0, le=1e12)]
     prediction_seconds: Seconds
+    contended: bool = False
 
 
 class EpisodeResult(_Model):
@@ -154,7 +156,13 @@ class EpisodeResult(_Model):
 
 
 class Summary(_Model):
-    """The task's figures: means over targets, medians for times; None where not all episodes are ok."""
+    """The task's figures: means over targets, medians for times; None where not all episodes are ok.
+
+    Times are of the episodes that had the device to themselves, None where none had.
+
+    Attributes:
+        contended: how many episodes had not.
+    """
 
     targets: Count
     d_prime: Finite | None = None
@@ -174,6 +182,7 @@ class Summary(_Model):
     adaptation_seconds_cold: Seconds | None = None
     adaptation_passes: Finite | None = None
     prediction_seconds: Seconds | None = None
+    contended: Count = 0
 
 
 class Record(_Model):

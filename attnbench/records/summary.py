@@ -36,7 +36,8 @@ def without_intervals(results: Sequence[EpisodeResult]) -> Summary:
     costs = [result.cost for result in results if result.cost is not None]
     if not results or len(measures) < len(results) or len(costs) < len(results):
         return Summary(targets=len(results))
-    cold = [s for cost in costs if (s := cost.adaptation_seconds_cold) is not None]
+    alone = [cost for cost in costs if not cost.contended]
+    cold = [s for cost in alone if (s := cost.adaptation_seconds_cold) is not None]
     return Summary(
         targets=len(results),
         d_prime=mean(m.d_prime for m in measures),
@@ -48,22 +49,26 @@ def without_intervals(results: Sequence[EpisodeResult]) -> Summary:
         parameters_added=max(cost.parameters_added for cost in costs),
         parameters_changed=max(cost.parameters_changed for cost in costs),
         artefact_bytes=max(cost.artefact_bytes for cost in costs),
-        adaptation_seconds=float(median(cost.adaptation_seconds for cost in costs)),
-        adaptation_seconds_cold=median(cold) if cold else None,
-        adaptation_passes=median(cost.adaptation_seconds / cost.pass_seconds for cost in costs),
-        prediction_seconds=median(cost.prediction_seconds for cost in costs),
+        adaptation_seconds=_median([cost.adaptation_seconds for cost in alone]),
+        adaptation_seconds_cold=_median(cold),
+        adaptation_passes=_median([cost.adaptation_seconds / cost.pass_seconds for cost in alone]),
+        prediction_seconds=_median([cost.prediction_seconds for cost in alone]),
+        contended=len(costs) - len(alone),
     )
 
 
 def intervals(results: Sequence[EpisodeResult]) -> dict[str, float]:
     """The 95 % intervals of a summary, by bootstrap, of episodes that are all ok."""
     counts = [[result.measures.counts] for result in results if result.measures is not None]
-    times = [result.cost.adaptation_seconds for result in results if result.cost is not None]
+    costs = [result.cost for result in results if result.cost is not None]
+    times = [cost.adaptation_seconds for cost in costs if not cost.contended]
     low, high = d_prime_interval(counts)
-    _, fastest, slowest = median_interval(times)
-    return {
-        "d_prime_low": low,
-        "d_prime_high": high,
-        "adaptation_seconds_low": fastest,
-        "adaptation_seconds_high": slowest,
-    }
+    found = {"d_prime_low": low, "d_prime_high": high}
+    if times:
+        _, fastest, slowest = median_interval(times)
+        found |= {"adaptation_seconds_low": fastest, "adaptation_seconds_high": slowest}
+    return found
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return float(median(values)) if values else None
