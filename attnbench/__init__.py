@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnbench.adaptation import log_odds
+    from attnbench.announcing import status
     from attnbench.backbones.backbone import Backbone
     from attnbench.errors import AttnbenchError, NotApplicable
     from attnbench.run import evaluate
     from attnbench.verifying import verify
 
 __version__ = "0.1.0"
-__all__ = ["AttnbenchError", "Backbone", "NotApplicable", "evaluate", "log_odds", "verify"]
+__all__ = [
+    "AttnbenchError",
+    "Backbone",
+    "NotApplicable",
+    "evaluate",
+    "log_odds",
+    "status",
+    "verify",
+]
 
 _HOME = {
     "AttnbenchError": "attnbench.errors",
@@ -21,6 +30,7 @@ _HOME = {
     "NotApplicable": "attnbench.errors",
     "evaluate": "attnbench.run",
     "log_odds": "attnbench.adaptation",
+    "status": "attnbench.announcing",
     "verify": "attnbench.verifying",
 }
 

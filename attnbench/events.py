@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from attnbench.records.record import EpisodeResult, Identity
 
 
 @dataclass(frozen=True)
 class Planned:
-    """How many episodes are still to run, and the records that were there already."""
+    """How many episodes are still to run, by task, and the records that were there already."""
 
-    episodes: int
+    episodes: Mapping[str, int]
     reused: tuple[Path, ...]
 
 
@@ -44,3 +50,40 @@ class RecordWritten:
 
 
 Event = Planned | EpisodeStarted | EpisodeDone | RecordWritten
+
+
+class Progress:
+    """Counts the episodes of a run as they end, and tells of each.
+
+    Args:
+        identities: of the records that the episodes are for, each as often as it has episodes to run.
+        reused: the records that were there already.
+        tell: told what happens.
+    """
+
+    def __init__(
+        self,
+        identities: Iterable[Identity],
+        reused: Iterable[Path],
+        tell: Callable[[Event], None],
+    ) -> None:
+        by_task = Counter(identity.task for identity in identities)
+        self.tell = tell
+        self._total = by_task.total()
+        self._done = 0
+        tell(Planned(by_task, tuple(reused)))
+
+    def ended(self, identity: Identity, result: EpisodeResult) -> None:
+        """One more has ended."""
+        self._done += 1
+        self.tell(
+            EpisodeDone(
+                submission=identity.submission,
+                task=identity.task,
+                target=result.target,
+                status=result.status,
+                reason=result.reason,
+                done=self._done,
+                total=self._total,
+            )
+        )

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import torch
 
-from attnbench.backbones import fingerprint, load
-from attnbench.backbones.backbone import Backbone
+from attnbench.backbones import fingerprint
 from attnbench.errors import AttnbenchError
 from attnbench.evaluation.isolation import Isolation
+from attnbench.materials import Materials
 from attnbench.records.record import Identity
 from attnbench.records.rows import COLUMNS
-from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.submission import Submission, load_submission
-from attnbench.tasks import TaskDefinition, list_tasks, load_task
+from attnbench.tasks import TaskDefinition, Track, list_tasks, load_task
 
 
 @dataclass(frozen=True)
@@ -30,17 +29,24 @@ class Request:
     seeds: int
     isolation: Isolation
     timeout: float | None
-    data: Path | None
     untrained: bool
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One record to make."""
+    """One record to make.
+
+    Attributes:
+        submission: what is judged.
+        track: the definition of the task's track.
+        targets: an episode for each.
+        timeout: seconds for one adaptation.
+        identity: of the record.
+    """
 
     submission: Submission
-    backbone: Backbone
-    stimuli: TrackStimuli
+    track: Track
+    targets: tuple[str, ...]
     timeout: float
     identity: Identity
 
@@ -74,28 +80,33 @@ def read_submissions(
     return chosen, refused
 
 
-def make_plans(submissions: Sequence[Submission], request: Request) -> list[Plan]:
+def make_plans(
+    submissions: Sequence[Submission], request: Request, materials: Materials
+) -> list[Plan]:
     """All records to make, those of one backbone together.
+
+    Args:
+        submissions: for each of which there are to be records.
+        request: of which kind.
+        materials: where backbones and stimuli are loaded, and stay.
 
     Raises:
         AttnbenchError: for what is unknown, malformed, or not there.
     """
     require_device(request.device)
     plans: list[Plan] = []
-    backbones: dict[str, tuple[Backbone, str]] = {}
+    hashes: dict[str, str] = {}
     for task in _tasks_with(request.track, request.tasks):
         definition = task.tracks[request.track]  # type: ignore[index]
         for name in _backbones_of(task, request):
-            if name not in backbones:
-                loaded = load(name, untrained=request.untrained, data=request.data)
-                backbones[name] = loaded, fingerprint(loaded)
-            network, backbone_sha256 = backbones[name]
-            stimuli = TrackStimuli(definition, network.preprocessing, network.labels, request.data)
+            if name not in hashes:
+                hashes[name] = fingerprint(materials.backbone(name))
+            targets = materials.stimuli(definition, name).targets
             plans += [
                 Plan(
                     submission=submission,
-                    backbone=network,
-                    stimuli=stimuli,
+                    track=definition,
+                    targets=targets,
                     timeout=request.timeout or definition.timeout,
                     identity=Identity(
                         submission=submission.manifest.name,
@@ -105,7 +116,7 @@ def make_plans(submissions: Sequence[Submission], request: Request) -> list[Plan
                         task_sha256=task.content_hash,
                         track=request.track,  # type: ignore[arg-type]
                         backbone=name,
-                        backbone_sha256=backbone_sha256,
+                        backbone_sha256=hashes[name],
                         untrained=request.untrained,
                         seed=seed,
                         device=request.device,  # type: ignore[arg-type]
@@ -115,7 +126,7 @@ def make_plans(submissions: Sequence[Submission], request: Request) -> list[Plan
                 for submission in submissions
                 for seed in range(request.seeds)
             ]
-    order = list(backbones)
+    order = list(hashes)
     return sorted(plans, key=lambda plan: order.index(plan.identity.backbone))
 
 

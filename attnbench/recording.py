@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import pandas as pd
 
-from attnbench.engines.local import Job, run_jobs
-from attnbench.evaluation.environment import describe_environment
-from attnbench.evaluation.evaluator import Evaluator
-from attnbench.evaluation.warm import Template
-from attnbench.events import EpisodeDone, EpisodeStarted, Event, Planned, RecordWritten
+from attnbench.engines.engine import Finished, Job, Run
+from attnbench.events import EpisodeStarted, Event, Progress, RecordWritten
 from attnbench.planning import Plan
-from attnbench.records.record import EpisodeResult, Identity, Record
+from attnbench.records.record import Identity, Record, together
 from attnbench.records.rows import row_of
 from attnbench.records.store import RecordStore
 from attnbench.records.summary import overall, summarise
@@ -28,9 +27,10 @@ _COLD_TARGETS = 1
 
 def make_records(
     plans: Sequence[Plan],
-    template: Template,
+    run: Run,
     folder: Path,
     *,
+    modules: tuple[str, ...],
     fresh: bool,
     tell: Callable[[Event], None],
 ) -> list[dict[str, object]]:
@@ -38,8 +38,9 @@ def make_records(
 
     Args:
         plans: the records to make, those of one backbone together.
-        template: starts the workers.
+        run: judges the episodes.
         folder: where records are kept.
+        modules: what workers are to have imported.
         fresh: make again those that are there.
         tell: told what happens while it happens.
     """
@@ -48,48 +49,111 @@ def make_records(
         for plan in plans:
             store.partial(plan.identity).discard()
     found = {} if fresh else _found(store, plans)
-    total = sum(len(_missing(store, plan)) for plan in plans if plan.identity not in found)
-    tell(Planned(total, tuple(path for path, _ in found.values())))
-    progress = _Progress(total, tell)
-    for _, group in groupby(plans, key=lambda plan: plan.identity.backbone):
-        evaluator: Evaluator | None = None
-        for plan in group:
-            if plan.identity in found:
-                continue
-            # Another run of the same thing may be making it: then this one waits, and takes that.
-            with store.claim(plan.identity):
-                if not fresh and (made := store.find(plan.identity)):
-                    found[plan.identity] = made
-                    continue
-                missing = _missing(store, plan)
-                if missing and evaluator is None:
-                    evaluator = _evaluator(plan, template)
-                confinement = _run(evaluator, store, plan, missing, progress) if evaluator else ()
-                path = _complete(store, plan, confinement)
-            found[plan.identity] = path, store.read(path)
-            tell(RecordWritten(path))
+    todo = [plan for plan in plans if plan.identity not in found]
+    missing = (plan.identity for plan in todo for _ in _missing(store, plan))
+    progress = Progress(missing, (path for path, _ in found.values()), tell)
+    with _Books(store, found, modules, progress, fresh=fresh) as books:
+        books.keep_all(run(books.jobs(todo, wait=False)))
+        # What other runs were making meanwhile. They may be waiting for this one's, so by now it holds
+        # none, and takes one at a time.
+        for plan in todo:
+            if plan.identity not in found:
+                books.keep_all(run(books.jobs([plan], wait=True)))
     return [row_of(record, path) for path, record in (found[plan.identity] for plan in plans)]
 
 
 @dataclass
-class _Progress:
-    total: int
-    tell: Callable[[Event], None]
-    done: int = 0
+class _Open:
+    """A record that is being made: who makes it elsewhere waits, until the claim is let go."""
 
-    def ended(self, plan: Plan, result: EpisodeResult) -> None:
-        self.done += 1
-        self.tell(
-            EpisodeDone(
-                submission=plan.identity.submission,
-                task=plan.identity.task,
-                target=result.target,
-                status=result.status,
-                reason=result.reason,
-                done=self.done,
-                total=self.total,
-            )
-        )
+    plan: Plan
+    waiting_for: set[str]
+    claim: ExitStack
+
+
+class _Books:
+    """The records that are being made; leaving the context lets go of those not complete."""
+
+    def __init__(
+        self,
+        store: RecordStore,
+        found: dict[Identity, tuple[Path, Record]],
+        modules: tuple[str, ...],
+        progress: Progress,
+        *,
+        fresh: bool,
+    ) -> None:
+        self._store = store
+        self._found = found
+        self._modules = modules
+        self._progress = progress
+        self._fresh = fresh
+        self._open: dict[Identity, _Open] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for each in self._open.values():
+            each.claim.close()
+
+    def jobs(self, plans: Iterable[Plan], *, wait: bool) -> Iterator[Job]:
+        """The episodes that are missing, a record after the other, each claimed when its turn comes.
+
+        Args:
+            plans: of the records.
+            wait: for another run that makes one now; otherwise that is left out.
+        """
+        for plan in plans:
+            claim = ExitStack()
+            if not claim.enter_context(self._store.claim(plan.identity, wait=wait)):
+                continue
+            # Another run of the same thing may have made it since: then it is taken as it is.
+            if not self._fresh and (made := self._store.find(plan.identity)):
+                self._found[plan.identity] = made
+                claim.close()
+                continue
+            targets = _missing(self._store, plan)
+            self._open[plan.identity] = _Open(plan, set(targets), claim)
+            if not targets:
+                self._complete(plan.identity)
+            for target in targets:
+                self._progress.tell(
+                    EpisodeStarted(plan.identity.submission, plan.identity.task, target)
+                )
+                yield Job(
+                    identity=plan.identity,
+                    submission=plan.submission,
+                    track=plan.track,
+                    target=target,
+                    timeout=plan.timeout,
+                    cold=target in plan.targets[:_COLD_TARGETS],
+                    modules=self._modules,
+                )
+
+    def keep_all(self, finished: Generator[Finished]) -> None:
+        """Keep each episode as it ends, and write a record when it has all of its own."""
+        with closing(finished):
+            for each in finished:
+                self._store.partial(each.job.identity).add(each.measured)
+                self._progress.ended(each.job.identity, each.measured.result)
+                waiting_for = self._open[each.job.identity].waiting_for
+                waiting_for.remove(each.job.target)
+                if not waiting_for:
+                    self._complete(each.job.identity)
+
+    def _complete(self, identity: Identity) -> None:
+        """Put the episodes together into a record and write it."""
+        plan = self._open[identity].plan
+        path = _write(self._store, plan)
+        self._found[identity] = path, self._store.read(path)
+        self._open.pop(identity).claim.close()
+        self._progress.tell(RecordWritten(path))
 
 
 def _found(store: RecordStore, plans: Iterable[Plan]) -> dict[Identity, tuple[Path, Record]]:
@@ -97,62 +161,27 @@ def _found(store: RecordStore, plans: Iterable[Plan]) -> dict[Identity, tuple[Pa
     return {identity: record for identity, record in kept if record is not None}
 
 
-def _missing(store: RecordStore, plan: Plan) -> list[Job]:
+def _missing(store: RecordStore, plan: Plan) -> list[str]:
     finished = store.partial(plan.identity).finished()
-    return [
-        Job(
-            plan.submission,
-            plan.stimuli,
-            target,
-            plan.identity.seed,
-            plan.timeout,
-            cold=number < _COLD_TARGETS,
-        )
-        for number, target in enumerate(plan.stimuli.targets)
-        if target not in finished
-    ]
+    return [target for target in plan.targets if target not in finished]
 
 
-def _evaluator(plan: Plan, template: Template) -> Evaluator:
-    identity = plan.identity
-    return Evaluator(plan.backbone, template, device=identity.device, untrained=identity.untrained)
-
-
-def _run(
-    evaluator: Evaluator, store: RecordStore, plan: Plan, jobs: Iterable[Job], progress: _Progress
-) -> tuple[str, ...]:
-    """Judge the episodes and keep each as it ends; what confined the workers."""
-    confinement: tuple[str, ...] = ()
-    for finished in run_jobs(evaluator, _announced(plan, jobs, progress.tell)):
-        store.partial(plan.identity).add(finished.result, finished.scores)
-        progress.ended(plan, finished.result)
-        confinement = finished.confinement
-    return confinement
-
-
-def _announced(plan: Plan, jobs: Iterable[Job], tell: Callable[[Event], None]) -> Iterator[Job]:
-    for job in jobs:
-        tell(EpisodeStarted(plan.identity.submission, plan.identity.task, job.target))
-        yield job
-
-
-def _complete(store: RecordStore, plan: Plan, confinement: tuple[str, ...]) -> Path:
-    """Put the episodes together into a record and write it."""
+def _write(store: RecordStore, plan: Plan) -> Path:
     finished = store.partial(plan.identity).finished()
-    results: list[EpisodeResult] = [finished[target][0] for target in plan.stimuli.targets]
+    episodes = [finished[target] for target in plan.targets]
+    results = tuple(each.result for each in episodes)
     status, reason = overall(results)
     record = Record(
         identity=plan.identity,
         title=plan.submission.manifest.title,
         declared_parameters=plan.submission.declared_for(plan.identity.backbone),
-        environment=describe_environment(plan.identity.device, confinement),
+        environment=together([each.environment for each in episodes]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         status=status,
         reason=reason,
         summary=summarise(results),
-        episodes=tuple(results),
+        episodes=results,
         scores_file="",
         scores_sha256="0" * 64,
     )
-    scores = pd.concat([finished[target][1] for target in plan.stimuli.targets])
-    return store.save(record, scores)
+    return store.save(record, pd.concat([each.scores for each in episodes]))

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnbench.engines.engine import Conditions, Device, Engine, engine_named
+from attnbench.errors import AttnbenchError
 from attnbench.evaluation.isolation import Isolation
-from attnbench.evaluation.warm import Template
 from attnbench.events import Event
+from attnbench.materials import Materials
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,11 +22,15 @@ def evaluate(
     track: str = "mini",
     tasks: Sequence[str] | None = None,
     backbone: str | None = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     seeds: int = 1,
+    engine: str | Engine = "local",
+    workers: int | None = None,
+    address: str | None = None,
     isolation: Isolation = "process",
     timeout: float | None = None,
     fresh: bool = False,
+    timing_only: bool = False,
     data: Path | None = None,
     records: Path = Path("records"),
     untrained: bool = False,
@@ -39,9 +45,14 @@ def evaluate(
         backbone: one backbone in place of the track's own.
         device: `cpu` or `cuda`.
         seeds: how many seeds, counted from 0.
+        engine: what runs the episodes: `local`, `ray`, `slurm`, or an `Engine` of one's own.
+        workers: how many episodes run at a time; by default what the engine has devices for. Where
+            several share a processor their times rank nobody (`contended` in the record).
+        address: of a Ray cluster; `local` runs Slurm's tasks on this machine.
         isolation: `process` or `bwrap`, see docs/trust.md.
         timeout: seconds for one adaptation; by default the track's.
         fresh: run again what is already in `records`.
+        timing_only: time those recorded episodes once more, alone, that were contended.
         data: a folder whose sub-folders stand in for hub datasets.
         records: where records are kept.
         untrained: use the backbones' untrained weights (for counting and timing).
@@ -54,25 +65,40 @@ def evaluate(
     Raises:
         AttnbenchError: for what cannot be run at all. A submission's failure is a row, no exception.
     """
-    hidden = [records] if data is None else [records, data]
-    with Template(isolation, hidden=hidden, data=data) as template:
-        # Torch is imported here and there at the same time.
+    if timing_only and device == "cpu" and workers not in (None, 1):
+        raise AttnbenchError("--timing-only times one episode at a time: leave out --workers")
+    materials = Materials(data, untrained=untrained)
+    conditions = Conditions(device, isolation, (records,), data, untrained, workers)
+    if isinstance(engine, str):
+        folder = records / ".engine"
+        engine = engine_named(engine, address=address, folder=folder, materials=materials)
+    with engine.open(conditions) as run:
+        # Torch is imported here and by the engine's processes at the same time.
         import pandas as pd
 
         from attnbench import planning
+        from attnbench.announcing import Announcement
         from attnbench.recording import make_records
         from attnbench.records.rows import COLUMNS
+        from attnbench.retiming import time_records
 
         request = planning.Request(
-            track, tasks, backbone, device, seeds, isolation, timeout, data, untrained
+            track, tasks, backbone, device, seeds, isolation, timeout, untrained
         )
         chosen, refused = planning.read_submissions(submissions)
-        template.import_modules(name for each in chosen for name in each.modules)
-        plans = planning.make_plans(chosen, request)
+        modules = tuple(sorted({name for each in chosen for name in each.modules}))
+        plans = planning.make_plans(chosen, request, materials)
         without = planning.rows_of_refused(refused, request)
-        rows = make_records(plans, template, records, fresh=fresh, tell=on_event or _unheard)
+        names = [each.name for each in chosen]
+        with Announcement(records, type(engine).__name__.lower(), names) as announcement:
+
+            def tell(event: Event) -> None:
+                announcement.hear(event)
+                if on_event is not None:
+                    on_event(event)
+
+            if timing_only:
+                rows = time_records(plans, run, records, modules=modules, tell=tell)
+            else:
+                rows = make_records(plans, run, records, modules=modules, fresh=fresh, tell=tell)
         return pd.DataFrame([*rows, *without], columns=list(COLUMNS))
-
-
-def _unheard(event: Event) -> None:
-    """Tells nobody."""

@@ -13,10 +13,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from attnbench import events
 from attnbench.cli import report
 from attnbench.cli.main import main
-from attnbench.cli.progress import EvaluationProgress
 from attnbench.cli.text import printable
 
 # Not pydantic: recent typers import it themselves once a verb's options are read.
@@ -79,7 +77,7 @@ def test_every_flag_has_its_environment_variable() -> None:
         for parameter in command.params:
             flags = [option for option in parameter.opts if option.startswith("--")]
             if flags and "--help" not in flags:
-                expected = "ATTNBENCH_" + flags[0].removeprefix("--").upper()
+                expected = "ATTNBENCH_" + flags[0].removeprefix("--").replace("-", "_").upper()
                 assert parameter.envvar == expected, (name, flags)
 
 
@@ -90,9 +88,9 @@ def test_every_flag_has_its_environment_variable() -> None:
         (["evaluate", "x", "--track", "huge"], "--track"),
         (["evaluate", "x", "--device", "tpu"], "--device"),
         (["evaluate", "x", "--seeds", "0"], "--seeds"),
-        (["evaluate", "x", "--workers", "2"], "--workers"),
+        (["evaluate", "x", "--workers", "0"], "--workers"),
         (["evaluate", "x", "--timeout", "-1"], "--timeout"),
-        (["evaluate", "x", "--engine", "ray"], "--engine"),
+        (["evaluate", "x", "--engine", "dask"], "--engine"),
         (["evaluate", "x", "--colour"], "--colour"),
         (["tasks", "--gallery", "x.png"], "--gallery"),
         (["nonsense"], "nonsense"),
@@ -267,19 +265,6 @@ def test_seconds(value: float | None, text: str) -> None:
 def test_printable_is_one_bounded_line() -> None:
     assert printable("a\n\x1b[2J‮b", 100) == "a �[2J�b"
     assert len(printable("x" * 5000)) == 1000
-
-
-def test_progress_writes_plain_lines_where_there_is_no_terminal() -> None:
-    stream = io.StringIO()
-    with EvaluationProgress(stream) as progress:
-        progress.on_event(events.Planned(2, (Path("records/a.json"),)))
-        progress.on_event(events.EpisodeDone("s", "t", "cat", "ok", "", 1, 2))
-        progress.on_event(events.EpisodeDone("s", "t", "dog", "failed", "no\nluck", 2, 2))
-        progress.on_event(events.RecordWritten(Path("records/b.json")))
-    lines = stream.getvalue().splitlines()
-    assert len(lines) == 3
-    assert "--fresh" in lines[0]
-    assert lines[1:] == ["[1/2] s, t, cat: ok", "[2/2] s, t, dog: failed: no luck"]
 
 
 def test_a_submission_that_cannot_be_read_is_a_row_and_the_others_run(

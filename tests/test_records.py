@@ -12,7 +12,7 @@ import pytest
 from attnbench.errors import AttnbenchError
 from attnbench.records.record import Record
 from attnbench.records.rows import COLUMNS, row_of
-from attnbench.records.store import RecordStore, write_atomically
+from attnbench.records.store import Measured, RecordStore, write_atomically
 
 MakeRecord = Callable[..., Record]
 SCORES = pd.DataFrame({"target": ["cat", "cat"], "present": [True, False], "score": [1.5, -0.25]})
@@ -94,15 +94,15 @@ def test_an_unfinished_run_keeps_its_finished_episodes(
     record = make_record()
     partial = store.partial(record.identity)
     cat, dog = record.episodes
-    partial.add(cat, SCORES)
-    partial.add(dog, SCORES)
+    for result in (cat, dog):
+        partial.add(Measured(result, SCORES, record.environment))
     damaged = sorted(partial.folder.glob("*.parquet"))[0]
     damaged.write_bytes(b"PAR1")
     finished = store.partial(record.identity).finished()
     assert len(finished) == 1
-    result, scores = next(iter(finished.values()))
-    assert result in (cat, dog)
-    pd.testing.assert_frame_equal(scores, SCORES)
+    measured = next(iter(finished.values()))
+    assert measured.result in (cat, dog) and measured.environment == record.environment
+    pd.testing.assert_frame_equal(measured.scores, SCORES)
     assert not store.partial(make_record(seed=7).identity).finished()
     partial.discard()
     assert not partial.folder.exists()

@@ -24,6 +24,17 @@ class Engine(StrEnum):
     """What runs the episodes."""
 
     local = "local"
+    ray = "ray"
+    slurm = "slurm"
+
+
+class ProgressStyle(StrEnum):
+    """How progress is shown on stderr."""
+
+    auto = "auto"
+    bars = "bars"
+    lines = "lines"
+    json = "json"
 
 
 class Isolation(StrEnum):
@@ -72,15 +83,23 @@ def evaluate(
         Engine, typer.Option(envvar="ATTNBENCH_ENGINE", help="What runs the episodes.")
     ] = Engine.local,
     workers: Annotated[
-        int,
+        int | None,
         typer.Option(
             envvar="ATTNBENCH_WORKERS",
             min=1,
-            max=1,
             metavar="N",
-            help="Episodes at a time; the local engine times one after the other.",
+            help="Episodes at a time. Several on one processor take times that rank nobody. "
+            "(default: one, or one on each GPU or node)",
         ),
-    ] = 1,
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ATTNBENCH_ADDRESS",
+            metavar="ADDRESS",
+            help="Of a Ray cluster; `local` runs Slurm's tasks on this machine.",
+        ),
+    ] = None,
     isolation: Annotated[
         Isolation,
         typer.Option(envvar="ATTNBENCH_ISOLATION", help="How submissions are kept apart."),
@@ -97,6 +116,14 @@ def evaluate(
         bool,
         typer.Option("--fresh", envvar="ATTNBENCH_FRESH", help="Run again what is recorded."),
     ] = False,
+    timing_only: Annotated[
+        bool,
+        typer.Option(
+            "--timing-only",
+            envvar="ATTNBENCH_TIMING_ONLY",
+            help="Time what is recorded from several --workers again, alone.",
+        ),
+    ] = False,
     data: options.Data = None,
     records: options.Records = Path("records"),
     untrained: Annotated[
@@ -107,6 +134,13 @@ def evaluate(
             help="Backbones without weights: for counting and timing.",
         ),
     ] = False,
+    progress: Annotated[
+        ProgressStyle,
+        typer.Option(
+            envvar="ATTNBENCH_PROGRESS",
+            help="On stderr: bars (auto: on a terminal), lines, or a JSON object for each event.",
+        ),
+    ] = ProgressStyle.auto,
     as_json: Annotated[
         bool,
         typer.Option("--json", envvar="ATTNBENCH_JSON", help="One JSON object a row on stdout."),
@@ -122,10 +156,10 @@ def evaluate(
         raise typer.BadParameter("must be a positive number of seconds", param_hint="--timeout")
 
     from attnbench import run
-    from attnbench.cli.progress import EvaluationProgress
+    from attnbench.cli.progress import display
     from attnbench.cli.report import any_failed, print_json, print_report
 
-    with EvaluationProgress(sys.stderr) as progress:
+    with display(progress.value, sys.stderr) as shown:
         frame = run.evaluate(
             submissions,
             track=track.value,
@@ -133,13 +167,17 @@ def evaluate(
             backbone=backbone,
             device=device.value,
             seeds=seeds,
+            engine=engine.value,
+            workers=workers,
+            address=address,
             isolation=isolation.value,
             timeout=timeout,
             fresh=fresh,
+            timing_only=timing_only,
             data=data,
             records=records,
             untrained=untrained,
-            on_event=progress.on_event,
+            on_event=shown.on_event,
         )
     if as_json:
         print_json(frame)

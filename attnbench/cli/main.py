@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from attnbench.cli import check, compare, evaluate, leaderboard, new, tasks, verify
+from attnbench.cli import check, compare, evaluate, leaderboard, new, status, tasks, verify
 from attnbench.errors import AttnbenchError
 
 USAGE_OR_DATA = 2
@@ -28,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("evaluate")(evaluate.evaluate)
+app.command("status")(status.status)
 app.command("tasks")(tasks.tasks)
 app.command("new")(new.new)
 app.command("check")(check.check)

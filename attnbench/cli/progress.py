@@ -1,9 +1,13 @@
-"""How far an evaluation is: a bar with the time left on a terminal, plain lines in a log."""
+"""How far an evaluation is: bars on a terminal, plain lines in a log, JSON for machines."""
 
 from __future__ import annotations
 
+import json
+import time
+from collections import Counter
+from dataclasses import asdict
 from types import TracebackType
-from typing import TextIO
+from typing import Protocol, Self, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -15,30 +19,42 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from attnbench.cli.text import printable
-from attnbench.events import EpisodeDone, EpisodeStarted, Event, Planned
+from attnbench.cli.text import duration, printable
+from attnbench.events import EpisodeDone, EpisodeStarted, Event, Planned, RecordWritten
 
 
-class EvaluationProgress:
-    """Shows the events of an evaluation on a stream, which is stderr; use as a context manager."""
+class Display(Protocol):
+    """Shows the events of an evaluation; a context manager."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    def on_event(self, event: Event) -> None:
+        """Show one event."""
+        ...
+
+
+def display(how: str, stream: TextIO) -> Display:
+    """Shows events on a stream: `bars`, `lines`, `json`, or `auto` for bars where it is a terminal."""
+    if how == "json":
+        return JsonLines(stream)
+    return Bars(stream) if how == "bars" or (how == "auto" and stream.isatty()) else Lines(stream)
+
+
+class Lines:
+    """A line for each episode, with the time left and the failures so far."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._bar: Progress | None = None
-        self._bar_task: TaskID | None = None
-        if stream.isatty():
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=Console(file=stream),
-                transient=True,
-            )
+        self._clock = _Clock()
 
-    def __enter__(self) -> EvaluationProgress:
-        if self._bar is not None:
-            self._bar.start()
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -47,51 +63,148 @@ class EvaluationProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        pass
+
+    def on_event(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case Planned() if event.reused:
+                print(_reused(event), file=self._stream, flush=True)
+            case EpisodeDone():
+                self._clock.tick(event)
+                far = f"[{event.done}/{event.total}{self._clock.so_far}]"
+                print(f"{far} {_episode(event)}: {_came_of(event)}", file=self._stream, flush=True)
+            case _:
+                pass  # where the records are stands under the table
+
+
+class JsonLines:
+    """A JSON object for each event: its kind as `event`, and what is known of it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
+
+    def on_event(self, event: Event) -> None:
+        """Show one event."""
+        about = {"event": _KINDS[type(event)], "time": time.time(), **asdict(event)}
+        print(json.dumps(about, default=str), file=self._stream, flush=True)
+
+
+_KINDS = {
+    Planned: "planned",
+    EpisodeStarted: "episode started",
+    EpisodeDone: "episode done",
+    RecordWritten: "record written",
+}
+
+
+class Bars:
+    """A bar for each task and one for all, with the time left; failures stand above them."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[failures]}", style="red", markup=False),
+            console=Console(file=stream),
+            transient=True,
+        )
+        self._bars: dict[str, TaskID] = {}
+        self._failed: Counter[str] = Counter()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
 
     def on_event(self, event: Event) -> None:
         """Show one event."""
         match event:
             case Planned():
-                self._planned(event)
-            case EpisodeStarted():
-                self._episode_started(event)
+                if event.reused:
+                    self._print(_reused(event))
+                several = len(event.episodes) > 1
+                totals = {**event.episodes} | (
+                    {_ALL: sum(event.episodes.values())} if several else {}
+                )
+                self._bars = {
+                    name: self._progress.add_task(printable(name, 40), total=total, failures="")
+                    for name, total in totals.items()
+                }
+            case EpisodeStarted() if event.task in self._bars:
+                at = printable(f"{event.task}: {event.submission}, {event.target}", 60)
+                self._progress.update(self._bars[event.task], description=at)
             case EpisodeDone():
-                self._episode_done(event)
+                if event.status != "ok":
+                    far = f"[{event.done}/{event.total}]"
+                    self._print(f"{far} {_episode(event)}: {_came_of(event)}")
+                for name in (event.task, _ALL):
+                    self._failed[name] += event.status == "failed"
+                    if name in self._bars:
+                        failures = f"{self._failed[name]} failed" if self._failed[name] else ""
+                        self._progress.update(self._bars[name], advance=1, failures=failures)
             case _:
-                pass  # where the records are stands under the table
+                pass
 
-    def _planned(self, event: Planned) -> None:
-        if event.reused:
-            number = len(event.reused)
-            self._line(
-                f"{number} {'record is' if number == 1 else 'records are'} already there and "
-                "used as they are (--fresh runs them again)"
-            )
-        if self._bar is not None and event.episodes:
-            self._bar_task = self._bar.add_task("starting", total=event.episodes)
+    def _print(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
 
-    def _episode_started(self, event: EpisodeStarted) -> None:
-        if self._bar is not None and self._bar_task is not None:
-            self._bar.update(self._bar_task, description=_episode(event))
 
-    def _episode_done(self, event: EpisodeDone) -> None:
-        what = _episode(event)
-        if event.status != "ok":
-            reason = printable(event.reason, 200)
-            self._line(f"[{event.done}/{event.total}] {what}: {event.status}: {reason}")
-        elif self._bar is None:
-            self._line(f"[{event.done}/{event.total}] {what}: ok")
-        if self._bar is not None and self._bar_task is not None:
-            self._bar.update(self._bar_task, completed=event.done, total=event.total)
+_ALL = "all tasks"
 
-    def _line(self, text: str) -> None:
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=self._stream, flush=True)
+
+class _Clock:
+    """What a log says of time left and failures."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+        self._failed = 0
+        self.so_far = ""
+
+    def tick(self, event: EpisodeDone) -> None:
+        self._failed += event.status == "failed"
+        now = time.monotonic()
+        first = self._first = now if self._first is None else self._first
+        parts = []
+        if 1 < event.done < event.total:
+            left = (now - first) / (event.done - 1) * (event.total - event.done)
+            parts.append(f"{duration(left)} left")
+        if self._failed:
+            parts.append(f"{self._failed} failed")
+        self.so_far = "".join(f", {part}" for part in parts)
+
+
+def _reused(event: Planned) -> str:
+    number = len(event.reused)
+    return (
+        f"{number} {'record is' if number == 1 else 'records are'} already there and "
+        "used as they are (--fresh runs them again)"
+    )
 
 
 def _episode(event: EpisodeStarted | EpisodeDone) -> str:
     return printable(f"{event.submission}, {event.task}, {event.target}", 60)
+
+
+def _came_of(event: EpisodeDone) -> str:
+    return "ok" if event.status == "ok" else f"{event.status}: {printable(event.reason, 200)}"

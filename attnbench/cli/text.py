@@ -12,3 +12,11 @@ def printable(text: object, limit: int = 1000) -> str:
     if not line.isprintable():
         line = "".join(character if character.isprintable() else "�" for character in line)
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def duration(seconds: float) -> str:
+    """A duration for people to plan by: `40 s`, `12 min`, `3 h 5 min`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

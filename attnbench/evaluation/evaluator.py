@@ -19,7 +19,7 @@ from attnbench.backbones.backbone import Backbone, tensors_of
 from attnbench.evaluation import prediction
 from attnbench.evaluation.artefact import Artefact
 from attnbench.evaluation.inventory import Inventory, Size
-from attnbench.evaluation.jobs import Failure, Jobs, Killed, Predicted
+from attnbench.evaluation.jobs import Delivered, Failure, Jobs, Killed, Predicted
 from attnbench.evaluation.laps import Laps
 from attnbench.evaluation.readouts import argmax_readouts
 from attnbench.evaluation.warm import Template
@@ -44,6 +44,25 @@ class Trial:
     size: Size | None = None
     deterministic: bool = False
     refused: bool = False
+
+
+@dataclass(frozen=True)
+class _Adapted:
+    """A timed adaptation, with seconds in a cold process where that was asked for, and of the pass."""
+
+    delivered: Delivered
+    cold_seconds: float | None
+    pass_seconds: float
+    size: Size
+
+    def times(self, late: float) -> dict[str, Any]:
+        """What goes into `Cost`; `late` are the seconds that came after the artefact."""
+        cold = self.cold_seconds
+        return {
+            "adaptation_seconds": self.delivered.seconds + late,
+            "adaptation_seconds_cold": None if cold is None else cold + late,
+            "pass_seconds": self.pass_seconds,
+        }
 
 
 class Evaluator:
@@ -112,18 +131,10 @@ class Evaluator:
     def _judge(
         self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
     ) -> tuple[EpisodeResult, pd.DataFrame]:
-        with self.laps("pass"):
-            pass_seconds = self._pass_seconds(episode)
-        with self.laps("adaptation and its rehearsal"):
-            warm = self._jobs.adapt(submission, episode, timeout, warm_up=True)
-        with self.laps("cold adaptation"):
-            unrehearsed = (
-                self._jobs.adapt(submission, episode, timeout, warm_up=False) if cold else None
-            )
-        with self.laps("counting parameters"):
-            size = self._measure(warm.artefact, submission)
+        adapted = self._adapt(submission, episode, timeout, cold=cold)
+        artefact, size = adapted.delivered.artefact, adapted.size
         with self.laps("prediction"):
-            predicted = self._predict(submission, episode, warm.artefact, timeout, pass_seconds)
+            predicted = self._predict(submission, episode, artefact, timeout, adapted.pass_seconds)
         # An adaptation has ended when a process that had no part in it holds the detector.
         late = predicted.loading_seconds
         late += prediction.deferred_seconds(predicted.images, predicted.seconds)
@@ -142,16 +153,47 @@ class Evaluator:
                 parameters_changed=size.parameters_changed,
                 parameters_opaque=size.parameters_opaque,
                 artefact_bytes=size.bytes,
-                adaptation_seconds=warm.seconds + late,
-                adaptation_seconds_cold=unrehearsed.seconds + late if unrehearsed else None,
                 late_seconds=late,
-                pass_seconds=pass_seconds,
                 prediction_seconds=sum(predicted.seconds),
+                **adapted.times(late),
             ),
             readouts=readouts,
-            nondeterministic=tuple(sorted({*warm.nondeterministic, *predicted.nondeterministic})),
+            nondeterministic=tuple(
+                sorted({*adapted.delivered.nondeterministic, *predicted.nondeterministic})
+            ),
         )
         return result, scores_frame(episode, predicted.scores)
+
+    def time_again(
+        self,
+        submission: Submission,
+        episode: Episode,
+        timeout: float,
+        measured: EpisodeResult,
+        *,
+        cold: bool,
+    ) -> tuple[EpisodeResult, pd.DataFrame]:
+        """What was measured of an episode with the times of another adaptation; no scores.
+
+        What was late (see `Cost.late_seconds`) stays as found when all test images were shown. An
+        adaptation that fails, of other images or to another size, is a failure.
+        """
+        assert measured.cost is not None
+        was = measured.cost
+        try:
+            adapted = self._adapt(submission, episode, timeout, cold=cold)
+            size = adapted.size
+            if episode.fingerprint != measured.images_sha256:
+                raise Failure("its images are others than those measured on")
+            if (size.parameters_added, size.parameters_changed) != (
+                was.parameters_added,
+                was.parameters_changed,
+            ):
+                raise Failure("adapted once more, it has another number of parameters")
+        except Failure as failure:
+            return _failed(episode, failure), scores_frame(episode, None)
+        cost = was.model_copy(update=adapted.times(was.late_seconds))
+        return measured.model_copy(update={"cost": cost}), scores_frame(episode, None)
 
     def try_out(self, submission: Submission, episode: Episode, timeout: float) -> Trial:
         """Adapt twice in fresh processes and predict once; nothing is timed or scored."""
@@ -165,6 +207,21 @@ class Evaluator:
             reason = failure.reason + (f"\n{failure.detail}" if failure.detail else "")
             return Trial(reason, refused=failure.status == "not applicable")
         return Trial("", size, deterministic=first.artefact == second.artefact)
+
+    def _adapt(
+        self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
+    ) -> _Adapted:
+        with self.laps("pass"):
+            pass_seconds = self._pass_seconds(episode)
+        with self.laps("adaptation and its rehearsal"):
+            delivered = self._jobs.adapt(submission, episode, timeout, warm_up=True)
+        with self.laps("cold adaptation"):
+            unrehearsed = (
+                self._jobs.adapt(submission, episode, timeout, warm_up=False) if cold else None
+            )
+        with self.laps("counting parameters"):
+            size = self._measure(delivered.artefact, submission)
+        return _Adapted(delivered, unrehearsed.seconds if unrehearsed else None, pass_seconds, size)
 
     def _measure(self, artefact: Artefact, submission: Submission) -> Size:
         return self._inventory.measure(artefact, submission.program)

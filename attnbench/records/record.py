@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -56,6 +57,24 @@ class Environment(_Model):
     numpy: Text
     attnbench: Text
     confinement: tuple[Text, ...] = ()
+
+
+def together(environments: Sequence[Environment]) -> Environment:
+    """What there is to say of several machines that episodes of one record ran on.
+
+    Texts that differ stand beside each other; threads and confinement are the least of any.
+    """
+    described = [each.model_dump() for each in environments]
+    texts = ("device_name", "python", "torch", "torchvision", "numpy", "attnbench")
+    joined = {name: ", ".join(sorted({each[name] for each in described})) for name in texts}
+    common = set.intersection(*(set(each.confinement) for each in environments))
+    return environments[0].model_copy(
+        update=joined
+        | {
+            "threads": min(each.threads for each in environments),
+            "confinement": tuple(each for each in environments[0].confinement if each in common),
+        }
+    )
 
 
 class Readout(_Model):

@@ -10,17 +10,48 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from attnbench.errors import AttnbenchError
-from attnbench.records.record import SCHEMA_VERSION, EpisodeResult, Identity, Record
+from attnbench.records.record import (
+    SCHEMA_VERSION,
+    Environment,
+    EpisodeResult,
+    Identity,
+    Record,
+)
 
 _LIMIT = 64 << 20
 _PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came of an episode: its result, a score per test image, and where that was measured."""
+
+    result: EpisodeResult
+    scores: pd.DataFrame
+    environment: Environment
+
+    def contended(self, contended: bool) -> Measured:
+        """The same, its cost saying whether other episodes ran on the same processor meanwhile."""
+        if self.result.cost is None:
+            return self
+        cost = self.result.cost.model_copy(update={"contended": contended})
+        return replace(self, result=self.result.model_copy(update={"cost": cost}))
+
+
+class _Kept(BaseModel):
+    """The JSON of a finished episode."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    result: EpisodeResult
+    environment: Environment
 
 
 class RecordStore:
@@ -108,23 +139,28 @@ class RecordStore:
         return PartialRun(self._root / _PARTIAL / _key(identity))
 
     @contextlib.contextmanager
-    def claim(self, identity: Identity) -> Iterator[None]:
-        """Only one process at a time makes the record of an identity; the others wait here.
+    def claim(self, identity: Identity, *, wait: bool = True) -> Iterator[bool]:
+        """Only one process at a time makes the record of an identity: whether it is this one's.
+
+        Args:
+            identity: of the record.
+            wait: for who makes it now; otherwise False is given where there is someone.
 
         Raises AttnbenchError where the folder cannot be written.
         """
         path = self._root / _PARTIAL / f"{_key(identity)}.lock"
         try:
-            lock = _lock(path)
+            lock = _lock(path, wait=wait)
         except OSError as error:
             raise AttnbenchError(f"cannot write {path} ({error.strerror})") from None
         try:
-            yield
+            yield lock is not None
         finally:
-            path.unlink(missing_ok=True)
-            os.close(lock)
-            with contextlib.suppress(OSError):
-                path.parent.rmdir()  # where this was the last unfinished run
+            if lock is not None:
+                path.unlink(missing_ok=True)
+                os.close(lock)
+                with contextlib.suppress(OSError):
+                    path.parent.rmdir()  # where this was the last unfinished run
 
 
 @dataclass(frozen=True)
@@ -133,20 +169,23 @@ class PartialRun:
 
     folder: Path
 
-    def finished(self) -> dict[str, tuple[EpisodeResult, pd.DataFrame]]:
+    def finished(self) -> dict[str, Measured]:
         """The finished episodes by target; a damaged one is as if it had not been run."""
-        found: dict[str, tuple[EpisodeResult, pd.DataFrame]] = {}
+        found: dict[str, Measured] = {}
         for path in sorted(self.folder.glob("*.json")):
             with contextlib.suppress(OSError, ValueError):
-                result = EpisodeResult.model_validate_json(path.read_bytes())
-                found[result.target] = (result, pd.read_parquet(path.with_suffix(".parquet")))
+                kept = _Kept.model_validate_json(path.read_bytes())
+                scores = pd.read_parquet(path.with_suffix(".parquet"))
+                found[kept.result.target] = Measured(kept.result, scores, kept.environment)
         return found
 
-    def add(self, result: EpisodeResult, scores: pd.DataFrame) -> None:
+    def add(self, measured: Measured) -> None:
         """Keep a finished episode. The JSON comes last: it says that the scores are whole."""
-        path = self.folder / f"{hashlib.sha256(result.target.encode()).hexdigest()[:16]}.json"
-        write_atomically(path.with_suffix(".parquet"), _parquet(scores), self.folder)
-        write_atomically(path, result.model_dump_json().encode(), self.folder)
+        target = measured.result.target
+        path = self.folder / f"{hashlib.sha256(target.encode()).hexdigest()[:16]}.json"
+        kept = _Kept(result=measured.result, environment=measured.environment)
+        write_atomically(path.with_suffix(".parquet"), _parquet(measured.scores), self.folder)
+        write_atomically(path, kept.model_dump_json().encode(), self.folder)
 
     def discard(self) -> None:
         """Remove it all."""
@@ -157,15 +196,19 @@ def _key(identity: Identity) -> str:
     return hashlib.sha256(identity.model_dump_json().encode()).hexdigest()
 
 
-def _lock(path: Path) -> int:
-    """A descriptor of the locked file, made if need be; waits for who holds it."""
+def _lock(path: Path, *, wait: bool) -> int | None:
+    """A descriptor of the locked file, made if need be; waits for who holds it, or gives None."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             continue  # the folder has just been removed by who was last in it
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(lock)
+            return None
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(lock), os.stat(path)):
                 return lock

@@ -35,15 +35,20 @@ class Limits:
     cpu_seconds: int
 
 
-def limits_for(seconds: float) -> Limits:
-    """Limits on this machine, as it is now, for a worker with a job of at most `seconds`."""
+def limits_for(seconds: float, at_once: int = 1) -> Limits:
+    """Limits on this machine, as it is now, for a worker with a job of at most `seconds`.
+
+    Args:
+        seconds: of that job.
+        at_once: how many such workers share the machine.
+    """
     threads = 0
     for process in psutil.process_iter(["uids", "num_threads"]):
         uids = process.info["uids"]
         threads += process.info["num_threads"] or 0 if uids and uids.real == os.getuid() else 0
     return Limits(
-        memory_bytes=int(psutil.virtual_memory().available * _SHARE_OF_MEMORY),
-        processes=threads + _PROCESSES,
+        memory_bytes=int(psutil.virtual_memory().available * _SHARE_OF_MEMORY / at_once),
+        processes=threads + _PROCESSES * at_once,
         cpu_seconds=int((seconds + 10) * (os.cpu_count() or 1)),
     )
 
