@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import pandas as pd
+import pyarrow as pa
 
 from attnbench.engines.engine import Finished, Job, Run
 from attnbench.events import EpisodeStarted, Event, Progress, RecordWritten
@@ -184,4 +184,4 @@ def _write(store: RecordStore, plan: Plan) -> Path:
         scores_file="",
         scores_sha256="0" * 64,
     )
-    return store.save(record, pd.concat([each.scores for each in episodes]))
+    return store.save(record, pa.concat_tables([each.scores for each in episodes]).to_pandas())

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from attnbench.errors import AttnbenchError
@@ -16,6 +17,7 @@ from attnbench.records.store import Measured, RecordStore, write_atomically
 
 MakeRecord = Callable[..., Record]
 SCORES = pd.DataFrame({"target": ["cat", "cat"], "present": [True, False], "score": [1.5, -0.25]})
+TABLE = pa.Table.from_pandas(SCORES, preserve_index=False)
 
 
 def test_a_record_reads_back_as_it_was_saved(tmp_path: Path, make_record: MakeRecord) -> None:
@@ -95,14 +97,18 @@ def test_an_unfinished_run_keeps_its_finished_episodes(
     partial = store.partial(record.identity)
     cat, dog = record.episodes
     for result in (cat, dog):
-        partial.add(Measured(result, SCORES, record.environment))
-    damaged = sorted(partial.folder.glob("*.parquet"))[0]
-    damaged.write_bytes(b"PAR1")
-    finished = store.partial(record.identity).finished()
-    assert len(finished) == 1
-    measured = next(iter(finished.values()))
-    assert measured.result in (cat, dog) and measured.environment == record.environment
-    pd.testing.assert_frame_equal(measured.scores, SCORES)
+        partial.add(Measured(result, TABLE, record.environment))
+    measured = store.partial(record.identity).finished()["dog"]
+    assert measured.result == dog and measured.environment == record.environment
+    pd.testing.assert_frame_equal(measured.scores.to_pandas(), SCORES)
+    (file,) = partial.folder.iterdir()
+    whole = file.read_bytes()
+    start_of_last = whole.rindex(b"\n")
+    for end in range(start_of_last, len(whole), 97):  # killed while it wrote the second
+        file.write_bytes(whole[:end])
+        assert store.partial(record.identity).finished().keys() == {"cat"}
+    partial.add(Measured(dog, TABLE, record.environment))
+    assert store.partial(record.identity).finished().keys() == {"cat", "dog"}
     assert not store.partial(make_record(seed=7).identity).finished()
     partial.discard()
     assert not partial.folder.exists()

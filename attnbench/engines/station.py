@@ -51,6 +51,8 @@ class Station:
 
     def judge(self, job: Job) -> Measured:
         """What comes of a job. Raises AttnbenchError where its images or its backbone cannot be had."""
+        import pyarrow as pa
+
         from attnbench.evaluation.environment import describe_environment
         from attnbench.records.store import Measured
 
@@ -64,7 +66,8 @@ class Station:
                 job.submission, episode, job.timeout, job.again, cold=job.cold
             )
         environment = describe_environment(self._conditions.device, evaluator.confinement)
-        return Measured(result, scores, environment).contended(self._is_contended)
+        table = pa.Table.from_pandas(scores, preserve_index=False)
+        return Measured(result, table, environment).contended(self._is_contended)
 
     @property
     def _is_contended(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import hashlib
@@ -14,7 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+import pyarrow as pa
+from pydantic import Base64Bytes, BaseModel, ConfigDict, ValidationError
 
 from attnbench.errors import AttnbenchError
 from attnbench.records.record import (
@@ -31,10 +33,17 @@ _PARTIAL = ".partial"
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of an episode: its result, a score per test image, and where that was measured."""
+    """What came of an episode.
+
+    Attributes:
+        result: its figures, or why it has none.
+        scores: a row per test image (columns target, image, present, score), as a table of Arrow's,
+            which travels well.
+        environment: where that was measured.
+    """
 
     result: EpisodeResult
-    scores: pd.DataFrame
+    scores: pa.Table
     environment: Environment
 
     def contended(self, contended: bool) -> Measured:
@@ -46,12 +55,13 @@ class Measured:
 
 
 class _Kept(BaseModel):
-    """The JSON of a finished episode."""
+    """The line of a finished episode; its scores are a table of Arrow's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     result: EpisodeResult
     environment: Environment
+    scores: Base64Bytes
 
 
 class RecordStore:
@@ -165,27 +175,39 @@ class RecordStore:
 
 @dataclass(frozen=True)
 class PartialRun:
-    """The finished episodes of a run that has not ended, a JSON and a Parquet file for each."""
+    """The finished episodes of a run that has not ended: a file with a line for each."""
 
     folder: Path
 
     def finished(self) -> dict[str, Measured]:
         """The finished episodes by target; a damaged one is as if it had not been run."""
         found: dict[str, Measured] = {}
-        for path in sorted(self.folder.glob("*.json")):
-            with contextlib.suppress(OSError, ValueError):
-                kept = _Kept.model_validate_json(path.read_bytes())
-                scores = pd.read_parquet(path.with_suffix(".parquet"))
-                found[kept.result.target] = Measured(kept.result, scores, kept.environment)
+        with contextlib.suppress(FileNotFoundError), self._file.open("rb") as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError, pa.ArrowException):
+                    kept = _Kept.model_validate_json(line)
+                    scores = pa.ipc.open_stream(kept.scores).read_all()
+                    found[kept.result.target] = Measured(kept.result, scores, kept.environment)
         return found
 
     def add(self, measured: Measured) -> None:
-        """Keep a finished episode. The JSON comes last: it says that the scores are whole."""
-        target = measured.result.target
-        path = self.folder / f"{hashlib.sha256(target.encode()).hexdigest()[:16]}.json"
-        kept = _Kept(result=measured.result, environment=measured.environment)
-        write_atomically(path.with_suffix(".parquet"), _parquet(measured.scores), self.folder)
-        write_atomically(path, kept.model_dump_json().encode(), self.folder)
+        """Keep a finished episode. Raises AttnbenchError where there is no room."""
+        buffer = io.BytesIO()
+        with pa.ipc.new_stream(buffer, measured.scores.schema) as stream:
+            stream.write_table(measured.scores)
+        scores = base64.b64encode(buffer.getvalue())
+        kept = _Kept(result=measured.result, environment=measured.environment, scores=scores)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._file.open("ab") as file:
+                # The line break comes first: half a line that a killed run left stays apart.
+                file.write(b"\n" + kept.model_dump_json().encode())
+        except OSError as error:
+            raise _cannot_write(self._file, error) from None
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "episodes.jsonl"
 
     def discard(self) -> None:
         """Remove it all."""
@@ -240,10 +262,14 @@ def write_atomically(path: Path, content: bytes, unfinished: Path) -> None:
                 os.unlink(file.name)
                 raise
     except OSError as error:
-        raise AttnbenchError(
-            f"cannot write {path} ({error.strerror}); what was written before is whole: "
-            "make room or choose another folder with --records, and run the same command again"
-        ) from None
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(path: Path, error: OSError) -> AttnbenchError:
+    return AttnbenchError(
+        f"cannot write {path} ({error.strerror}); what was written before is whole: "
+        "make room or choose another folder with --records, and run the same command again"
+    )
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

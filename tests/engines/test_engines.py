@@ -131,7 +131,8 @@ def test_ctrl_c_ends_everything_and_the_same_command_resumes(
     while (left := processes_with(folder)) and time.monotonic() - started < WAIT_SECONDS:
         time.sleep(0.05)
     assert not left
-    assert len(list((folder / "records").glob(".partial/*/*.json"))) >= 2
+    kept = (folder / "records").glob(".partial/*/episodes.jsonl")
+    assert sum(len(path.read_bytes().splitlines()) - 1 for path in kept) >= 2
     again = start(folder, *ENGINES[name])
     told = again.communicate()[1]
     assert again.returncode == 0, told
