@@ -21,6 +21,7 @@ from attnbench.leaderboard.entries import Entry, read_entries
 from attnbench.leaderboard.exports import EPISODE_COLUMNS, exported
 from attnbench.leaderboard.plotting import plot_files
 from attnbench.leaderboard.site.building import site_files, write_site
+from attnbench.leaderboard.site.contents import rows_of
 from attnbench.leaderboard.site.pictures import FOLDER, file_of, gallery, is_made_up
 from attnbench.leaderboard.site.rendering import file_name, is_web, linked, source_text
 from attnbench.leaderboard.standings import Standings, standings_by_track
@@ -220,6 +221,39 @@ def test_a_source_is_shown_only_where_it_is_the_recorded_one(
         (page,) = [files[name].decode() for name in files if name.startswith("methods/")]
         assert ("# a &lt;b&gt;remark&lt;/b&gt;" in page) == shown
         assert ("A. Tester" in page) == shown
+
+
+def test_contended_times_are_marked_and_drawn_nowhere(make_record: MakeRecord) -> None:
+    made = [
+        make_record(submission="alone"),
+        make_record(submission="beside", contended=True),
+        make_record(submission="elsewhere", contended=True, device_name="another"),
+    ]
+    entries = [
+        Entry(Path(f"mini/noisy-mnist/{n}.json"), record, "verified", None)
+        for n, record in enumerate(made)
+    ]
+    tracks = tracks_of(entries)
+    rows = {row.entrant.submission: row for row in rows_of(tracks)}
+    assert rows["alone"].adaptation_seconds == 0.5 and rows["alone"].adaptation_passes == 5
+    times = "adaptation_seconds", "adaptation_passes", "prediction_seconds"
+    assert all(getattr(rows[name], t) is None for name in ("beside", "elsewhere") for t in times)
+    files = dict(site_files(entries, tracks))
+    pages = {
+        name: next(files[each].decode() for each in files if each.startswith(f"methods/{name}-"))
+        for name in rows
+    }
+    assert "contended" not in pages["alone"]
+    assert pages["beside"].count('<span class="ends">contended</span>') == 6
+    assert "2 of 2 episodes ran beside others" in pages["beside"]
+    # one plot of times, with one method in it; the costs that do not depend on company have all
+    plots = [name for name in files if name.startswith("plots/mini-pareto")]
+    assert sorted(plots) == ["plots/mini-pareto-parameters.svg", "plots/mini-pareto-time-0.svg"]
+    index = files["index.html"].decode()
+    assert "d′ against adaptation time, mini: 1 methods" in index
+    assert "d′ against parameters, mini: 3 methods" in index
+    table = pd.read_parquet(io.BytesIO(dict(exported(entries))["episodes.parquet"]))
+    assert table["contended"].tolist() == [False] * 2 + [True] * 4
 
 
 def test_no_records_say_what_to_do() -> None:

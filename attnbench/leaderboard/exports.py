@@ -31,6 +31,7 @@ _COUNTS = (
     "parameters_opaque",
     "artefact_bytes",
 )
+_TRUTHS = ("contended",)
 _OF_IDENTITY = ("submission", "submission_sha256", "task", "track", "backbone", "seed", "device")
 _OF_MEASURES = (
     "hits",
@@ -53,6 +54,7 @@ _OF_COST = (
     "adaptation_seconds_cold",
     "pass_seconds",
     "prediction_seconds",
+    "contended",
 )
 EPISODE_COLUMNS = (
     *_OF_IDENTITY,
@@ -147,6 +149,8 @@ def _frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.D
         values: list[Any] = [row[name] for row in rows]
         if name in _COUNTS:
             found[name] = pd.array(values, dtype="Int64")
+        elif name in _TRUTHS:
+            found[name] = pd.array(values, dtype="boolean")
         elif any(isinstance(value, str) for value in values):
             shown = {value: printable(value) for value in set(values)}
             found[name] = pd.array([shown[value] for value in values], dtype="string")

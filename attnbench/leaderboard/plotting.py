@@ -119,12 +119,17 @@ def _bargains(track: str, found: Standings) -> Iterator[Callable[[], Plot]]:
     number = len(found.contests)
     methods = _methods(rows, costs, number)
     yield partial(pareto_plot, name, title, methods, unit, number, counted=True)
-    devices = Counter(row.entrant.device for row in sorted(rows, key=lambda row: row.entrant))
+    timed = {
+        row.entrant: row.costs.seconds
+        for row in rows
+        if row.costs is not None and row.costs.seconds is not None
+    }
+    devices = Counter(who.device for who in sorted(timed))
     for index, (device, _) in enumerate(devices.most_common(_MOST_DEVICES)):
-        own = [row for row in rows if row.entrant.device == device]
+        own = [row for row in rows if row.entrant in timed and row.entrant.device == device]
         name, title = f"{track}-pareto-time-{index}", f"d′ against adaptation time, {track}"
         unit = f"adaptation time in seconds (median), on {printable(device, 60)}"
-        methods = _methods(own, [row.costs.seconds for row in own if row.costs], number)
+        methods = _methods(own, [timed[row.entrant] for row in own], number)
         yield partial(pareto_plot, name, title, methods, unit, number, counted=False)
 
 

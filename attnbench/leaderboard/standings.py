@@ -6,12 +6,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from statistics import mean, median
+from statistics import mean
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnbench.records.record import EpisodeResult, Identity, Record, Status
+from attnbench.records.summary import times_of
 from attnbench.records.verification import Badge
 from attnbench.statistics.comparison import mean_ranks, shared_ranks
 from attnbench.statistics.detection import Counts
@@ -66,14 +67,15 @@ class Costs:
     """What an entrant's episodes took, over all its contests.
 
     Attributes:
-        seconds, passes: of an adaptation, medians over episodes.
+        seconds, passes: of an adaptation, medians over the episodes that had the device to themselves;
+            None where none had.
         parameters: the smallest and the largest count, added and changed together.
         opaque: how many of these at most are not in tensors.
         declared: what its manifest declares, where that disagrees.
     """
 
-    seconds: float
-    passes: float
+    seconds: float | None
+    passes: float | None
     parameters: tuple[int, int]
     opaque: int
     declared: tuple[int, ...]
@@ -297,9 +299,10 @@ def _costs(records: Sequence[Record]) -> Costs | None:
         return None
     counts = [cost.parameters_added + cost.parameters_changed for cost in costs]
     declared = {record.declared_parameters for record in records} - {None}
+    times = times_of(costs)
     return Costs(
-        seconds=median(cost.adaptation_seconds for cost in costs),
-        passes=median(cost.adaptation_seconds / cost.pass_seconds for cost in costs),
+        seconds=times.adaptation,
+        passes=times.passes,
         parameters=(min(counts), max(counts)),
         opaque=max(cost.parameters_opaque for cost in costs),
         declared=tuple(sorted(n for n in declared if n is not None and n not in counts)),

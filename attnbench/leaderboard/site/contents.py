@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from attnbench.leaderboard.standings import (
     Standings,
 )
 from attnbench.records.record import EpisodeResult, Status
+from attnbench.records.summary import times_of
 from attnbench.resources import submissions_folder
 from attnbench.submission import MANIFEST, SOURCE, Submission, load_submission
 from attnbench.tasks import TaskDefinition, list_tasks, load_task
@@ -32,7 +33,7 @@ _SHOWN_FILES = (".py", ".toml", ".md", ".txt")
 
 @dataclass(frozen=True)
 class Row:
-    """An entrant on one contest, its seeds pooled: means over episodes, medians of times.
+    """An entrant on one contest, its seeds pooled: means over episodes, times as `times_of` has them.
 
     Attributes:
         page, task_page: addresses from the site's root.
@@ -77,6 +78,11 @@ class Detail:
     episodes: tuple[tuple[int, EpisodeResult], ...]
     curve: str
     point: tuple[float, float] | None
+
+    @property
+    def contended(self) -> int:
+        """How many of its episodes ran beside others on the same processor."""
+        return sum(e.cost is not None and e.cost.contended for _, e in self.episodes)
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,7 @@ def _row(track: str, row: Standing, contest: Contest, cell: Cell) -> Row:
     whole = cell.d_prime is not None
     measures = [e.measures for e in cell.episodes if e.measures is not None] if whole else []
     costs = [e.cost for e in cell.episodes if e.cost is not None] if whole else []
+    times = times_of(costs)
     return Row(
         entrant=row.entrant,
         contest=contest,
@@ -161,11 +168,9 @@ def _row(track: str, row: Standing, contest: Contest, cell: Cell) -> Row:
         parameters_added=max((c.parameters_added for c in costs), default=None),
         parameters_changed=max((c.parameters_changed for c in costs), default=None),
         artefact_bytes=max((c.artefact_bytes for c in costs), default=None),
-        adaptation_seconds=median(c.adaptation_seconds for c in costs) if costs else None,
-        adaptation_passes=(
-            median(c.adaptation_seconds / c.pass_seconds for c in costs) if costs else None
-        ),
-        prediction_seconds=median(c.prediction_seconds for c in costs) if costs else None,
+        adaptation_seconds=times.adaptation,
+        adaptation_passes=times.passes,
+        prediction_seconds=times.prediction,
     )
 
 
