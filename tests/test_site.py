@@ -29,8 +29,6 @@ from attnbench.records.record import EpisodeResult, Record
 from attnbench.records.rows import COLUMNS, row_of
 from attnbench.records.store import RecordStore
 from attnbench.statistics.consistency import consistency, kappas
-from attnbench.statistics.detection import Counts
-from attnbench.statistics.intervals import interval, paired_d_primes, resampled_d_primes
 from attnbench.submission import load_submission
 from attnbench.tasks import list_tasks, load_task
 
@@ -380,11 +378,3 @@ def test_kappas_of_all_pairs_are_those_of_each() -> None:
             assert (np.isnan(found[i, j])) == (expected is None)
             if expected is not None:
                 assert found[i, j] == pytest.approx(expected)
-
-
-def test_a_quicker_bootstrap_gives_the_same_intervals() -> None:
-    counts = [[Counts(30 + n, 50, 10 * n, 400)] for n in range(8)]
-    drawn = np.random.default_rng(0).integers(0, 8, (20_000, 8))
-    slow = interval(resampled_d_primes(counts, drawn, np.random.default_rng(1)))
-    quick = interval(paired_d_primes(counts, drawn, np.random.default_rng(1)))
-    assert quick == pytest.approx(slow, abs=0.03)

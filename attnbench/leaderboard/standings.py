@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import mean
 
@@ -16,7 +15,12 @@ from attnbench.records.summary import times_of
 from attnbench.records.verification import Badge
 from attnbench.statistics.comparison import mean_ranks, shared_ranks
 from attnbench.statistics.detection import Counts
-from attnbench.statistics.intervals import interval, paired_d_primes
+from attnbench.statistics.intervals import (
+    d_prime_interval,
+    interval,
+    mean_interval,
+    resampled_d_primes,
+)
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -155,7 +159,7 @@ def standings(records: Sequence[Record], badges: Mapping[Identity, Badge]) -> St
     for number, who in enumerate(entrants):
         own = [c for c in contests if (cell := cells[who].get(c)) and cell.d_prime is not None]
         whole = bool(own) and not failed[number]
-        means = np.mean([drawn[c][:, number] for c in own], axis=0) if whole else None
+        counts = {c: _counts(cells[who][c].episodes) for c in own}
         above = _above_control(cells[who], controls)
         all_records = [record for each in grouped[who].values() for record in each]
         rows.append(
@@ -165,13 +169,13 @@ def standings(records: Sequence[Record], badges: Mapping[Identity, Badge]) -> St
                 mean_rank=float(observed_ranks[number]) if whole else None,
                 mean_rank_interval=interval(drawn_ranks[:, number]) if whole else None,
                 d_prime=mean(_or_nan(cells[who][c]) for c in own) if whole else None,
-                interval=None if means is None else interval(means),
+                interval=d_prime_interval(*counts.values()) if whole else None,
                 above_control=None if above is None else above[0],
                 above_control_interval=None if above is None else above[1],
                 criterion=_criterion(all_records),
                 costs=_costs(all_records),
                 cells=cells[who],
-                intervals={c: interval(drawn[c][:, number]) for c in own},
+                intervals={c: d_prime_interval(each) for c, each in counts.items()},
                 badge=_badge([badges.get(r.identity, "self-reported") for r in all_records]),
             )
         )
@@ -224,13 +228,11 @@ def _resampled(
             return 0.0
         counts = _counts(cell.episodes)
         targets = np.random.default_rng(0).integers(0, len(counts), (_REPLICATES, len(counts)))
-        return paired_d_primes(counts, targets, np.random.default_rng([1, number]))
+        return resampled_d_primes(counts, targets, np.random.default_rng([1, number]))
 
     found = np.empty((_REPLICATES, len(entrants)))
-    # NumPy draws without Python's lock.
-    with ThreadPoolExecutor() as pool:
-        for number, each in enumerate(pool.map(replicates, range(len(entrants)))):
-            found[:, number] = each
+    for number in range(len(entrants)):
+        found[:, number] = replicates(number)
     return found
 
 
@@ -265,19 +267,19 @@ def _controls(
 def _above_control(
     own: Mapping[Contest, Cell], controls: Mapping[Contest, Cell]
 ) -> tuple[float, Interval] | None:
-    """d_a less the control's: the mean over contests, and its interval over targets drawn anew."""
-    found, drawn = [], []
+    """d_a less the control's, paired by target: the mean over contests, and its interval."""
+    found = []
     for what, control in controls.items():
         cell = own.get(what)
         if cell is None or cell.d_prime is None:
             continue
         first, second = _d_a_by_target(cell), _d_a_by_target(control)
         targets = sorted(first.keys() & second.keys())
-        apart = np.array([first[target] - second[target] for target in targets])
-        rng = np.random.default_rng(0)
-        found.append(apart.mean())
-        drawn.append(apart[rng.integers(0, len(apart), (_REPLICATES, len(apart)))].mean(axis=1))
-    return (float(np.mean(found)), interval(np.mean(drawn, axis=0))) if found else None
+        if targets:
+            found.append(np.array([first[target] - second[target] for target in targets]))
+    if not found:
+        return None
+    return float(np.mean([each.mean() for each in found])), mean_interval(found)
 
 
 def _d_a_by_target(cell: Cell) -> dict[str, float]:

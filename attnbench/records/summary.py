@@ -85,7 +85,7 @@ def without_intervals(results: Sequence[EpisodeResult]) -> Summary:
 
 
 def intervals(results: Sequence[EpisodeResult]) -> dict[str, float]:
-    """The 95 % intervals of a summary, by bootstrap, of episodes that are all ok."""
+    """The 95 % intervals of a summary, of episodes that are all ok."""
     counts = [[result.measures.counts] for result in results if result.measures is not None]
     costs = [result.cost for result in results if result.cost is not None]
     times = [cost.adaptation_seconds for cost in costs if not cost.contended]
