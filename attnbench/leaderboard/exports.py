@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
 
 from attnbench import __version__
 from attnbench.cli.text import printable
@@ -68,7 +71,7 @@ EPISODE_COLUMNS = (
     "record",
 )
 # What a spreadsheet would take for a formula.
-_FORMULA = re.compile(r"^[=+\-@]")
+_FORMULA = r"^([=+\-@])"
 
 
 def results(entries: Sequence[Entry]) -> pd.DataFrame:
@@ -160,11 +163,16 @@ def _frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.D
 
 
 def _csv(frame: pd.DataFrame) -> bytes:
-    safe = frame.copy()
-    for name in safe.columns:
-        if isinstance(safe[name].dtype, pd.StringDtype):
-            safe[name] = safe[name].str.replace(_FORMULA, lambda found: f"'{found[0]}", regex=True)
-    return safe.to_csv(index=False, lineterminator="\n").encode()
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    safe = [
+        pc.replace_substring_regex(column, _FORMULA, r"'\1")
+        if pa.types.is_large_string(column.type) or pa.types.is_string(column.type)
+        else column
+        for column in table.columns
+    ]
+    buffer = io.BytesIO()
+    csv.write_csv(pa.table(safe, names=table.column_names), buffer)
+    return buffer.getvalue()
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

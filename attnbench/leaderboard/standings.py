@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,7 +142,7 @@ def standings(records: Sequence[Record], badges: Mapping[Identity, Badge]) -> St
     for each. Deterministic.
     """
     grouped: dict[Entrant, dict[Contest, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in sorted(records, key=lambda each: each.model_dump_json()):
+    for record in sorted(records, key=_order):
         grouped[entrant_of(record)][contest_of(record.identity)].append(record)
     entrants = sorted(grouped)
     contests = sorted({contest for each in grouped.values() for contest in each})
@@ -168,7 +168,7 @@ def standings(records: Sequence[Record], badges: Mapping[Identity, Badge]) -> St
                 rank=ranks[number] if whole else last if failed[number] else None,
                 mean_rank=float(observed_ranks[number]) if whole else None,
                 mean_rank_interval=interval(drawn_ranks[:, number]) if whole else None,
-                d_prime=mean(_or_nan(cells[who][c]) for c in own) if whole else None,
+                d_prime=fmean(_or_nan(cells[who][c]) for c in own) if whole else None,
                 interval=d_prime_interval(*counts.values()) if whole else None,
                 above_control=None if above is None else above[0],
                 above_control_interval=None if above is None else above[1],
@@ -181,6 +181,10 @@ def standings(records: Sequence[Record], badges: Mapping[Identity, Badge]) -> St
         )
     rows.sort(key=lambda row: (row.rank or np.inf, row.mean_rank or np.inf, row.entrant))
     return Standings(tuple(contests), tuple(rows))
+
+
+def _order(record: Record) -> tuple[str, ...]:
+    return record.identity.model_dump_json(), record.created, record.scores_sha256
 
 
 def entrant_of(record: Record) -> Entrant:
@@ -204,7 +208,7 @@ def _cell(records: Sequence[Record]) -> Cell:
     if bad:
         said = bad[0].status, bad[0].reason
         return Cell(*said, episodes, targets, len(records), None)
-    found = mean(e.measures.d_prime for e in episodes if e.measures is not None)
+    found = fmean(e.measures.d_prime for e in episodes if e.measures is not None)
     return Cell("ok", "", episodes, targets, len(records), found)
 
 
@@ -287,12 +291,12 @@ def _d_a_by_target(cell: Cell) -> dict[str, float]:
     for episode in cell.episodes:
         if episode.measures is not None:
             by_target[episode.target].append(episode.measures.d_a)
-    return {target: mean(values) for target, values in by_target.items()}
+    return {target: fmean(values) for target, values in by_target.items()}
 
 
 def _criterion(records: Sequence[Record]) -> float | None:
     found = [e.measures.criterion for r in records for e in r.episodes if e.measures is not None]
-    return mean(found) if found else None
+    return fmean(found) if found else None
 
 
 def _costs(records: Sequence[Record]) -> Costs | None:

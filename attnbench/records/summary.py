@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean, median
+from statistics import fmean, median
 
 from attnbench.records.record import Cost, EpisodeResult, Status, Summary
 from attnbench.statistics.intervals import d_prime_interval, median_interval
@@ -67,12 +67,12 @@ def without_intervals(results: Sequence[EpisodeResult]) -> Summary:
     times = times_of(costs)
     return Summary(
         targets=len(results),
-        d_prime=mean(m.d_prime for m in measures),
-        criterion=mean(m.criterion for m in measures),
-        d_a=mean(m.d_a for m in measures),
-        auc=mean(m.auc for m in measures),
-        hit_rate=mean(m.hit_rate for m in measures),
-        false_alarm_rate=mean(m.false_alarm_rate for m in measures),
+        d_prime=fmean(m.d_prime for m in measures),
+        criterion=fmean(m.criterion for m in measures),
+        d_a=fmean(m.d_a for m in measures),
+        auc=fmean(m.auc for m in measures),
+        hit_rate=fmean(m.hit_rate for m in measures),
+        false_alarm_rate=fmean(m.false_alarm_rate for m in measures),
         parameters_added=max(cost.parameters_added for cost in costs),
         parameters_changed=max(cost.parameters_changed for cost in costs),
         artefact_bytes=max(cost.artefact_bytes for cost in costs),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import fmean
 
 import numpy as np
 
@@ -160,11 +160,11 @@ def _row(track: str, row: Standing, contest: Contest, cell: Cell) -> Row:
         seeds=cell.seeds,
         d_prime=cell.d_prime,
         interval=row.intervals.get(contest),
-        criterion=mean(m.criterion for m in measures) if measures else None,
-        d_a=mean(m.d_a for m in measures) if measures else None,
-        auc=mean(m.auc for m in measures) if measures else None,
-        hit_rate=mean(m.hit_rate for m in measures) if measures else None,
-        false_alarm_rate=mean(m.false_alarm_rate for m in measures) if measures else None,
+        criterion=fmean(m.criterion for m in measures) if measures else None,
+        d_a=fmean(m.d_a for m in measures) if measures else None,
+        auc=fmean(m.auc for m in measures) if measures else None,
+        hit_rate=fmean(m.hit_rate for m in measures) if measures else None,
+        false_alarm_rate=fmean(m.false_alarm_rate for m in measures) if measures else None,
         parameters_added=max((c.parameters_added for c in costs), default=None),
         parameters_changed=max((c.parameters_changed for c in costs), default=None),
         artefact_bytes=max((c.artefact_bytes for c in costs), default=None),
@@ -181,6 +181,7 @@ def method_pages(
     by_page: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_page[row.page].append(row)
+    known = list_tasks()  # looks through what is installed
     standings: dict[str, list[tuple[str, Standing]]] = defaultdict(list)
     for track, found in tracks.items():
         for standing in found.rows:
@@ -200,7 +201,7 @@ def method_pages(
             details=tuple(_detail(row, each) for row, each in zip(own, records, strict=True)),
             standings=tuple(standings[path]),
             entries=flat,
-            commands=tuple(_commands(own)),
+            commands=tuple(_commands(own, known)),
         )
 
 
@@ -243,10 +244,10 @@ def _detail(row: Row, entries: Sequence[Entry]) -> Detail:
     return Detail(row, episodes, text, point)
 
 
-def _commands(rows: Sequence[Row]) -> Iterator[str]:
+def _commands(rows: Sequence[Row], known: Collection[str]) -> Iterator[str]:
     """The lines that make these records anew, on a machine of one's own."""
     for row in rows:
-        if row.contest.task in list_tasks():
+        if row.contest.task in known:
             name = row.entrant.submission
             line = ["attnbench", "evaluate", name, "--track", row.track, "--task", row.contest.task]
             line += ["--backbone", row.contest.backbone, "--seeds", str(row.seeds)]
@@ -259,13 +260,14 @@ def task_pages(rows: Sequence[Row]) -> Iterator[TaskPage]:
     by_page: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_page[row.task_page].append(row)
+    known = list_tasks()
     for path, own in by_page.items():
         name = own[0].contest.task
         yield TaskPage(
             path=path,
             name=name,
             track=own[0].track,
-            definition=load_task(name) if name in list_tasks() else None,
+            definition=load_task(name) if name in known else None,
             contests=tuple(sorted({row.contest for row in own})),
             rows=tuple(own),
         )
