@@ -9,6 +9,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -19,12 +20,13 @@ import pytest
 from attnbench.leaderboard.drawing import Plot, name_points, new_figure, styled, svg
 from attnbench.leaderboard.entries import Entry, read_entries
 from attnbench.leaderboard.exports import EPISODE_COLUMNS, exported
+from attnbench.leaderboard.fronts import Bid, front
 from attnbench.leaderboard.plotting import plot_files
 from attnbench.leaderboard.site.building import site_files, write_site
 from attnbench.leaderboard.site.contents import rows_of
 from attnbench.leaderboard.site.pictures import FOLDER, file_of, gallery, is_made_up
 from attnbench.leaderboard.site.rendering import file_name, is_web, linked, source_text
-from attnbench.leaderboard.standings import Standings, standings_by_track
+from attnbench.leaderboard.standings import Entrant, Standings, standings_by_track
 from attnbench.records.record import EpisodeResult, Record
 from attnbench.records.rows import COLUMNS, row_of
 from attnbench.records.store import RecordStore
@@ -378,3 +380,40 @@ def test_kappas_of_all_pairs_are_those_of_each() -> None:
             assert (np.isnan(found[i, j])) == (expected is None)
             if expected is not None:
                 assert found[i, j] == pytest.approx(expected)
+
+
+def bid(name: str, d_prime: float, parameters: int, passes: float) -> Bid:
+    return Bid(Entrant(name, "a" * 64, "a processor"), d_prime, parameters, passes)
+
+
+def test_a_front_has_whom_none_dominates_and_by_how_much() -> None:
+    bids = [
+        bid("cheap", 1.0, 1, 5.0),
+        bid("quick", 0.5, 900, 0.1),
+        bid("best", 3.0, 50, 9.0),
+        bid("dominated", 1.2, 50, 9.5),
+        bid("between", 1.5, 50, 9.0),
+    ]
+    found = {lead.bid.entrant.submission: lead.margin for lead in front(bids)}
+    # nobody has one parameter, or a tenth of a pass; `best` leads "between" by 1.5
+    assert found == {"best": 1.5, "cheap": None, "quick": None}
+    assert [lead.bid.d_prime for lead in front(bids)] == [3.0, 1.0, 0.5]
+    # a margin is what it says: a little less is still on the front, a little more is not
+    for lost, names in ((1.49, {"best", "cheap", "quick"}), (1.51, {"between", "cheap", "quick"})):
+        worse = [replace(b, d_prime=b.d_prime - lost * (b is bids[2])) for b in bids]
+        assert {lead.bid.entrant.submission for lead in front(worse)} == names
+    assert front([]) == ()
+
+
+def test_fronts_are_on_the_pages(entries: list[Entry], files: dict[str, bytes]) -> None:
+    pages = dict(pages_in(files))
+    for name, label in (
+        ("index.html", "Pareto front of the track mini"),
+        (next(each for each in pages if "mini-noisy" in each), "Pareto front on shipped/"),
+    ):
+        (table,) = [
+            each for each in pages[name].iter() if (each.get("aria-label") or "").startswith(label)
+        ]
+        rows = [["".join(cell.itertext()) for cell in row] for row in table.iter("tr")][1:]
+        assert rows and all(len(row) == 6 for row in rows)
+        assert any(row[2] == "none costs as little" for row in rows)

@@ -13,6 +13,7 @@ import numpy as np
 
 from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.entries import FALSE_ALARM_RATES, Entry, Grouped, mean_roc
+from attnbench.leaderboard.fronts import Bid, Lead, front
 from attnbench.leaderboard.site.rendering import file_name, source_text
 from attnbench.leaderboard.standings import (
     Cell,
@@ -113,6 +114,7 @@ class TaskPage:
 
     Attributes:
         definition: None where this attnbench does not know the task.
+        fronts: who is on the Pareto front of each contest.
     """
 
     path: str
@@ -121,6 +123,7 @@ class TaskPage:
     definition: TaskDefinition | None
     contests: tuple[Contest, ...]
     rows: tuple[Row, ...]
+    fronts: Mapping[Contest, tuple[Lead, ...]]
 
 
 def method_path(entrant: Entrant) -> str:
@@ -263,11 +266,26 @@ def task_pages(rows: Sequence[Row]) -> Iterator[TaskPage]:
     known = list_tasks()
     for path, own in by_page.items():
         name = own[0].contest.task
+        contests = tuple(sorted({row.contest for row in own}))
         yield TaskPage(
             path=path,
             name=name,
             track=own[0].track,
             definition=load_task(name) if name in known else None,
-            contests=tuple(sorted({row.contest for row in own})),
+            contests=contests,
             rows=tuple(own),
+            fronts={each: front(_bids(each, own)) for each in contests},
         )
+
+
+def _bids(contest: Contest, rows: Sequence[Row]) -> Iterator[Bid]:
+    for row in rows:
+        added, changed, passes = (
+            row.parameters_added,
+            row.parameters_changed,
+            row.adaptation_passes,
+        )
+        if row.contest != contest or row.d_prime is None or passes is None:
+            continue
+        if added is not None and changed is not None:
+            yield Bid(row.entrant, row.d_prime, added + changed, passes)

@@ -30,7 +30,9 @@ function sort(table, heading) {
   const body = table.tBodies[0];
   const keyed = Array.from(body.rows, (row) => [keyOf(row, column), row]);
   keyed.sort((a, b) => compare(a[0], b[0], descending ? -1 : 1));
-  body.append(...keyed.map((each) => each[1]));
+  const sorted = document.createDocumentFragment();
+  for (const [, row] of keyed) sorted.append(row);
+  body.append(sorted);
 }
 
 for (const table of document.querySelectorAll("table.sortable")) {
