@@ -19,7 +19,7 @@ import pytest
 
 from attnbench.leaderboard.drawing import Plot, name_points, new_figure, styled, svg
 from attnbench.leaderboard.entries import Entry, read_entries
-from attnbench.leaderboard.exports import EPISODE_COLUMNS, exported
+from attnbench.leaderboard.exports import CONSISTENCY_COLUMNS, EPISODE_COLUMNS, exported
 from attnbench.leaderboard.fronts import Bid, front
 from attnbench.leaderboard.plotting import plot_files
 from attnbench.leaderboard.site.building import site_files, write_site
@@ -30,7 +30,7 @@ from attnbench.leaderboard.standings import Entrant, Standings, standings_by_tra
 from attnbench.records.record import EpisodeResult, Record
 from attnbench.records.rows import COLUMNS, row_of
 from attnbench.records.store import RecordStore
-from attnbench.statistics.consistency import consistency, kappas
+from attnbench.statistics.consistency import consistencies, consistency
 from attnbench.submission import load_submission
 from attnbench.tasks import list_tasks, load_task
 
@@ -169,7 +169,7 @@ def test_a_spreadsheet_sees_no_formula(hostile: list[Entry]) -> None:
         for entry in hostile
     ]
     changed = [Entry(e.path, r, e.badge, None) for e, r in zip(hostile, evil, strict=True)]
-    files = dict(exported(changed))
+    files = dict(exported(changed, tracks_of(changed)))
     assert set(pd.read_csv(io.BytesIO(files["results.csv"]))["reason"]) == {"'=HYPERLINK(1)"}
     assert set(pd.read_parquet(io.BytesIO(files["results.parquet"]))["reason"]) == {"=HYPERLINK(1)"}
 
@@ -252,7 +252,9 @@ def test_contended_times_are_marked_and_drawn_nowhere(make_record: MakeRecord) -
     index = files["index.html"].decode()
     assert "d′ against adaptation time, mini: 1 methods" in index
     assert "d′ against parameters, mini: 3 methods" in index
-    table = pd.read_parquet(io.BytesIO(dict(exported(entries))["episodes.parquet"]))
+    table = pd.read_parquet(
+        io.BytesIO(dict(exported(entries, tracks_of(entries)))["episodes.parquet"])
+    )
     assert table["contended"].tolist() == [False] * 2 + [True] * 4
 
 
@@ -261,7 +263,7 @@ def test_no_records_say_what_to_do() -> None:
 
 
 def test_exports_say_what_the_records_say(entries: list[Entry]) -> None:
-    files = dict(exported(entries))
+    files = dict(exported(entries, tracks_of(entries)))
     expected = pd.DataFrame([row_of(each.record, each.path) for each in entries])
     episodes = [(entry, episode) for entry in entries for episode in entry.record.episodes]
     for read, suffix in ((pd.read_csv, "csv"), (pd.read_parquet, "parquet")):
@@ -285,12 +287,12 @@ def test_exports_say_what_the_records_say(entries: list[Entry]) -> None:
 
 
 def test_the_citation_names_these_records(entries: list[Entry]) -> None:
-    cited = dict(exported(entries))["citation.bib"].decode()
+    cited = dict(exported(entries, tracks_of(entries)))["citation.bib"].decode()
     assert cited.startswith("@misc{") and f"{len(entries)} records" in cited
-    assert dict(exported(entries[1:]))["citation.bib"].decode() != cited
-    readme = dict(exported(entries))["README.md"].decode()
+    assert dict(exported(entries[1:], tracks_of(entries[1:])))["citation.bib"].decode() != cited
+    readme = dict(exported(entries, tracks_of(entries)))["README.md"].decode()
     assert cited.strip() in readme and "@RECORDS@" not in readme
-    assert all(f"`{name}`" in readme for name in {*COLUMNS, *EPISODE_COLUMNS})
+    assert all(f"`{name}`" in readme for name in {*COLUMNS, *EPISODE_COLUMNS, *CONSISTENCY_COLUMNS})
 
 
 def test_a_new_site_replaces_the_old_one_and_leaves_the_rest(
@@ -366,20 +368,50 @@ def test_names_of_points_do_not_overlap() -> None:
         assert svg(plot) == svg(plot)
 
 
-def test_kappas_of_all_pairs_are_those_of_each() -> None:
+def test_consistencies_of_all_pairs_are_those_of_each() -> None:
     rng = np.random.default_rng(0)
-    said = rng.random((5, 60)) < rng.random((5, 1))
+    hard = rng.random(900)
+    said = 0.5 * hard + 0.5 * rng.random((5, 900)) < rng.uniform(0.3, 0.8, (5, 1))
     said[4] = True
     known = np.ones_like(said)
-    known[1, :20] = False
-    found = kappas(said, known)
+    known[1, :200] = False
+    found = consistencies(said, known)
     for i in range(5):
         for j in range(5):
             both = known[i] & known[j]
-            expected = consistency(said[i, both], said[j, both]).kappa
-            assert (np.isnan(found[i, j])) == (expected is None)
-            if expected is not None:
-                assert found[i, j] == pytest.approx(expected)
+            expected = consistency(said[i, both], said[j, both])
+            assert found.images[i, j] == expected.images
+            for name, close in (
+                ("kappa", 1e-9),
+                ("largest", 1e-9),
+                ("low", 0.015),
+                ("high", 0.015),
+            ):
+                value, wanted = getattr(found, name)[i, j], getattr(expected, name)
+                if wanted is None:
+                    assert np.isnan(value)
+                else:
+                    assert value == pytest.approx(wanted, abs=close)
+
+
+def test_the_table_of_consistency_has_every_pair_once(entries: list[Entry]) -> None:
+    files = dict(exported(entries, tracks_of(entries)))
+    for read, suffix in ((pd.read_csv, "csv"), (pd.read_parquet, "parquet")):
+        table = read(io.BytesIO(files[f"consistency.{suffix}"]))
+        assert tuple(table.columns) == CONSISTENCY_COLUMNS
+        keys = [
+            "track",
+            "backbone",
+            "trials",
+            *(c for c in CONSISTENCY_COLUMNS if c[-2:] in ("_a", "_b")),
+        ]
+        assert not table.duplicated(keys).any() and set(table["trials"]) == {"present", "absent"}
+        known = table[table["kappa"].notna()]
+        assert len(known) > 100
+        assert (known["kappa_low"] <= known["kappa"]).all() and (
+            known["kappa"] <= known["kappa_high"]
+        ).all()
+        assert (known["kappa"] <= known["kappa_largest"] + 1e-9).all()
 
 
 def bid(name: str, d_prime: float, parameters: int, passes: float) -> Bid:

@@ -12,17 +12,16 @@ from functools import partial
 import numpy as np
 
 from attnbench.cli.text import printable
+from attnbench.leaderboard.agreement import agreements
 from attnbench.leaderboard.drawing import Plot, png, svg, svg_for_pages
-from attnbench.leaderboard.entries import Entry, decisions, grouped, mean_roc
+from attnbench.leaderboard.entries import Entry, grouped, mean_roc
 from attnbench.leaderboard.standings import CONTROL, Contest, Entrant, Standing, Standings
 from attnbench.leaderboard.track_plots import (
-    MOST_ROWS,
     Bargain,
     Scored,
     contest_plots,
     pareto_plot,
 )
-from attnbench.statistics.consistency import kappas
 
 _MOST_DEVICES = 6
 Draw = Callable[[], list[Plot]]
@@ -154,12 +153,10 @@ def _contest(
         _scored(label, row, contest, entries[row.entrant])
         for label, row in zip(labels, rows, strict=True)
     ]
-    shown = [n for n, each in enumerate(methods) if each.curve is not None][:MOST_ROWS]
-    named = [labels[n] for n in shown]
-    records = [entries[rows[n].entrant] for n in shown]
-    sides = {"present": True, "absent": False} if len(shown) > 1 else {}
+    named = dict(zip((row.entrant for row in rows), labels, strict=True))
     consistency = {
-        side: (named, kappas(*decisions(records, present))) for side, present in sides.items()
+        each.trials: ([named[who] for who in each.entrants], each.found.kappa)
+        for each in agreements(contest, found, entries)
     }
     version = f"{contest.task_sha256}{contest.backbone_sha256}{contest.untrained}"
     name = f"{track}-{contest.task}-{contest.backbone.replace('/', '-')}"

@@ -83,7 +83,7 @@ def _pages(
     yield from static_files()
     for method in method_pages(rows, tracks, grouped(entries)):
         yield method.path, page("method.html", "../", method=method)
-    files = list(exported(entries))
+    files = list(exported(entries, tracks))
     yield from ((f"data/{name}", content) for name, content in files)
     sizes = [(name, len(content)) for name, content in files]
     cited = dict(files)["citation.bib"].decode()
