@@ -30,9 +30,7 @@ function sort(table, heading) {
   const body = table.tBodies[0];
   const keyed = Array.from(body.rows, (row) => [keyOf(row, column), row]);
   keyed.sort((a, b) => compare(a[0], b[0], descending ? -1 : 1));
-  const sorted = document.createDocumentFragment();
-  for (const [, row] of keyed) sorted.append(row);
-  body.append(sorted);
+  body.append(...keyed.map((each) => each[1]));
 }
 
 for (const table of document.querySelectorAll("table.sortable")) {
