@@ -76,7 +76,9 @@ def submission_folder(tmp_path: Path) -> Callable[[str, str], Path]:
 def make_record() -> Callable[..., Record]:
     """Makes a record; keyword arguments change its identity, or the record where it has them."""
 
-    def make(*, d_prime: float = 1.5, reason: str = "", **changes: object) -> Record:
+    def make(
+        *, d_prime: float = 1.5, reason: str = "", contended: bool = False, **changes: object
+    ) -> Record:
         measures = Measures(
             hits=40,
             positives=50,
@@ -97,6 +99,7 @@ def make_record() -> Callable[..., Record]:
             adaptation_seconds_cold=0.6,
             pass_seconds=0.1,
             prediction_seconds=0.3,
+            contended=contended,
         )
         status: Status = "failed" if reason else "ok"
         ok = not reason

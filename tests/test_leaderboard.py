@@ -131,6 +131,26 @@ def test_sensitivity_is_measured_against_the_control(make_record: MakeRecord) ->
     assert cells[r"bias\_only"].startswith("+0.00") and cells["better"].startswith("+0.50")
 
 
+def test_contended_times_rank_nobody(make_record: MakeRecord) -> None:
+    alone = make_record(submission="alone")
+    assert "had the device to itself" not in leaderboard_markdown([alone])
+    beside = make_record(submission="beside", contended=True)
+    page = leaderboard_markdown([alone, beside])
+    assert "— stands where no episode had the device to itself." in page
+    cells = {row[1]: row[7:10] for row in _rows(page)}
+    assert cells == {"alone": ["96", "0.500 s", "5.00"], "beside": ["96", "—", "—"]}
+
+
+def test_times_are_medians_over_the_episodes_that_ran_alone(make_record: MakeRecord) -> None:
+    record = make_record()
+    first, second = record.episodes
+    assert second.cost is not None
+    slow = second.cost.model_copy(update={"adaptation_seconds": 90.0, "contended": True})
+    episodes = (first, second.model_copy(update={"cost": slow}))
+    page = leaderboard_markdown([record.model_copy(update={"episodes": episodes})])
+    assert _rows(page)[0][8:10] == ["0.500 s", "5.00"]
+
+
 def test_no_records_say_what_to_do() -> None:
     assert "attnbench evaluate submissions/attention" in leaderboard_markdown([])
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,18 +19,18 @@ import pytest
 
 from attnbench.leaderboard.drawing import Plot, name_points, new_figure, styled, svg
 from attnbench.leaderboard.entries import Entry, read_entries
-from attnbench.leaderboard.exports import EPISODE_COLUMNS, exported
+from attnbench.leaderboard.exports import CONSISTENCY_COLUMNS, EPISODE_COLUMNS, exported
+from attnbench.leaderboard.fronts import Bid, front
 from attnbench.leaderboard.plotting import plot_files
 from attnbench.leaderboard.site.building import site_files, write_site
+from attnbench.leaderboard.site.contents import rows_of
 from attnbench.leaderboard.site.pictures import FOLDER, file_of, gallery, is_made_up
 from attnbench.leaderboard.site.rendering import file_name, is_web, linked, source_text
-from attnbench.leaderboard.standings import Standings, standings_by_track
+from attnbench.leaderboard.standings import Entrant, Standings, standings_by_track
 from attnbench.records.record import EpisodeResult, Record
 from attnbench.records.rows import COLUMNS, row_of
 from attnbench.records.store import RecordStore
-from attnbench.statistics.consistency import consistency, kappas
-from attnbench.statistics.detection import Counts
-from attnbench.statistics.intervals import interval, paired_d_primes, resampled_d_primes
+from attnbench.statistics.consistency import consistencies, consistency
 from attnbench.submission import load_submission
 from attnbench.tasks import list_tasks, load_task
 
@@ -168,7 +169,7 @@ def test_a_spreadsheet_sees_no_formula(hostile: list[Entry]) -> None:
         for entry in hostile
     ]
     changed = [Entry(e.path, r, e.badge, None) for e, r in zip(hostile, evil, strict=True)]
-    files = dict(exported(changed))
+    files = dict(exported(changed, tracks_of(changed)))
     assert set(pd.read_csv(io.BytesIO(files["results.csv"]))["reason"]) == {"'=HYPERLINK(1)"}
     assert set(pd.read_parquet(io.BytesIO(files["results.parquet"]))["reason"]) == {"=HYPERLINK(1)"}
 
@@ -222,12 +223,47 @@ def test_a_source_is_shown_only_where_it_is_the_recorded_one(
         assert ("A. Tester" in page) == shown
 
 
+def test_contended_times_are_marked_and_drawn_nowhere(make_record: MakeRecord) -> None:
+    made = [
+        make_record(submission="alone"),
+        make_record(submission="beside", contended=True),
+        make_record(submission="elsewhere", contended=True, device_name="another"),
+    ]
+    entries = [
+        Entry(Path(f"mini/noisy-mnist/{n}.json"), record, "verified", None)
+        for n, record in enumerate(made)
+    ]
+    tracks = tracks_of(entries)
+    rows = {row.entrant.submission: row for row in rows_of(tracks)}
+    assert rows["alone"].adaptation_seconds == 0.5 and rows["alone"].adaptation_passes == 5
+    times = "adaptation_seconds", "adaptation_passes", "prediction_seconds"
+    assert all(getattr(rows[name], t) is None for name in ("beside", "elsewhere") for t in times)
+    files = dict(site_files(entries, tracks))
+    pages = {
+        name: next(files[each].decode() for each in files if each.startswith(f"methods/{name}-"))
+        for name in rows
+    }
+    assert "contended" not in pages["alone"]
+    assert pages["beside"].count('<span class="ends">contended</span>') == 6
+    assert "2 of 2 episodes ran beside others" in pages["beside"]
+    # one plot of times, with one method in it; the costs that do not depend on company have all
+    plots = [name for name in files if name.startswith("plots/mini-pareto")]
+    assert sorted(plots) == ["plots/mini-pareto-parameters.svg", "plots/mini-pareto-time-0.svg"]
+    index = files["index.html"].decode()
+    assert "d′ against adaptation time, mini: 1 methods" in index
+    assert "d′ against parameters, mini: 3 methods" in index
+    table = pd.read_parquet(
+        io.BytesIO(dict(exported(entries, tracks_of(entries)))["episodes.parquet"])
+    )
+    assert table["contended"].tolist() == [False] * 2 + [True] * 4
+
+
 def test_no_records_say_what_to_do() -> None:
     assert b"attnbench evaluate submissions/attention" in dict(site_files([], {}))["index.html"]
 
 
 def test_exports_say_what_the_records_say(entries: list[Entry]) -> None:
-    files = dict(exported(entries))
+    files = dict(exported(entries, tracks_of(entries)))
     expected = pd.DataFrame([row_of(each.record, each.path) for each in entries])
     episodes = [(entry, episode) for entry in entries for episode in entry.record.episodes]
     for read, suffix in ((pd.read_csv, "csv"), (pd.read_parquet, "parquet")):
@@ -251,12 +287,12 @@ def test_exports_say_what_the_records_say(entries: list[Entry]) -> None:
 
 
 def test_the_citation_names_these_records(entries: list[Entry]) -> None:
-    cited = dict(exported(entries))["citation.bib"].decode()
+    cited = dict(exported(entries, tracks_of(entries)))["citation.bib"].decode()
     assert cited.startswith("@misc{") and f"{len(entries)} records" in cited
-    assert dict(exported(entries[1:]))["citation.bib"].decode() != cited
-    readme = dict(exported(entries))["README.md"].decode()
+    assert dict(exported(entries[1:], tracks_of(entries[1:])))["citation.bib"].decode() != cited
+    readme = dict(exported(entries, tracks_of(entries)))["README.md"].decode()
     assert cited.strip() in readme and "@RECORDS@" not in readme
-    assert all(f"`{name}`" in readme for name in {*COLUMNS, *EPISODE_COLUMNS})
+    assert all(f"`{name}`" in readme for name in {*COLUMNS, *EPISODE_COLUMNS, *CONSISTENCY_COLUMNS})
 
 
 def test_a_new_site_replaces_the_old_one_and_leaves_the_rest(
@@ -332,25 +368,84 @@ def test_names_of_points_do_not_overlap() -> None:
         assert svg(plot) == svg(plot)
 
 
-def test_kappas_of_all_pairs_are_those_of_each() -> None:
+def test_consistencies_of_all_pairs_are_those_of_each() -> None:
     rng = np.random.default_rng(0)
-    said = rng.random((5, 60)) < rng.random((5, 1))
+    hard = rng.random(900)
+    said = 0.5 * hard + 0.5 * rng.random((5, 900)) < rng.uniform(0.3, 0.8, (5, 1))
     said[4] = True
     known = np.ones_like(said)
-    known[1, :20] = False
-    found = kappas(said, known)
+    known[1, :200] = False
+    found = consistencies(said, known)
     for i in range(5):
         for j in range(5):
             both = known[i] & known[j]
-            expected = consistency(said[i, both], said[j, both]).kappa
-            assert (np.isnan(found[i, j])) == (expected is None)
-            if expected is not None:
-                assert found[i, j] == pytest.approx(expected)
+            expected = consistency(said[i, both], said[j, both])
+            assert found.images[i, j] == expected.images
+            for name, close in (
+                ("kappa", 1e-9),
+                ("largest", 1e-9),
+                ("low", 0.015),
+                ("high", 0.015),
+            ):
+                value, wanted = getattr(found, name)[i, j], getattr(expected, name)
+                if wanted is None:
+                    assert np.isnan(value)
+                else:
+                    assert value == pytest.approx(wanted, abs=close)
 
 
-def test_a_quicker_bootstrap_gives_the_same_intervals() -> None:
-    counts = [[Counts(30 + n, 50, 10 * n, 400)] for n in range(8)]
-    drawn = np.random.default_rng(0).integers(0, 8, (20_000, 8))
-    slow = interval(resampled_d_primes(counts, drawn, np.random.default_rng(1)))
-    quick = interval(paired_d_primes(counts, drawn, np.random.default_rng(1)))
-    assert quick == pytest.approx(slow, abs=0.03)
+def test_the_table_of_consistency_has_every_pair_once(entries: list[Entry]) -> None:
+    files = dict(exported(entries, tracks_of(entries)))
+    for read, suffix in ((pd.read_csv, "csv"), (pd.read_parquet, "parquet")):
+        table = read(io.BytesIO(files[f"consistency.{suffix}"]))
+        assert tuple(table.columns) == CONSISTENCY_COLUMNS
+        keys = [
+            "track",
+            "backbone",
+            "trials",
+            *(c for c in CONSISTENCY_COLUMNS if c[-2:] in ("_a", "_b")),
+        ]
+        assert not table.duplicated(keys).any() and set(table["trials"]) == {"present", "absent"}
+        known = table[table["kappa"].notna()]
+        assert len(known) > 100
+        assert (known["kappa_low"] <= known["kappa"]).all() and (
+            known["kappa"] <= known["kappa_high"]
+        ).all()
+        assert (known["kappa"] <= known["kappa_largest"] + 1e-9).all()
+
+
+def bid(name: str, d_prime: float, parameters: int, passes: float) -> Bid:
+    return Bid(Entrant(name, "a" * 64, "a processor"), d_prime, parameters, passes)
+
+
+def test_a_front_has_whom_none_dominates_and_by_how_much() -> None:
+    bids = [
+        bid("cheap", 1.0, 1, 5.0),
+        bid("quick", 0.5, 900, 0.1),
+        bid("best", 3.0, 50, 9.0),
+        bid("dominated", 1.2, 50, 9.5),
+        bid("between", 1.5, 50, 9.0),
+    ]
+    found = {lead.bid.entrant.submission: lead.margin for lead in front(bids)}
+    # nobody has one parameter, or a tenth of a pass; `best` leads "between" by 1.5
+    assert found == {"best": 1.5, "cheap": None, "quick": None}
+    assert [lead.bid.d_prime for lead in front(bids)] == [3.0, 1.0, 0.5]
+    # a margin is what it says: a little less is still on the front, a little more is not
+    for lost, names in ((1.49, {"best", "cheap", "quick"}), (1.51, {"between", "cheap", "quick"})):
+        worse = [replace(b, d_prime=b.d_prime - lost * (b is bids[2])) for b in bids]
+        assert {lead.bid.entrant.submission for lead in front(worse)} == names
+    assert front([]) == ()
+
+
+def test_fronts_are_on_the_pages(entries: list[Entry], files: dict[str, bytes]) -> None:
+    pages = dict(pages_in(files))
+    for name, label in (
+        ("index.html", "Pareto front of the track mini"),
+        (next(each for each in pages if "mini-noisy" in each), "Pareto front on shipped/"),
+    ):
+        (table,) = [
+            each for each in pages[name].iter() if (each.get("aria-label") or "").startswith(label)
+        ]
+        rows = [["".join(cell.itertext()) for cell in row] for row in table.iter("tr")][1:]
+        assert rows and all(len(row) == 6 for row in rows)
+        assert any(row[2] == "none costs as little" for row in rows)

@@ -110,4 +110,4 @@ def _write_more(
 
         typer.echo(f"{plots}: {write_files(plots, plot_files(entries, tracks))} files of plots")
     if export is not None:
-        typer.echo(f"{export}: {write_files(export, exported(entries))} files of figures")
+        typer.echo(f"{export}: {write_files(export, exported(entries, tracks))} files of figures")

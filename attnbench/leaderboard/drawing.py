@@ -13,11 +13,16 @@ from itertools import pairwise
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
+# Where a name may stand around its point, the nearest first: pixels, and directions.
+_DISTANCES = (7, 12, 18, 26, 36, 48, 62, 78, 96, 116, 138, 162, 190, 220)
+_ANGLES = np.arange(24) * np.pi / 12
 # Okabe & Ito's colours that stand out from white and from black.
 BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 SKY, PURPLE = "#56b4e9", "#cc79a7"
@@ -126,70 +131,66 @@ def name_points(
         clear_of: corners of a line that no name may stand on.
     """
     renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    inside = axes.get_window_extent(renderer)
-    places = [(float(x), float(y)) for x, y in axes.transData.transform(points)]
-    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in places]
-    corners = [(float(x), float(y)) for x, y in axes.transData.transform(clear_of or [(0, 0)])]
-    lines = list(pairwise(corners))
+    inside = np.array(axes.get_window_extent(renderer).extents)
+    places = np.asarray(axes.transData.transform(points))
+    taken = np.concatenate([places - 5, places + 5], axis=1)
+    corners = np.asarray(axes.transData.transform(clear_of or [(0, 0)]))
+    covered = np.concatenate([corners, *(_along(*ends) for ends in pairwise(corners))])
     for place, name in zip(places, names, strict=False):
         probe = axes.text(0, 0, name, fontsize=size, transform=None)
         extent = probe.get_window_extent(renderer)
         probe.remove()
-        found = _room(place, extent.width, extent.height, inside, taken, lines)
+        found = _room(place, (extent.width + 2, extent.height + 2), inside, taken, covered)
         if found is None:
             continue
-        taken.append(found)
+        taken = np.concatenate([taken, found[None]])
         end = _nearest(found, place)
         if math.dist(end, place) > 9:
-            lines.append((place, end))
+            covered = np.concatenate([covered, _along(place, end)])
             ends = axes.transData.inverted().transform([place, end])
             axes.plot(ends[:, 0], ends[:, 1], color=FAINT, linewidth=0.7, zorder=1)
-        x, y = axes.transData.inverted().transform((found.x0 + 1, found.y0 + 1))
+        x, y = axes.transData.inverted().transform(found[:2] + 1)
         axes.text(x, y, name, fontsize=size, ha="left", va="bottom", zorder=4)
 
 
 def _room(
-    place: tuple[float, float],
-    width: float,
-    height: float,
-    inside: Bbox,
-    taken: Sequence[Bbox],
-    lines: Sequence[tuple[tuple[float, float], tuple[float, float]]],
-) -> Bbox | None:
-    """The nearest free box of this size around a place, in pixels."""
-    width, height = width + 2, height + 2
-    for distance in (7, 12, 18, 26, 36, 48, 62, 78, 96, 116, 138, 162, 190, 220):
-        for step in range(24):
-            angle = step * math.pi / 12
-            x = place[0] + distance * math.cos(angle) + (math.cos(angle) - 1) / 2 * width
-            y = place[1] + distance * math.sin(angle) + (math.sin(angle) - 1) / 2 * height
-            box = Bbox.from_bounds(x, y, width, height)
-            if not (inside.x0 <= box.x0 and box.x1 <= inside.x1):
-                continue
-            if not (inside.y0 <= box.y0 and box.y1 <= inside.y1):
-                continue
-            if any(box.overlaps(other) for other in taken):
-                continue
-            way = place, _nearest(box, place)
-            if any(_crosses(box, line) for line in lines):
-                continue
-            # The first box of `taken` that its line may touch is the point's own.
-            if distance > 9 and any(
-                _crosses(other, way) for other in taken if not other.contains(*place)
-            ):
-                continue
-            return box
+    place: Floats, size: tuple[float, float], inside: Floats, taken: Floats, covered: Floats
+) -> Floats | None:
+    """The nearest free box of this size around a place, in pixels: left, bottom, right, top.
+
+    Args:
+        inside: the box to stay in; `taken`: boxes not to overlap, `[n, 4]`.
+        covered: points not to stand on, `[n, 2]`.
+    """
+    distance, angle = (each.ravel() for each in np.meshgrid(_DISTANCES, _ANGLES, indexing="ij"))
+    ways = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    corner = place + distance[:, None] * ways + (ways - 1) / 2 * size
+    boxes = np.concatenate([corner, corner + size], axis=1)
+    free = (boxes[:, :2] >= inside[:2]).all(axis=1) & (boxes[:, 2:] <= inside[2:]).all(axis=1)
+    apart = (boxes[:, None, 2:] < taken[:, :2]) | (boxes[:, None, :2] > taken[:, 2:])
+    free &= np.all(np.any(apart, axis=2), axis=1)
+    boxes, distance = boxes[free], distance[free]
+    clear = ~_holds(boxes, covered).any(axis=1)
+    # A box that holds the place is the point's own, or its neighbour's: its line may touch these.
+    others = taken[~_holds(taken, place[None])[:, 0]]
+    for box, far in zip(boxes[clear], distance[clear], strict=True):
+        if far <= 9 or not _holds(others, _along(place, _nearest(box, place))).any():
+            return np.asarray(box)
     return None
 
 
-def _nearest(box: Bbox, place: tuple[float, float]) -> tuple[float, float]:
-    return min(max(place[0], box.x0), box.x1), min(max(place[1], box.y0), box.y1)
+def _nearest(box: Floats, place: Floats) -> Floats:
+    return np.asarray(np.clip(place, box[:2], box[2:]))
 
 
-def _crosses(box: Bbox, line: tuple[tuple[float, float], tuple[float, float]]) -> bool:
-    (x0, y0), (x1, y1) = line
-    steps = max(2, math.ceil(math.dist(*line) / 4))
-    return any(
-        box.contains(x0 + (x1 - x0) * part / steps, y0 + (y1 - y0) * part / steps)
-        for part in range(steps + 1)
-    )
+def _holds(boxes: Floats, points: Floats) -> NDArray[np.bool_]:
+    """Which boxes hold which points, `[boxes, points]`."""
+    x, y = points.T
+    left, bottom, right, top = boxes.T[:, :, None]
+    return np.asarray((left <= x) & (x <= right) & (bottom <= y) & (y <= top))
+
+
+def _along(start: Floats, end: Floats) -> Floats:
+    """Points of a line, 4 pixels apart at most."""
+    steps = max(2, math.ceil(math.dist(start, end) / 4))
+    return np.linspace(start, end, steps + 1)

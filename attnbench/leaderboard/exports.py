@@ -7,15 +7,22 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
 
 from attnbench import __version__
 from attnbench.cli.text import printable
 from attnbench.errors import AttnbenchError
-from attnbench.leaderboard.entries import Entry
+from attnbench.leaderboard.agreement import Agreement, agreements
+from attnbench.leaderboard.entries import Entry, grouped
+from attnbench.leaderboard.standings import Contest, Standings
 from attnbench.records.record import EpisodeResult
 from attnbench.records.rows import COLUMNS, row_of
 
@@ -30,7 +37,9 @@ _COUNTS = (
     "parameters_changed",
     "parameters_opaque",
     "artefact_bytes",
+    "images",
 )
+_TRUTHS = ("contended", "untrained")
 _OF_IDENTITY = ("submission", "submission_sha256", "task", "track", "backbone", "seed", "device")
 _OF_MEASURES = (
     "hits",
@@ -53,6 +62,7 @@ _OF_COST = (
     "adaptation_seconds_cold",
     "pass_seconds",
     "prediction_seconds",
+    "contended",
 )
 EPISODE_COLUMNS = (
     *_OF_IDENTITY,
@@ -65,8 +75,19 @@ EPISODE_COLUMNS = (
     "badge",
     "record",
 )
+_OF_CONTEST = ("task", "task_sha256", "backbone", "untrained")
+_OF_ENTRANT = ("submission", "submission_sha256", "device")
+_OF_KAPPA = ("kappa", "kappa_low", "kappa_high", "kappa_largest")
+CONSISTENCY_COLUMNS = (
+    "track",
+    *_OF_CONTEST,
+    "trials",
+    *(f"{name}_{side}" for side in "ab" for name in _OF_ENTRANT),
+    *_OF_KAPPA,
+    "images",
+)
 # What a spreadsheet would take for a formula.
-_FORMULA = re.compile(r"^[=+\-@]")
+_FORMULA = r"^([=+\-@])"
 
 
 def results(entries: Sequence[Entry]) -> pd.DataFrame:
@@ -84,9 +105,53 @@ def episodes(entries: Sequence[Entry]) -> pd.DataFrame:
     return _frame(rows, EPISODE_COLUMNS)
 
 
-def exported(entries: Sequence[Entry]) -> Iterator[tuple[str, bytes]]:
-    """The files of an export by their names, the same bytes for the same records."""
-    for name, frame in (("results", results(entries)), ("episodes", episodes(entries))):
+def consistency(entries: Sequence[Entry], tracks: Mapping[str, Standings]) -> pd.DataFrame:
+    """A row for every two methods of a contest, and for images with the target and without.
+
+    As many methods of each contest as its plots have; `CONSISTENCY_COLUMNS`.
+    """
+    by_track = grouped(entries)
+    rows = [
+        row
+        for track, standing in tracks.items()
+        for contest in standing.contests
+        for each in agreements(contest, standing, by_track[track][contest])
+        for row in _agreement_rows(track, contest, each)
+    ]
+    return _frame(rows, CONSISTENCY_COLUMNS)
+
+
+def _agreement_rows(
+    track: str, contest: Contest, agreement: Agreement
+) -> Iterator[dict[str, object]]:
+    found = agreement.found
+    for a, b in combinations(range(len(agreement.entrants)), 2):
+        row: dict[str, object] = {"track": track, "trials": agreement.trials}
+        row |= {name: getattr(contest, name) for name in _OF_CONTEST}
+        for side, who in (("a", agreement.entrants[a]), ("b", agreement.entrants[b])):
+            row |= {f"{name}_{side}": getattr(who, name) for name in _OF_ENTRANT}
+        figures = (found.kappa, found.low, found.high, found.largest)
+        row |= {
+            name: None if np.isnan(values[a, b]) else float(values[a, b])
+            for name, values in zip(_OF_KAPPA, figures, strict=True)
+        }
+        yield row | {"images": int(found.images[a, b])}
+
+
+def exported(
+    entries: Sequence[Entry], tracks: Mapping[str, Standings]
+) -> Iterator[tuple[str, bytes]]:
+    """The files of an export by their names, the same bytes for the same records.
+
+    Args:
+        entries: all records.
+        tracks: the standings of each track, of these records.
+    """
+    for name, frame in (
+        ("results", results(entries)),
+        ("episodes", episodes(entries)),
+        ("consistency", consistency(entries, tracks)),
+    ):
         yield f"{name}.csv", _csv(frame)
         yield f"{name}.parquet", _parquet(frame)
     cited = citation(entries)
@@ -147,6 +212,8 @@ def _frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.D
         values: list[Any] = [row[name] for row in rows]
         if name in _COUNTS:
             found[name] = pd.array(values, dtype="Int64")
+        elif name in _TRUTHS:
+            found[name] = pd.array(values, dtype="boolean")
         elif any(isinstance(value, str) for value in values):
             shown = {value: printable(value) for value in set(values)}
             found[name] = pd.array([shown[value] for value in values], dtype="string")
@@ -156,11 +223,16 @@ def _frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.D
 
 
 def _csv(frame: pd.DataFrame) -> bytes:
-    safe = frame.copy()
-    for name in safe.columns:
-        if isinstance(safe[name].dtype, pd.StringDtype):
-            safe[name] = safe[name].str.replace(_FORMULA, lambda found: f"'{found[0]}", regex=True)
-    return safe.to_csv(index=False, lineterminator="\n").encode()
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    safe = [
+        pc.replace_substring_regex(column, _FORMULA, r"'\1")
+        if pa.types.is_large_string(column.type) or pa.types.is_string(column.type)
+        else column
+        for column in table.columns
+    ]
+    buffer = io.BytesIO()
+    csv.write_csv(pa.table(safe, names=table.column_names), buffer)
+    return buffer.getvalue()
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 
 from tabulate import tabulate
@@ -33,6 +33,8 @@ _LEGEND = (
     "backbone over the same images; the badge says whether the episodes were run again "
     "(`attnbench verify`) and the figures held."
 )
+_CONTENDED = "—"
+_CONTENDED_LEGEND = f" {_CONTENDED} stands where no episode had the device to itself."
 _READOUT_HEADERS = (
     "task",
     "read-out",
@@ -75,7 +77,7 @@ def markdown_of(tracks: Mapping[str, Standings], newest: str) -> str:
     if not tracks:
         lines += ["No records yet. Make the first with `attnbench evaluate submissions/attention`."]
         return "\n".join(lines) + "\n"
-    lines += [_LEGEND, ""]
+    lines += [_legend(tracks.values()), ""]
     for track, found in tracks.items():
         lines += [f"## {track}", "", *_table(found), ""]
         lines += _failures(found)
@@ -149,7 +151,19 @@ def _costs(costs: Costs | None) -> list[str]:
     if costs.opaque:
         count += f" ({costs.opaque:,} not in tensors)"
     count += "".join(f" (declared {n:,})" for n in costs.declared)
+    if costs.seconds is None or costs.passes is None:
+        return [count, _CONTENDED, _CONTENDED]
     return [count, f"{costs.seconds:.3f} s", f"{costs.passes:.2f}"]
+
+
+def _legend(tracks: Iterable[Standings]) -> str:
+    """What the columns say; what is rare only where it occurs."""
+    contended = any(
+        row.costs is not None and row.costs.seconds is None
+        for found in tracks
+        for row in found.rows
+    )
+    return _LEGEND + (_CONTENDED_LEGEND if contended else "")
 
 
 def _failures(found: Standings) -> list[str]:

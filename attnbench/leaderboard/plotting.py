@@ -12,17 +12,16 @@ from functools import partial
 import numpy as np
 
 from attnbench.cli.text import printable
+from attnbench.leaderboard.agreement import agreements
 from attnbench.leaderboard.drawing import Plot, png, svg, svg_for_pages
-from attnbench.leaderboard.entries import Entry, decisions, grouped, mean_roc
+from attnbench.leaderboard.entries import Entry, grouped, mean_roc
 from attnbench.leaderboard.standings import CONTROL, Contest, Entrant, Standing, Standings
 from attnbench.leaderboard.track_plots import (
-    MOST_ROWS,
     Bargain,
     Scored,
     contest_plots,
     pareto_plot,
 )
-from attnbench.statistics.consistency import kappas
 
 _MOST_DEVICES = 6
 Draw = Callable[[], list[Plot]]
@@ -119,12 +118,17 @@ def _bargains(track: str, found: Standings) -> Iterator[Callable[[], Plot]]:
     number = len(found.contests)
     methods = _methods(rows, costs, number)
     yield partial(pareto_plot, name, title, methods, unit, number, counted=True)
-    devices = Counter(row.entrant.device for row in sorted(rows, key=lambda row: row.entrant))
+    timed = {
+        row.entrant: row.costs.seconds
+        for row in rows
+        if row.costs is not None and row.costs.seconds is not None
+    }
+    devices = Counter(who.device for who in sorted(timed))
     for index, (device, _) in enumerate(devices.most_common(_MOST_DEVICES)):
-        own = [row for row in rows if row.entrant.device == device]
+        own = [row for row in rows if row.entrant in timed and row.entrant.device == device]
         name, title = f"{track}-pareto-time-{index}", f"d′ against adaptation time, {track}"
         unit = f"adaptation time in seconds (median), on {printable(device, 60)}"
-        methods = _methods(own, [row.costs.seconds for row in own if row.costs], number)
+        methods = _methods(own, [timed[row.entrant] for row in own], number)
         yield partial(pareto_plot, name, title, methods, unit, number, counted=False)
 
 
@@ -149,12 +153,10 @@ def _contest(
         _scored(label, row, contest, entries[row.entrant])
         for label, row in zip(labels, rows, strict=True)
     ]
-    shown = [n for n, each in enumerate(methods) if each.curve is not None][:MOST_ROWS]
-    named = [labels[n] for n in shown]
-    records = [entries[rows[n].entrant] for n in shown]
-    sides = {"present": True, "absent": False} if len(shown) > 1 else {}
+    named = dict(zip((row.entrant for row in rows), labels, strict=True))
     consistency = {
-        side: (named, kappas(*decisions(records, present))) for side, present in sides.items()
+        each.trials: ([named[who] for who in each.entrants], each.found.kappa)
+        for each in agreements(contest, found, entries)
     }
     version = f"{contest.task_sha256}{contest.backbone_sha256}{contest.untrained}"
     name = f"{track}-{contest.task}-{contest.backbone.replace('/', '-')}"

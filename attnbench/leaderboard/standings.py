@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from statistics import mean, median
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnbench.records.record import EpisodeResult, Identity, Record, Status
+from attnbench.records.summary import times_of
 from attnbench.records.verification import Badge
 from attnbench.statistics.comparison import mean_ranks, shared_ranks
 from attnbench.statistics.detection import Counts
-from attnbench.statistics.intervals import interval, paired_d_primes
+from attnbench.statistics.intervals import (
+    d_prime_interval,
+    interval,
+    mean_interval,
+    resampled_d_primes,
+)
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -66,14 +71,15 @@ class Costs:
     """What an entrant's episodes took, over all its contests.
 
     Attributes:
-        seconds, passes: of an adaptation, medians over episodes.
+        seconds, passes: of an adaptation, medians over the episodes that had the device to themselves;
+            None where none had.
         parameters: the smallest and the largest count, added and changed together.
         opaque: how many of these at most are not in tensors.
         declared: what its manifest declares, where that disagrees.
     """
 
-    seconds: float
-    passes: float
+    seconds: float | None
+    passes: float | None
     parameters: tuple[int, int]
     opaque: int
     declared: tuple[int, ...]
@@ -136,7 +142,7 @@ def standings(records: Sequence[Record], badges: Mapping[Identity, Badge]) -> St
     for each. Deterministic.
     """
     grouped: dict[Entrant, dict[Contest, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in sorted(records, key=lambda each: each.model_dump_json()):
+    for record in sorted(records, key=_order):
         grouped[entrant_of(record)][contest_of(record.identity)].append(record)
     entrants = sorted(grouped)
     contests = sorted({contest for each in grouped.values() for contest in each})
@@ -153,7 +159,7 @@ def standings(records: Sequence[Record], badges: Mapping[Identity, Badge]) -> St
     for number, who in enumerate(entrants):
         own = [c for c in contests if (cell := cells[who].get(c)) and cell.d_prime is not None]
         whole = bool(own) and not failed[number]
-        means = np.mean([drawn[c][:, number] for c in own], axis=0) if whole else None
+        counts = {c: _counts(cells[who][c].episodes) for c in own}
         above = _above_control(cells[who], controls)
         all_records = [record for each in grouped[who].values() for record in each]
         rows.append(
@@ -162,19 +168,23 @@ def standings(records: Sequence[Record], badges: Mapping[Identity, Badge]) -> St
                 rank=ranks[number] if whole else last if failed[number] else None,
                 mean_rank=float(observed_ranks[number]) if whole else None,
                 mean_rank_interval=interval(drawn_ranks[:, number]) if whole else None,
-                d_prime=mean(_or_nan(cells[who][c]) for c in own) if whole else None,
-                interval=None if means is None else interval(means),
+                d_prime=fmean(_or_nan(cells[who][c]) for c in own) if whole else None,
+                interval=d_prime_interval(*counts.values()) if whole else None,
                 above_control=None if above is None else above[0],
                 above_control_interval=None if above is None else above[1],
                 criterion=_criterion(all_records),
                 costs=_costs(all_records),
                 cells=cells[who],
-                intervals={c: interval(drawn[c][:, number]) for c in own},
+                intervals={c: d_prime_interval(each) for c, each in counts.items()},
                 badge=_badge([badges.get(r.identity, "self-reported") for r in all_records]),
             )
         )
     rows.sort(key=lambda row: (row.rank or np.inf, row.mean_rank or np.inf, row.entrant))
     return Standings(tuple(contests), tuple(rows))
+
+
+def _order(record: Record) -> tuple[str, ...]:
+    return record.identity.model_dump_json(), record.created, record.scores_sha256
 
 
 def entrant_of(record: Record) -> Entrant:
@@ -198,7 +208,7 @@ def _cell(records: Sequence[Record]) -> Cell:
     if bad:
         said = bad[0].status, bad[0].reason
         return Cell(*said, episodes, targets, len(records), None)
-    found = mean(e.measures.d_prime for e in episodes if e.measures is not None)
+    found = fmean(e.measures.d_prime for e in episodes if e.measures is not None)
     return Cell("ok", "", episodes, targets, len(records), found)
 
 
@@ -222,13 +232,11 @@ def _resampled(
             return 0.0
         counts = _counts(cell.episodes)
         targets = np.random.default_rng(0).integers(0, len(counts), (_REPLICATES, len(counts)))
-        return paired_d_primes(counts, targets, np.random.default_rng([1, number]))
+        return resampled_d_primes(counts, targets, np.random.default_rng([1, number]))
 
     found = np.empty((_REPLICATES, len(entrants)))
-    # NumPy draws without Python's lock.
-    with ThreadPoolExecutor() as pool:
-        for number, each in enumerate(pool.map(replicates, range(len(entrants)))):
-            found[:, number] = each
+    for number in range(len(entrants)):
+        found[:, number] = replicates(number)
     return found
 
 
@@ -263,19 +271,19 @@ def _controls(
 def _above_control(
     own: Mapping[Contest, Cell], controls: Mapping[Contest, Cell]
 ) -> tuple[float, Interval] | None:
-    """d_a less the control's: the mean over contests, and its interval over targets drawn anew."""
-    found, drawn = [], []
+    """d_a less the control's, paired by target: the mean over contests, and its interval."""
+    found = []
     for what, control in controls.items():
         cell = own.get(what)
         if cell is None or cell.d_prime is None:
             continue
         first, second = _d_a_by_target(cell), _d_a_by_target(control)
         targets = sorted(first.keys() & second.keys())
-        apart = np.array([first[target] - second[target] for target in targets])
-        rng = np.random.default_rng(0)
-        found.append(apart.mean())
-        drawn.append(apart[rng.integers(0, len(apart), (_REPLICATES, len(apart)))].mean(axis=1))
-    return (float(np.mean(found)), interval(np.mean(drawn, axis=0))) if found else None
+        if targets:
+            found.append(np.array([first[target] - second[target] for target in targets]))
+    if not found:
+        return None
+    return float(np.mean([each.mean() for each in found])), mean_interval(found)
 
 
 def _d_a_by_target(cell: Cell) -> dict[str, float]:
@@ -283,12 +291,12 @@ def _d_a_by_target(cell: Cell) -> dict[str, float]:
     for episode in cell.episodes:
         if episode.measures is not None:
             by_target[episode.target].append(episode.measures.d_a)
-    return {target: mean(values) for target, values in by_target.items()}
+    return {target: fmean(values) for target, values in by_target.items()}
 
 
 def _criterion(records: Sequence[Record]) -> float | None:
     found = [e.measures.criterion for r in records for e in r.episodes if e.measures is not None]
-    return mean(found) if found else None
+    return fmean(found) if found else None
 
 
 def _costs(records: Sequence[Record]) -> Costs | None:
@@ -297,9 +305,10 @@ def _costs(records: Sequence[Record]) -> Costs | None:
         return None
     counts = [cost.parameters_added + cost.parameters_changed for cost in costs]
     declared = {record.declared_parameters for record in records} - {None}
+    times = times_of(costs)
     return Costs(
-        seconds=median(cost.adaptation_seconds for cost in costs),
-        passes=median(cost.adaptation_seconds / cost.pass_seconds for cost in costs),
+        seconds=times.adaptation,
+        passes=times.passes,
         parameters=(min(counts), max(counts)),
         opaque=max(cost.parameters_opaque for cost in costs),
         declared=tuple(sorted(n for n in declared if n is not None and n not in counts)),

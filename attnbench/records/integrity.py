@@ -116,7 +116,7 @@ def contradictions(path: Path, record: Record) -> list[str]:
 def contradictions_with(responses: Mapping[str, Responses], record: Record) -> list[str]:
     """The same of scores that have been read already, but for the summary's `INTERVALS`.
 
-    Only a bootstrap says what these ought to be, and a leaderboard has intervals of its own.
+    That of times takes a bootstrap to check, and a leaderboard has intervals of its own.
     """
     found = []
     for episode in record.episodes:

@@ -3,10 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import mean, median
+from dataclasses import dataclass
+from statistics import fmean, median
 
-from attnbench.records.record import EpisodeResult, Status, Summary
+from attnbench.records.record import Cost, EpisodeResult, Status, Summary
 from attnbench.statistics.intervals import d_prime_interval, median_interval
+
+
+@dataclass(frozen=True)
+class Times:
+    """Medians over the episodes that had the device to themselves, in seconds; None where none had.
+
+    Attributes:
+        cold: of the episodes that have such a time.
+        passes: adaptation in multiples of the backbone's forward pass.
+    """
+
+    adaptation: float | None
+    cold: float | None
+    passes: float | None
+    prediction: float | None
+
+
+def times_of(costs: Sequence[Cost]) -> Times:
+    """The times by which methods are compared; what ran beside others may have taken longer."""
+    alone = [cost for cost in costs if not cost.contended]
+    cold = [s for cost in alone if (s := cost.adaptation_seconds_cold) is not None]
+    return Times(
+        adaptation=_median([cost.adaptation_seconds for cost in alone]),
+        cold=_median(cold),
+        passes=_median([cost.adaptation_seconds / cost.pass_seconds for cost in alone]),
+        prediction=_median([cost.prediction_seconds for cost in alone]),
+    )
 
 
 def overall(results: Sequence[EpisodeResult]) -> tuple[Status, str]:
@@ -36,29 +64,28 @@ def without_intervals(results: Sequence[EpisodeResult]) -> Summary:
     costs = [result.cost for result in results if result.cost is not None]
     if not results or len(measures) < len(results) or len(costs) < len(results):
         return Summary(targets=len(results))
-    alone = [cost for cost in costs if not cost.contended]
-    cold = [s for cost in alone if (s := cost.adaptation_seconds_cold) is not None]
+    times = times_of(costs)
     return Summary(
         targets=len(results),
-        d_prime=mean(m.d_prime for m in measures),
-        criterion=mean(m.criterion for m in measures),
-        d_a=mean(m.d_a for m in measures),
-        auc=mean(m.auc for m in measures),
-        hit_rate=mean(m.hit_rate for m in measures),
-        false_alarm_rate=mean(m.false_alarm_rate for m in measures),
+        d_prime=fmean(m.d_prime for m in measures),
+        criterion=fmean(m.criterion for m in measures),
+        d_a=fmean(m.d_a for m in measures),
+        auc=fmean(m.auc for m in measures),
+        hit_rate=fmean(m.hit_rate for m in measures),
+        false_alarm_rate=fmean(m.false_alarm_rate for m in measures),
         parameters_added=max(cost.parameters_added for cost in costs),
         parameters_changed=max(cost.parameters_changed for cost in costs),
         artefact_bytes=max(cost.artefact_bytes for cost in costs),
-        adaptation_seconds=_median([cost.adaptation_seconds for cost in alone]),
-        adaptation_seconds_cold=_median(cold),
-        adaptation_passes=_median([cost.adaptation_seconds / cost.pass_seconds for cost in alone]),
-        prediction_seconds=_median([cost.prediction_seconds for cost in alone]),
-        contended=len(costs) - len(alone),
+        adaptation_seconds=times.adaptation,
+        adaptation_seconds_cold=times.cold,
+        adaptation_passes=times.passes,
+        prediction_seconds=times.prediction,
+        contended=sum(cost.contended for cost in costs),
     )
 
 
 def intervals(results: Sequence[EpisodeResult]) -> dict[str, float]:
-    """The 95 % intervals of a summary, by bootstrap, of episodes that are all ok."""
+    """The 95 % intervals of a summary, of episodes that are all ok."""
     counts = [[result.measures.counts] for result in results if result.measures is not None]
     costs = [result.cost for result in results if result.cost is not None]
     times = [cost.adaptation_seconds for cost in costs if not cost.contended]

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+_Z = float(ndtri(0.975))
 
 
 @dataclass(frozen=True)
@@ -62,31 +65,60 @@ def consistency(
     return Consistency(kappa, float(low), float(high), float(largest), n)
 
 
-def kappas(said: Bools, known: Bools) -> NDArray[np.float64]:
-    """Kappa of every two of m detectors, `[m, m]`, each pair on the images that both have decided.
+@dataclass(frozen=True)
+class Consistencies:
+    """Of every two of m detectors, `[m, m]` each; NaN where kappa is not defined.
 
-    As `consistency` has it, without an interval; NaN where it is not defined.
+    Attributes:
+        kappa, low, high, largest: as `Consistency` has them.
+        images: how many both have decided.
+    """
+
+    kappa: Floats
+    low: Floats
+    high: Floats
+    largest: Floats
+    images: NDArray[np.int64]
+
+
+def consistencies(said: Bools, known: Bools) -> Consistencies:
+    """Kappa of every two of m detectors, each pair on the images that both have decided.
+
+    As `consistency` has it, but for the 95 % intervals: kappa +- z times its large-sample error, within
+    -1 and 1 (Fleiss, Cohen & Everitt 1969, Psychological Bulletin 72, 323-327), since there are many.
 
     Args:
         said: bool `[m, n]`, whether each said "present".
         known: bool `[m, n]`, whether it has decided at all.
     """
     present, decided = (said & known).astype(np.float64), known.astype(np.float64)
-    both = present @ present.T
+    images, both = decided @ decided.T, present @ present.T
     only_first = present @ decided.T - both
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares = np.stack([both, only_first, only_first.T]) / (decided @ decided.T)
-        return _kappa(shares)
+        shares = np.stack([both, only_first, only_first.T]) / images
+        kappa = _kappa(shares)
+        both, only_first, only_second = shares
+        p, q = both + only_first, both + only_second
+        expected = p * q + (1 - p) * (1 - q)
+        agreed, neither = 1 - only_first - only_second, 1 - both - only_first - only_second
+        variance = (
+            both * (1 - expected - (p + q) * (1 - agreed)) ** 2
+            + neither * (1 - expected - (2 - p - q) * (1 - agreed)) ** 2
+            + (1 - agreed) ** 2 * (only_first * (q + 1 - p) ** 2 + only_second * (p + 1 - q) ** 2)
+            - (agreed * expected - 2 * expected + agreed) ** 2
+        )
+        half = _Z * np.sqrt(np.maximum(variance, 0) / images) / (1 - expected) ** 2
+        largest = np.where(np.isnan(kappa), np.nan, (1 - abs(p - q) - expected) / (1 - expected))
+    low, high = np.maximum(kappa - half, -1), np.minimum(kappa + half, 1)
+    return Consistencies(kappa, low, high, largest, images.astype(np.int64))
 
 
-def _kappa(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+def _kappa(shares: Floats) -> Floats:
     """From the shares `[3, ...]` of images that both, only the first, only the second call present."""
     both, only_first, only_second = shares
     p, q = both + only_first, both + only_second
     agreed = 1 - only_first - only_second
     expected = p * q + (1 - p) * (1 - q)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: NDArray[np.float64] = np.where(
-            1 - expected > 1e-12, (agreed - expected) / (1 - expected), np.nan
-        )
+        found: Floats = np.where(1 - expected > 1e-12, (agreed - expected) / (1 - expected), np.nan)
     return found

@@ -70,13 +70,14 @@ class Roc:
     @property
     def area(self) -> float:
         """The share of (positive, negative) pairs in the right order, ties half."""
-        pairs = (np.diff(self.false_alarms) * (self.hits[1:] + self.hits[:-1])).sum() / 2
+        steps = self.false_alarms[1:] - self.false_alarms[:-1]
+        pairs = (steps @ (self.hits[1:] + self.hits[:-1])) / 2
         return float(pairs) / (int(self.hits[-1]) * int(self.false_alarms[-1]))
 
     def hit_rates(self, false_alarm_rates: NDArray[np.float64]) -> NDArray[np.float64]:
         """The largest hit rate at each of these false-alarm rates, straight between thresholds."""
         # Of thresholds with the same false alarms the lowest finds most.
-        best = np.append(np.diff(self.false_alarms) != 0, True)
+        best = np.concatenate((self.false_alarms[1:] != self.false_alarms[:-1], [True]))
         found: NDArray[np.float64] = np.interp(
             false_alarm_rates,
             self.false_alarms[best] / self.false_alarms[-1],
@@ -91,10 +92,9 @@ def roc(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Roc:
         raise ValueError("an ROC needs at least one positive and one negative")
     order = np.argsort(-scores)
     ordered = scores[order]
-    last = np.append(ordered[1:] != ordered[:-1], True)
+    last = np.concatenate((np.flatnonzero(ordered[1:] != ordered[:-1]), [len(ordered) - 1]))
     hits = np.cumsum(present[order])[last]
-    false_alarms = np.flatnonzero(last) + 1 - hits
-    return Roc(np.append(0, hits), np.append(0, false_alarms))
+    return Roc(np.concatenate(([0], hits)), np.concatenate(([0], last + 1 - hits)))
 
 
 def detection_of(curve: Roc, counts: Counts) -> Detection:

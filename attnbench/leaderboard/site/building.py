@@ -13,6 +13,7 @@ from attnbench.cli.text import printable
 from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.entries import Entry, grouped
 from attnbench.leaderboard.exports import exported, write_files
+from attnbench.leaderboard.fronts import front_of_track
 from attnbench.leaderboard.plotting import Picture, Subject, pictures_for_pages
 from attnbench.leaderboard.site.contents import (
     Row,
@@ -72,6 +73,7 @@ def _pages(
     jinja = environment()
     rows = rows_of(tracks)
     tasks = list(task_pages(rows))
+    paths = {row.entrant: row.page for row in rows}
     newest = max((entry.record.created for entry in entries), default="")
     common = {"version": __version__, "number": len(entries), "newest": newest}
 
@@ -81,7 +83,7 @@ def _pages(
     yield from static_files()
     for method in method_pages(rows, tracks, grouped(entries)):
         yield method.path, page("method.html", "../", method=method)
-    files = list(exported(entries))
+    files = list(exported(entries, tracks))
     yield from ((f"data/{name}", content) for name, content in files)
     sizes = [(name, len(content)) for name, content in files]
     cited = dict(files)["citation.bib"].decode()
@@ -97,6 +99,7 @@ def _pages(
             "task": task,
             "plots": {contest: plots.get((task.track, contest)) for contest in task.contests},
             "gallery": pictures and pictures[0],
+            "paths": paths,
         }
         yield task.path, page("task.html", "../", **shown)
     shown = {
@@ -104,7 +107,8 @@ def _pages(
         "rows": rows,
         "pages": tasks,
         "plots": {track: plots.get((track, None), []) for track in tracks},
-        "paths": {row.entrant: row.page for row in rows},
+        "fronts": {track: front_of_track(found) for track, found in tracks.items()},
+        "paths": paths,
         "filters": _filters(rows),
     }
     yield "index.html", page("index.html", "", **shown)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, median
+from statistics import fmean
 
 import numpy as np
 
 from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.entries import FALSE_ALARM_RATES, Entry, Grouped, mean_roc
+from attnbench.leaderboard.fronts import Bid, Lead, front
 from attnbench.leaderboard.site.rendering import file_name, source_text
 from attnbench.leaderboard.standings import (
     Cell,
@@ -23,6 +24,7 @@ from attnbench.leaderboard.standings import (
     Standings,
 )
 from attnbench.records.record import EpisodeResult, Status
+from attnbench.records.summary import times_of
 from attnbench.resources import submissions_folder
 from attnbench.submission import MANIFEST, SOURCE, Submission, load_submission
 from attnbench.tasks import TaskDefinition, list_tasks, load_task
@@ -32,7 +34,7 @@ _SHOWN_FILES = (".py", ".toml", ".md", ".txt")
 
 @dataclass(frozen=True)
 class Row:
-    """An entrant on one contest, its seeds pooled: means over episodes, medians of times.
+    """An entrant on one contest, its seeds pooled: means over episodes, times as `times_of` has them.
 
     Attributes:
         page, task_page: addresses from the site's root.
@@ -78,6 +80,11 @@ class Detail:
     curve: str
     point: tuple[float, float] | None
 
+    @property
+    def contended(self) -> int:
+        """How many of its episodes ran beside others on the same processor."""
+        return sum(e.cost is not None and e.cost.contended for _, e in self.episodes)
+
 
 @dataclass(frozen=True)
 class MethodPage:
@@ -107,6 +114,7 @@ class TaskPage:
 
     Attributes:
         definition: None where this attnbench does not know the task.
+        fronts: who is on the Pareto front of each contest.
     """
 
     path: str
@@ -115,6 +123,7 @@ class TaskPage:
     definition: TaskDefinition | None
     contests: tuple[Contest, ...]
     rows: tuple[Row, ...]
+    fronts: Mapping[Contest, tuple[Lead, ...]]
 
 
 def method_path(entrant: Entrant) -> str:
@@ -141,6 +150,7 @@ def _row(track: str, row: Standing, contest: Contest, cell: Cell) -> Row:
     whole = cell.d_prime is not None
     measures = [e.measures for e in cell.episodes if e.measures is not None] if whole else []
     costs = [e.cost for e in cell.episodes if e.cost is not None] if whole else []
+    times = times_of(costs)
     return Row(
         entrant=row.entrant,
         contest=contest,
@@ -153,19 +163,17 @@ def _row(track: str, row: Standing, contest: Contest, cell: Cell) -> Row:
         seeds=cell.seeds,
         d_prime=cell.d_prime,
         interval=row.intervals.get(contest),
-        criterion=mean(m.criterion for m in measures) if measures else None,
-        d_a=mean(m.d_a for m in measures) if measures else None,
-        auc=mean(m.auc for m in measures) if measures else None,
-        hit_rate=mean(m.hit_rate for m in measures) if measures else None,
-        false_alarm_rate=mean(m.false_alarm_rate for m in measures) if measures else None,
+        criterion=fmean(m.criterion for m in measures) if measures else None,
+        d_a=fmean(m.d_a for m in measures) if measures else None,
+        auc=fmean(m.auc for m in measures) if measures else None,
+        hit_rate=fmean(m.hit_rate for m in measures) if measures else None,
+        false_alarm_rate=fmean(m.false_alarm_rate for m in measures) if measures else None,
         parameters_added=max((c.parameters_added for c in costs), default=None),
         parameters_changed=max((c.parameters_changed for c in costs), default=None),
         artefact_bytes=max((c.artefact_bytes for c in costs), default=None),
-        adaptation_seconds=median(c.adaptation_seconds for c in costs) if costs else None,
-        adaptation_passes=(
-            median(c.adaptation_seconds / c.pass_seconds for c in costs) if costs else None
-        ),
-        prediction_seconds=median(c.prediction_seconds for c in costs) if costs else None,
+        adaptation_seconds=times.adaptation,
+        adaptation_passes=times.passes,
+        prediction_seconds=times.prediction,
     )
 
 
@@ -176,6 +184,7 @@ def method_pages(
     by_page: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_page[row.page].append(row)
+    known = list_tasks()  # looks through what is installed
     standings: dict[str, list[tuple[str, Standing]]] = defaultdict(list)
     for track, found in tracks.items():
         for standing in found.rows:
@@ -195,7 +204,7 @@ def method_pages(
             details=tuple(_detail(row, each) for row, each in zip(own, records, strict=True)),
             standings=tuple(standings[path]),
             entries=flat,
-            commands=tuple(_commands(own)),
+            commands=tuple(_commands(own, known)),
         )
 
 
@@ -238,10 +247,10 @@ def _detail(row: Row, entries: Sequence[Entry]) -> Detail:
     return Detail(row, episodes, text, point)
 
 
-def _commands(rows: Sequence[Row]) -> Iterator[str]:
+def _commands(rows: Sequence[Row], known: Collection[str]) -> Iterator[str]:
     """The lines that make these records anew, on a machine of one's own."""
     for row in rows:
-        if row.contest.task in list_tasks():
+        if row.contest.task in known:
             name = row.entrant.submission
             line = ["attnbench", "evaluate", name, "--track", row.track, "--task", row.contest.task]
             line += ["--backbone", row.contest.backbone, "--seeds", str(row.seeds)]
@@ -254,13 +263,29 @@ def task_pages(rows: Sequence[Row]) -> Iterator[TaskPage]:
     by_page: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_page[row.task_page].append(row)
+    known = list_tasks()
     for path, own in by_page.items():
         name = own[0].contest.task
+        contests = tuple(sorted({row.contest for row in own}))
         yield TaskPage(
             path=path,
             name=name,
             track=own[0].track,
-            definition=load_task(name) if name in list_tasks() else None,
-            contests=tuple(sorted({row.contest for row in own})),
+            definition=load_task(name) if name in known else None,
+            contests=contests,
             rows=tuple(own),
+            fronts={each: front(_bids(each, own)) for each in contests},
         )
+
+
+def _bids(contest: Contest, rows: Sequence[Row]) -> Iterator[Bid]:
+    for row in rows:
+        added, changed, passes = (
+            row.parameters_added,
+            row.parameters_changed,
+            row.adaptation_passes,
+        )
+        if row.contest != contest or row.d_prime is None or passes is None:
+            continue
+        if added is not None and changed is not None:
+            yield Bid(row.entrant, row.d_prime, added + changed, passes)
