@@ -1,6 +1,6 @@
 """What a run of the track `full` would take on a cluster, on paper: `python benchmarks/on_paper.py`.
 
-Passes are those measured on `mini` (the records beside this checkout); what is assumed of a GPU, of a disk
+Passes are those measured on `mini` (the records of this checkout); what is assumed of a GPU, of a disk
 and of prices stands in `Assumptions` and is printed with the result. It is no measurement.
 """
 

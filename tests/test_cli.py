@@ -212,9 +212,9 @@ _KEPT = [
 ]
 
 
-def printed(width: int) -> str:
+def printed(width: int, rows: pd.DataFrame | None = None) -> str:
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    report.print_report(frame(), console)
+    report.print_report(frame() if rows is None else rows, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -260,6 +260,12 @@ def test_any_failed() -> None:
 )
 def test_seconds(value: float | None, text: str) -> None:
     assert report.seconds(value) == text
+
+
+def test_times_that_are_missing_are_explained() -> None:
+    assert "--timing-only" not in printed(80)
+    shared = frame().assign(adaptation_seconds=None, adaptation_passes=None)
+    assert "--timing-only" in printed(80, shared)
 
 
 def test_printable_is_one_bounded_line() -> None:

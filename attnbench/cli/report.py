@@ -54,6 +54,11 @@ def print_report(frame: pd.DataFrame, console: Console | None = None) -> None:
             )
             text = f"{row['status']}: {printable(which)}: {printable(row['reason'])}"
             console.print(Text(text, style="red" if row["status"] == "failed" else ""))
+    if any(row["status"] == "ok" and row["adaptation_seconds"] is None for row in rows):
+        console.print(
+            "–: episodes that ran at once on one processor have no times; --timing-only in place of "
+            "--workers takes them again, alone."
+        )
     paths = dict.fromkeys(str(row["record"]) for row in rows if row["record"])
     if paths:
         console.print("Records:" if len(paths) > 1 else "Record:")
