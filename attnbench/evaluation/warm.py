@@ -96,7 +96,7 @@ class Template:
             environment["TMPDIR"] = os.environ["TMPDIR"]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
-        # NumPy's idle threads would keep the cores from torch's for 27 ms after each product of matrices.
+        # NumPy's threads would keep torch's from the cores for 2^26 cycles after each product.
         environment["OPENBLAS_THREAD_TIMEOUT"] = "4"
         environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # what deterministic cuBLAS needs
         line = [
