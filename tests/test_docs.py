@@ -28,12 +28,21 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target.split("#")[0]).exists(), f"{page.name}: {target}"
 
 
-def _commands(block_with: str) -> list[list[str]]:
-    """The attnbench commands of README's shell block in which this text stands, without comments."""
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    (block,) = [block for block in blocks if block_with in block]
+def _blocks(page: str) -> list[str]:
+    """The shell blocks of a page."""
+    return re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+
+
+def _commands_in(block: str) -> list[list[str]]:
+    """The attnbench commands of a shell block, without comments."""
     lines = [shlex.split(line, comments=True) for line in block.splitlines()]
     return [line[1:] for line in lines if line and line[0] == "attnbench"]
+
+
+def _commands(block_with: str) -> list[list[str]]:
+    """The attnbench commands of README's shell block in which this text stands."""
+    (block,) = [block for block in _blocks("README.md") if block_with in block]
+    return _commands_in(block)
 
 
 def _run(arguments: list[str], folder: Path) -> None:
@@ -96,3 +105,17 @@ def test_the_readmes_first_line_installs_and_runs_the_main_job() -> None:
     assert first.endswith("attnbench evaluate submissions/attention")
     ci = (ROOT / ".ci" / "run").read_text("utf-8").strip().splitlines()[-1]
     assert f"```sh\n{ci}\n```" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "block", _blocks("docs/scaling.md"), ids=lambda block: block.split("\n")[0]
+)
+def test_every_engine_runs_as_the_page_says(block: str, tmp_path: Path) -> None:
+    for library in ("ray", "slurm"):
+        if f"--engine {library}" in block:
+            pytest.importorskip({"slurm": "submitit"}.get(library, library))
+    for command in _commands_in(block):
+        _run(command, tmp_path)
+    evaluated = "evaluate" in block
+    assert bool(list(tmp_path.glob("records/mini/noisy-mnist/*.json"))) == evaluated

@@ -41,9 +41,9 @@ class Terminal(io.StringIO):
 
 def shown(how: str, stream: io.StringIO | None = None) -> list[str]:
     stream = io.StringIO() if stream is None else stream
-    with display(how, stream) as progress:
+    with display(how, stream) as show:
         for event in HAPPENINGS:
-            progress.on_event(event)
+            show(event)
     return stream.getvalue().splitlines()
 
 

@@ -159,7 +159,7 @@ def evaluate(
     from attnbench.cli.progress import display
     from attnbench.cli.report import any_failed, print_json, print_report
 
-    with display(progress.value, sys.stderr) as shown:
+    with display(progress.value, sys.stderr) as show:
         frame = run.evaluate(
             submissions,
             track=track.value,
@@ -177,7 +177,7 @@ def evaluate(
             data=data,
             records=records,
             untrained=untrained,
-            on_event=shown.on_event,
+            on_event=show,
         )
     if as_json:
         print_json(frame)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -23,28 +25,22 @@ from attnbench.cli.text import duration, printable
 from attnbench.events import EpisodeDone, EpisodeStarted, Event, Planned, RecordWritten
 
 
-class Display(Protocol):
-    """Shows the events of an evaluation; a context manager."""
+@contextlib.contextmanager
+def display(how: str, stream: TextIO) -> Iterator[Callable[[Event], None]]:
+    """What shows the events of an evaluation on a stream, one call for each.
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-
-    def on_event(self, event: Event) -> None:
-        """Show one event."""
-        ...
-
-
-def display(how: str, stream: TextIO) -> Display:
-    """Shows events on a stream: `bars`, `lines`, `json`, or `auto` for bars where it is a terminal."""
+    Args:
+        how: `bars`, `lines`, `json`, or `auto` for bars where the stream is a terminal, else lines.
+        stream: stderr.
+    """
     if how == "json":
-        return JsonLines(stream)
-    return Bars(stream) if how == "bars" or (how == "auto" and stream.isatty()) else Lines(stream)
+        yield functools.partial(_show_as_json, stream)
+    elif how == "bars" or (how == "auto" and stream.isatty()):
+        bars = Bars(stream)
+        with bars.progress:
+            yield bars.show
+    else:
+        yield Lines(stream).show
 
 
 class Lines:
@@ -54,18 +50,7 @@ class Lines:
         self._stream = stream
         self._clock = _Clock()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
-
-    def on_event(self, event: Event) -> None:
+    def show(self, event: Event) -> None:
         """Show one event."""
         match event:
             case Planned() if event.reused:
@@ -78,27 +63,9 @@ class Lines:
                 pass  # where the records are stands under the table
 
 
-class JsonLines:
-    """A JSON object for each event: its kind as `event`, and what is known of it."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
-
-    def on_event(self, event: Event) -> None:
-        """Show one event."""
-        about = {"event": _KINDS[type(event)], "time": time.time(), **asdict(event)}
-        print(json.dumps(about, default=str), file=self._stream, flush=True)
+def _show_as_json(stream: TextIO, event: Event) -> None:
+    about = {"event": _KINDS[type(event)], "time": time.time(), **asdict(event)}
+    print(json.dumps(about, default=str), file=stream, flush=True)
 
 
 _KINDS = {
@@ -110,10 +77,14 @@ _KINDS = {
 
 
 class Bars:
-    """A bar for each task and one for all, with the time left; failures stand above them."""
+    """A bar for each task and one for all, with the time left; failures stand above them.
+
+    Attributes:
+        progress: rich's, a context manager within which the bars are on the screen.
+    """
 
     def __init__(self, stream: TextIO) -> None:
-        self._progress = Progress(
+        self.progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
@@ -125,19 +96,7 @@ class Bars:
         self._bars: dict[str, TaskID] = {}
         self._failed: Counter[str] = Counter()
 
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
-
-    def on_event(self, event: Event) -> None:
+    def show(self, event: Event) -> None:
         """Show one event."""
         match event:
             case Planned():
@@ -148,12 +107,12 @@ class Bars:
                     {_ALL: sum(event.episodes.values())} if several else {}
                 )
                 self._bars = {
-                    name: self._progress.add_task(printable(name, 40), total=total, failures="")
+                    name: self.progress.add_task(printable(name, 40), total=total, failures="")
                     for name, total in totals.items()
                 }
             case EpisodeStarted() if event.task in self._bars:
                 at = printable(f"{event.task}: {event.submission}, {event.target}", 60)
-                self._progress.update(self._bars[event.task], description=at)
+                self.progress.update(self._bars[event.task], description=at)
             case EpisodeDone():
                 if event.status != "ok":
                     far = f"[{event.done}/{event.total}]"
@@ -162,12 +121,12 @@ class Bars:
                     self._failed[name] += event.status == "failed"
                     if name in self._bars:
                         failures = f"{self._failed[name]} failed" if self._failed[name] else ""
-                        self._progress.update(self._bars[name], advance=1, failures=failures)
+                        self.progress.update(self._bars[name], advance=1, failures=failures)
             case _:
                 pass
 
     def _print(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False)
+        self.progress.console.print(text, markup=False, highlight=False)
 
 
 _ALL = "all tasks"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from attnbench.engines.engine import Conditions, Job
@@ -41,13 +40,8 @@ class Station:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._template.__exit__(kind, error, trace)
+    def __exit__(self, *ended: object) -> None:
+        self._template.__exit__(*ended)
 
     def judge(self, job: Job) -> Measured:
         """What comes of a job. Raises AttnbenchError where its images or its backbone cannot be had."""

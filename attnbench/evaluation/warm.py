@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Self, get_args
 
 from attnbench.errors import AttnbenchError
@@ -129,12 +128,7 @@ class Template:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self._channel.close()  # the template ends its worker and itself when it sees this
         if not self._started:
             self._process.kill()  # still importing, it would see it late
