@@ -18,7 +18,10 @@ from attnbench.records.record import Cost, EpisodeResult, Measures, Record, Stat
 from attnbench.records.summary import summarise
 
 # `pytest --hypothesis-profile fuzz tests/test_untrusted_text.py` looks for minutes.
-hypothesis.settings.register_profile("fuzz", max_examples=5_000)
+# No example has a deadline: the machines that tests run on are noisy.
+hypothesis.settings.register_profile("fuzz", max_examples=5_000, deadline=None)
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 MANIFEST = """
 name = "{name}"
