@@ -119,7 +119,7 @@ def needs_of(conditions: Conditions, cores: int) -> Needs:
     return Needs(cores, int(conditions.device == "cuda"), _MEMORY_BYTES)
 
 
-# An evaluator, its template and the worker of SqueezeNet's small track took 2.1 GiB together.
+# For an evaluator, its template and their workers: what Ray and Slurm reserve; not measured.
 _MEMORY_BYTES = 4 << 30
 
 
