@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
@@ -90,6 +91,8 @@ def start(folder: Path, *options: str) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
         env=os.environ | {"TMPDIR": str(folder)},
+        # A shell has its background jobs, and all they begin, ignore Ctrl-C.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler),
     )
 
 
