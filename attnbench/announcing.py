@@ -14,7 +14,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attnbench.errors import AttnbenchError
-from attnbench.events import EpisodeDone, Event, Planned
+from attnbench.events import EpisodeDone, Event, Planned, seconds_left
 from attnbench.records.store import write_atomically
 
 _FOLDER = ".runs"
@@ -69,10 +69,9 @@ class RunState(_Model):
     @property
     def seconds_left(self) -> float | None:
         """How long the rest takes at the rate so far; None before two episodes have ended."""
-        whole = self.whole
-        if self.first_seconds is None or whole.done < 2:
+        if self.first_seconds is None:
             return None
-        return (self.updated - self.first_seconds) / (whole.done - 1) * (whole.total - whole.done)
+        return seconds_left(self.updated - self.first_seconds, self.whole.done, self.whole.total)
 
     @property
     def is_alive(self) -> bool | None:

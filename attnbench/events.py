@@ -52,6 +52,16 @@ class RecordWritten:
 Event = Planned | EpisodeStarted | EpisodeDone | RecordWritten
 
 
+def seconds_left(since_first: float, done: int, total: int) -> float | None:
+    """How long the rest takes at the rate so far; None before two episodes have ended.
+
+    Args:
+        since_first: seconds since the first episode ended: what came before it was starting up.
+        done, total: episodes.
+    """
+    return since_first / (done - 1) * (total - done) if done > 1 else None
+
+
 class Progress:
     """Counts the episodes of a run as they end, and tells of each.
 

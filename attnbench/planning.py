@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from attnbench.backbones import fingerprint
+from attnbench.engines.engine import Job
 from attnbench.errors import AttnbenchError
 from attnbench.evaluation.isolation import Isolation
 from attnbench.materials import Materials
-from attnbench.records.record import Identity
+from attnbench.records.record import EpisodeResult, Identity
 from attnbench.records.rows import COLUMNS
 from attnbench.submission import Submission, load_submission
 from attnbench.tasks import TaskDefinition, Track, list_tasks, load_task
@@ -49,6 +50,26 @@ class Plan:
     targets: tuple[str, ...]
     timeout: float
     identity: Identity
+
+    def job(
+        self,
+        target: str,
+        *,
+        cold: bool,
+        modules: tuple[str, ...],
+        again: EpisodeResult | None = None,
+    ) -> Job:
+        """The episode of one of its targets, for an engine; arguments as `Job` has them."""
+        return Job(
+            identity=self.identity,
+            submission=self.submission,
+            track=self.track,
+            target=target,
+            timeout=self.timeout,
+            cold=cold,
+            modules=modules,
+            again=again,
+        )
 
 
 @dataclass(frozen=True)

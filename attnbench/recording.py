@@ -120,15 +120,8 @@ class _Books:
                 self._progress.tell(
                     EpisodeStarted(plan.identity.submission, plan.identity.task, target)
                 )
-                yield Job(
-                    identity=plan.identity,
-                    submission=plan.submission,
-                    track=plan.track,
-                    target=target,
-                    timeout=plan.timeout,
-                    cold=target in plan.targets[:_COLD_TARGETS],
-                    modules=self._modules,
-                )
+                cold = target in plan.targets[:_COLD_TARGETS]
+                yield plan.job(target, cold=cold, modules=self._modules)
 
     def keep_all(self, finished: Generator[Finished]) -> None:
         """Keep each episode as it ends, and write a record when it has all of its own."""

@@ -67,16 +67,7 @@ def time_records(
 def _jobs(plan: Plan, episodes: Sequence[EpisodeResult], modules: tuple[str, ...]) -> Iterator[Job]:
     for episode in episodes:
         cold = episode.cost is not None and episode.cost.adaptation_seconds_cold is not None
-        yield Job(
-            identity=plan.identity,
-            submission=plan.submission,
-            track=plan.track,
-            target=episode.target,
-            timeout=plan.timeout,
-            cold=cold,
-            modules=modules,
-            again=episode,
-        )
+        yield plan.job(episode.target, cold=cold, modules=modules, again=episode)
 
 
 def _recorded(store: RecordStore, plan: Plan) -> tuple[Path, Record]:

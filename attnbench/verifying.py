@@ -28,7 +28,7 @@ from attnbench.tasks import TaskDefinition, load_task
 _OTHER_SCORES, _D_PRIME = 0.02, 0.1
 # In passes, times of different machines can be compared, within this factor and this many seconds.
 _TIME_FACTOR, _TIME_SECONDS = 3.0, 0.1
-# A time that is further off is taken so many times more.
+# A time that is further off is taken so many times more: other work makes it longer, none shorter.
 _TIMES_MORE = 2
 
 
@@ -79,9 +79,7 @@ def verify(
             for target in targets:
                 episode = stimuli.episode(target, identity.seed)
                 result, now = evaluator.judge(chosen, episode, track.timeout, cold=False)
-                for _ in range(
-                    _TIMES_MORE
-                ):  # other work on the machine makes it slower, none quicker
+                for _ in range(_TIMES_MORE):
                     if _slower(recorded[target], result) is None:
                         break
                     result, _ = evaluator.time_again(

@@ -22,7 +22,14 @@ from rich.progress import (
 )
 
 from attnbench.cli.text import duration, printable
-from attnbench.events import EpisodeDone, EpisodeStarted, Event, Planned, RecordWritten
+from attnbench.events import (
+    EpisodeDone,
+    EpisodeStarted,
+    Event,
+    Planned,
+    RecordWritten,
+    seconds_left,
+)
 
 
 @contextlib.contextmanager
@@ -145,8 +152,8 @@ class _Clock:
         now = time.monotonic()
         first = self._first = now if self._first is None else self._first
         parts = []
-        if 1 < event.done < event.total:
-            left = (now - first) / (event.done - 1) * (event.total - event.done)
+        left = seconds_left(now - first, event.done, event.total)
+        if left is not None and event.done < event.total:
             parts.append(f"{duration(left)} left")
         if self._failed:
             parts.append(f"{self._failed} failed")
