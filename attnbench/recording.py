@@ -104,16 +104,15 @@ class _Books:
             wait: for another run that makes one now; otherwise that is left out.
         """
         for plan in plans:
-            claim = ExitStack()
-            if not claim.enter_context(self._store.claim(plan.identity, wait=wait)):
-                continue
-            # Another run of the same thing may have made it since: then it is taken as it is.
-            if not self._fresh and (made := self._store.find(plan.identity)):
-                self._found[plan.identity] = made
-                claim.close()
-                continue
-            targets = _missing(self._store, plan)
-            self._open[plan.identity] = _Open(plan, set(targets), claim)
+            with ExitStack() as claim:
+                if not claim.enter_context(self._store.claim(plan.identity, wait=wait)):
+                    continue
+                # Another run of the same thing may have made it since: then it is taken as it is.
+                if not self._fresh and (made := self._store.find(plan.identity)):
+                    self._found[plan.identity] = made
+                    continue
+                targets = _missing(self._store, plan)
+                self._open[plan.identity] = _Open(plan, set(targets), claim.pop_all())
             if not targets:
                 self._complete(plan.identity)
             for target in targets:

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from attnbench.backbones import fingerprint, load
+from attnbench.backbones import fingerprint
 from attnbench.evaluation.environment import describe_environment
 from attnbench.evaluation.evaluator import Evaluator
 from attnbench.evaluation.prediction import disagreeing
 from attnbench.evaluation.warm import Template
+from attnbench.materials import Materials
 from attnbench.planning import require_device
 from attnbench.records.integrity import contradictions, read_scores
 from attnbench.records.record import EpisodeResult, Record
 from attnbench.records.store import RecordStore, write_atomically
 from attnbench.records.verification import Verification, fingerprint_of, path_beside
-from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.submission import Submission, load_submission
 from attnbench.tasks import TaskDefinition, load_task
 
@@ -56,14 +56,15 @@ def verify(
     require_device(identity.device)
     chosen = load_submission(submission or _by_name(identity.submission))
     task = load_task(identity.task)
-    backbone = load(identity.backbone, untrained=identity.untrained, data=data)
+    materials = Materials(data, untrained=identity.untrained)
+    backbone = materials.backbone(identity.backbone)
     problems = contradictions(path, found)
     problems += _other_versions(found, chosen, task, fingerprint(backbone))
     targets: list[str] = []
     confinement: tuple[str, ...] = ()
     if not problems:
         track = task.tracks[identity.track]
-        stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, data)
+        stimuli = materials.stimuli(track, identity.backbone)
         recorded = {episode.target: episode for episode in found.episodes}
         targets = [target for target in stimuli.targets if target in recorded]
         if sample is not None:
