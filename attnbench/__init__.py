@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attnbench.adaptation import log_odds
-    from attnbench.announcing import status
     from attnbench.backbones.backbone import Backbone
     from attnbench.errors import AttnbenchError, NotApplicable
-    from attnbench.run import evaluate
+    from attnbench.runs.announcing import status
+    from attnbench.runs.run import evaluate
     from attnbench.verifying import verify
 
 __version__ = "0.1.0"
@@ -28,9 +28,9 @@ _HOME = {
     "AttnbenchError": "attnbench.errors",
     "Backbone": "attnbench.backbones.backbone",
     "NotApplicable": "attnbench.errors",
-    "evaluate": "attnbench.run",
+    "evaluate": "attnbench.runs.run",
     "log_odds": "attnbench.adaptation",
-    "status": "attnbench.announcing",
+    "status": "attnbench.runs.announcing",
     "verify": "attnbench.verifying",
 }
 

@@ -11,7 +11,7 @@ from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
 from attnbench.evaluation.evaluator import Evaluator
 from attnbench.evaluation.warm import Template
-from attnbench.planning import require_device
+from attnbench.runs.planning import require_device
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import load_submission
 

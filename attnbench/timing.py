@@ -11,7 +11,7 @@ from attnbench.checking import DEFAULT_BACKBONE, made_up_episode
 from attnbench.errors import AttnbenchError
 from attnbench.evaluation.evaluator import Evaluator
 from attnbench.evaluation.warm import Template
-from attnbench.planning import require_device
+from attnbench.runs.planning import require_device
 from attnbench.statistics.intervals import median_interval
 from attnbench.submission import SOURCE, Submission, load_submission
 

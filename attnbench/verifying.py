@@ -15,11 +15,11 @@ from attnbench.evaluation.evaluator import Evaluator
 from attnbench.evaluation.prediction import disagreeing
 from attnbench.evaluation.warm import Template
 from attnbench.materials import Materials
-from attnbench.planning import require_device
 from attnbench.records.integrity import contradictions, read_scores
 from attnbench.records.record import EpisodeResult, Record
 from attnbench.records.store import RecordStore, write_atomically
 from attnbench.records.verification import Verification, fingerprint_of, path_beside
+from attnbench.runs.planning import require_device
 from attnbench.submission import Submission, load_submission
 from attnbench.tasks import TaskDefinition, load_task
 

@@ -23,11 +23,11 @@ from attnbench.engines.dispatch import dispatch
 from attnbench.engines.engine import Job
 from attnbench.engines.seat import ProcessSeat
 from attnbench.evaluation.environment import describe_environment
-from attnbench.events import Event
-from attnbench.planning import Plan
-from attnbench.recording import make_records
 from attnbench.records.record import Cost, EpisodeResult, Identity, Measures
 from attnbench.records.store import Measured
+from attnbench.runs.events import Event
+from attnbench.runs.planning import Plan
+from attnbench.runs.recording import make_records
 from attnbench.statistics.detection import detect
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task

@@ -68,6 +68,17 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert "Usage: " in result.stdout
 
 
+def test_help_names_every_command_in_a_whole_sentence() -> None:
+    _, commands = run("--help").stdout.split("Commands:")
+    assert "evaluate" in commands and "..." not in commands
+
+
+def test_version_is_the_installed_one() -> None:
+    from importlib.metadata import version
+
+    assert run("--version").stdout == f"attnbench {version('attnbench')}\n"
+
+
 def test_every_flag_has_its_environment_variable() -> None:
     from typer.main import get_command
 

@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import attnbench
-from attnbench import events
-from attnbench.announcing import Announcement, RunState, TaskState
 from attnbench.cli.progress import display
 from attnbench.cli.text import duration
+from attnbench.runs import events
+from attnbench.runs.announcing import Announcement, RunState, TaskState
 
 HAPPENINGS: list[events.Event] = [
     events.Planned({"t": 2, "u": 1}, (Path("records/a.json"),)),

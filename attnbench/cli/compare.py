@@ -36,7 +36,7 @@ def compare(
     ] = None,
     as_json: options.OneObject = False,
 ) -> None:
-    """Say which of several submissions is better, by how much, and how surely.
+    """Say which submission is better, and how surely.
 
     Differences are paired: the same episodes and images, with Holm's correction for all pairs of a
     task. Intervals are 95 %, by a bootstrap over targets and images. Error consistency is Cohen's

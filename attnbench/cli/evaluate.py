@@ -155,9 +155,9 @@ def evaluate(
     if timeout is not None and not 0 < timeout < float("inf"):
         raise typer.BadParameter("must be a positive number of seconds", param_hint="--timeout")
 
-    from attnbench import run
     from attnbench.cli.progress import display
     from attnbench.cli.report import any_failed, print_json, print_report
+    from attnbench.runs import run
 
     with display(progress.value, sys.stderr) as show:
         frame = run.evaluate(

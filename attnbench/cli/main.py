@@ -7,9 +7,11 @@ answers at once.
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from attnbench import __version__
 from attnbench.cli import check, compare, evaluate, leaderboard, new, status, tasks, verify
 from attnbench.errors import AttnbenchError
 
@@ -27,6 +29,26 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich doubles the time of --help
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"attnbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _version(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """What stands before the verb."""
+
+
 app.command("evaluate")(evaluate.evaluate)
 app.command("status")(status.status)
 app.command("tasks")(tasks.tasks)

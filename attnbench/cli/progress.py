@@ -22,7 +22,7 @@ from rich.progress import (
 )
 
 from attnbench.cli.text import duration, printable
-from attnbench.events import (
+from attnbench.runs.events import (
     EpisodeDone,
     EpisodeStarted,
     Event,

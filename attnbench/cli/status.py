@@ -10,7 +10,7 @@ import typer
 from attnbench.cli import options
 
 if TYPE_CHECKING:
-    from attnbench.announcing import RunState
+    from attnbench.runs.announcing import RunState
 
 
 def status(
@@ -20,12 +20,12 @@ def status(
         typer.Option("--json", envvar="ATTNBENCH_JSON", help="One JSON object a run on stdout."),
     ] = False,
 ) -> None:
-    """How far the evaluations are that write into a records folder now.
+    """Say how far the evaluations under way are.
 
-    For another terminal, or another machine that sees the folder: episodes done by task, failures so
-    far, time left.
+    For another terminal, or another machine that sees the records folder: episodes done by task,
+    failures so far, time left.
     """
-    from attnbench import announcing
+    from attnbench.runs import announcing
 
     runs = announcing.status(records)
     if as_json:

@@ -34,7 +34,7 @@ def verify(
     data: options.Data = None,
     as_json: options.OneObject = False,
 ) -> None:
-    """Run a record's episodes again and say whether its figures hold.
+    """Run a record again: do its figures hold?
 
     What was found is kept beside the record; the leaderboard shows it as a badge.
     """

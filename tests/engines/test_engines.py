@@ -19,9 +19,9 @@ import pytest
 
 import attnbench
 from attnbench.errors import AttnbenchError
-from attnbench.events import EpisodeDone, Event
 from attnbench.records.integrity import contradictions
 from attnbench.records.store import RecordStore
+from attnbench.runs.events import EpisodeDone, Event
 from tests.engines.conftest import SUBMISSIONS, TASK
 
 Same = Callable[[Path], None]

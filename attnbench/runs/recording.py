@@ -12,12 +12,12 @@ from typing import Self
 import pyarrow as pa
 
 from attnbench.engines.engine import Finished, Job, Run
-from attnbench.events import EpisodeStarted, Event, Progress, RecordWritten
-from attnbench.planning import Plan
 from attnbench.records.record import Identity, Record, together
 from attnbench.records.rows import row_of
 from attnbench.records.store import RecordStore
 from attnbench.records.summary import overall, summarise
+from attnbench.runs.events import EpisodeStarted, Event, Progress, RecordWritten
+from attnbench.runs.planning import Plan
 
 # So many targets of a record are adapted to once more in a process without a rehearsal. What a cold
 # process costs depends on the process, hardly on the target, and each costs another adaptation.

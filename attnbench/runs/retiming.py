@@ -9,13 +9,13 @@ from pathlib import Path
 
 from attnbench.engines.engine import Job, Run
 from attnbench.errors import AttnbenchError
-from attnbench.events import Event, Progress, RecordWritten
-from attnbench.planning import Plan
 from attnbench.records.integrity import read_scores
 from attnbench.records.record import EpisodeResult, Identity, Record, together
 from attnbench.records.rows import row_of
 from attnbench.records.store import Measured, RecordStore
 from attnbench.records.summary import summarise
+from attnbench.runs.events import Event, Progress, RecordWritten
+from attnbench.runs.planning import Plan
 
 
 def time_records(

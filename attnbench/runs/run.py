@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from attnbench.engines.engine import Conditions, Device, Engine, engine_named
 from attnbench.errors import AttnbenchError
 from attnbench.evaluation.isolation import Isolation
-from attnbench.events import Event
 from attnbench.materials import Materials
+from attnbench.runs.events import Event
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,11 +76,11 @@ def evaluate(
         # Torch is imported here and by the engine's processes at the same time.
         import pandas as pd
 
-        from attnbench import planning
-        from attnbench.announcing import Announcement
-        from attnbench.recording import make_records
         from attnbench.records.rows import COLUMNS
-        from attnbench.retiming import time_records
+        from attnbench.runs import planning
+        from attnbench.runs.announcing import Announcement
+        from attnbench.runs.recording import make_records
+        from attnbench.runs.retiming import time_records
 
         request = planning.Request(
             track, tasks, backbone, device, seeds, isolation, timeout, untrained

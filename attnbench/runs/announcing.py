@@ -14,8 +14,8 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attnbench.errors import AttnbenchError
-from attnbench.events import EpisodeDone, Event, Planned, seconds_left
 from attnbench.records.store import write_atomically
+from attnbench.runs.events import EpisodeDone, Event, Planned, seconds_left
 
 _FOLDER = ".runs"
 _LIMIT = 1 << 20
