@@ -156,12 +156,30 @@ def train(detector: nn.Module, pos: Tensor, neg: Tensor, learning_rate: float) -
     return detector
 
 
-def plain_attention(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
+def attended(backbone: Backbone, pos: Tensor) -> tuple[str, int]:
+    """The stage that `attention` puts its layer behind, and how many maps that has."""
     shapes = stages_with_maps(backbone, pos[:1])
-    after = middle_stage(backbone, shapes)
-    gains = Gains(torch.ones(width(shapes[after])))
+    after = load_submission("attention").hyperparameters_for(backbone.name)["after"]
+    after = str(after) or middle_stage(backbone, shapes)
+    return after, width(shapes[after])
+
+
+def plain_attention(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
+    after, maps = attended(backbone, pos)
+    gains = Gains(torch.ones(maps))
     network = nn.Sequential(backbone.upto(after), gains, backbone.after(after))
     return train(nn.Sequential(network, LogOdds(TARGET)), pos, neg, learning_rate=0.03)
+
+
+def published_in_keras(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
+    """The same loop in Keras; building the network there is charged too, and takes about a second."""
+    from benchmarks.published_in_keras import Adapted
+
+    after, _ = attended(backbone, pos)
+    adapted = Adapted(backbone, after, TARGET)
+    gains = adapted.fit(pos, neg, learning_rate=0.03, epochs=EPOCHS, step=IMAGES_A_STEP)
+    network = nn.Sequential(backbone.upto(after), gains, backbone.after(after))
+    return nn.Sequential(network, LogOdds(TARGET))
 
 
 def plain_last_layer(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
@@ -191,14 +209,13 @@ def test_attention(benchmark: BenchmarkFixture, course: Course) -> None:
     """To the loss at which the plain loop ends; beside peft's (IA)³ on the layer behind."""
     pytest.importorskip("peft")
     race = Race(course)
-    shapes = stages_with_maps(course.backbone, course.pos[:1])
-    behind = course.backbone.after(middle_stage(course.backbone, shapes))
+    behind = course.backbone.after(attended(course.backbone, course.pos)[0])
     first = next(each for each in behind.modules() if isinstance(each, nn.Conv2d))
     name = next(name for name, each in course.backbone.named_modules() if each is first)
 
     def to_the_same_loss(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
         enough = 1.02 * race.losses["plain loop"]
-        return shipped("attention", after="", enough=enough, steps=20)(backbone, pos, neg)
+        return shipped("attention", enough=enough, steps=20)(backbone, pos, neg)
 
     race.run(
         benchmark,
@@ -208,6 +225,12 @@ def test_attention(benchmark: BenchmarkFixture, course: Course) -> None:
             "(IA)³ of peft, fit": shipped("ia3", layers=re.escape(name), epochs=EPOCHS),
         },
     )
+
+
+def test_attention_in_keras(benchmark: BenchmarkFixture, course: Course) -> None:
+    """The published procedure, to be set beside the plain loop of `test_attention` in passes."""
+    pytest.importorskip("tensorflow", reason="needs pip install -e '.[keras]'")
+    Race(course).run(benchmark, {"Keras, as published": published_in_keras})
 
 
 def test_last_layer(benchmark: BenchmarkFixture, course: Course) -> None:

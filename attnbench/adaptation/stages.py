@@ -29,7 +29,7 @@ def stages_with_maps(backbone: Backbone, image: Tensor) -> dict[str, torch.Size]
 def middle_stage(backbone: Backbone, shapes: Mapping[str, torch.Size]) -> str:
     """The stage in the middle of those with maps or tokens, the backbone's last one left out.
 
-    `block4` of VGG-16 is the third of five.
+    `block3` of VGG-16 is the third of five.
 
     Args:
         backbone: whose stages they are.
