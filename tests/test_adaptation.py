@@ -153,6 +153,27 @@ def test_gauss_newton_stops_where_the_loss_is_low_enough() -> None:
     assert read.weight.abs().max() == 0
 
 
+def test_gauss_newton_takes_gradients_only_where_another_step_may_follow() -> None:
+    class Watched(Readout):
+        def forward(self, outputs: Tensor) -> Tensor:
+            gradients.append(torch.is_grad_enabled())
+            return super().forward(outputs)
+
+    pos, neg = two_clouds()
+    for settings, looks in (
+        ({"steps": 2}, [True, True, False]),
+        ({"steps": 30, "enough": 0.69}, [True, False]),  # less than log 2: the first step does
+        ({"steps": 30, "enough": 0.7}, [True]),
+    ):
+        gradients: list[bool] = []
+        read = Watched(3)
+        gauss_newton(read, pos, neg, **settings)  # type: ignore[arg-type]
+        assert gradients[::2] == looks and gradients[1::2] == looks  # of positives, of negatives
+        with torch.no_grad():
+            reached = balanced_loss(read(pos), read(neg)).item()
+        assert reached < settings.get("enough", 0.6)
+
+
 def test_an_epoch_sees_each_image_once_and_both_sides_in_each_step() -> None:
     class Seen(Readout):
         def forward(self, x: Tensor) -> Tensor:
