@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,8 @@ def main(name: str, network: str, per_side: int) -> None:
     torch.manual_seed(0)
     with watched() as most:
         pos, neg = (torch.from_numpy(side) for side in mapped(handed, shapes))
-        adapt(backbone, pos, neg, **settings)
+        with suppress(KeyboardInterrupt):  # the first look at all images has seen the most
+            adapt(backbone, pos, neg, **settings)
     told = ", ".join(f"{words} {most[kind]:,.0f}" for kind, words in KINDS.items())
     print(
         f"{name} on {network}, {per_side} + {per_side} images: {told}; at once {most['VmRSS']:,.0f}"

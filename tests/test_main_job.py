@@ -59,7 +59,11 @@ def test_a_run_writes_what_it_prints_and_a_second_one_is_free(
     assert again.returncode == 0 and again.stdout == first.stdout
     assert "1 record is already there" in again.stderr
     assert path.stat().st_mtime_ns == written
-    fresh = command("evaluate", "none", *DIGITS, "--fresh", "--json")
+    fresh = command("evaluate", "none", *DIGITS, "--fresh", "--json", "--progress", "json")
+    events = [json.loads(line) for line in fresh.stderr.splitlines()]
+    done = [each["target"] for each in events if each["event"] == "episode done"]
+    assert done == [episode.target for episode in record.episodes]
+    assert events[0]["episodes"] == {"noisy-mnist": len(done)}
     assert path.stat().st_mtime_ns > written
     # measured anew: the same figures, other times
     same = [name for name in COLUMNS if "seconds" not in name and "passes" not in name]

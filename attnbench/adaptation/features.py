@@ -21,7 +21,7 @@ from attnbench.backbones.backbone import Backbone
 _BYTES_AT_ONCE = {"cpu": 10 << 20, "cuda": 256 << 20}
 
 # More than this of features goes to a file, so that a CPU's memory holds them but for what is in use.
-_BYTES_IN_MEMORY = 512 << 20
+_BYTES_IN_MEMORY = 256 << 20
 
 
 def batches(rows: Tensor) -> Iterator[slice]:
@@ -44,7 +44,7 @@ def channels_last(rows: Tensor) -> Tensor:
 def frozen_outputs(network: nn.Module, images: Tensor) -> Tensor:
     """What a network that is not trained makes of images: once, in batches, without gradients.
 
-    Where it is more than 512 MiB on a CPU it is mapped from a file that has no name and goes with it,
+    Where it is more than 256 MiB on a CPU it is mapped from a file that has no name and goes with it,
     if a file may be as large as that.
 
     Args:

@@ -81,7 +81,7 @@ class Progress:
         self.tell = tell
         self._total = by_task.total()
         self._done = 0
-        tell(Planned(by_task, tuple(reused)))
+        tell(Planned(dict(by_task), tuple(reused)))
 
     def ended(self, identity: Identity, result: EpisodeResult) -> None:
         """One more has ended."""
