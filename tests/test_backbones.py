@@ -11,15 +11,32 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import small_backbone
+from torch import Tensor, nn
 from torchvision import models
 
 from attnbench.backbones import Backbone, fingerprint, load
+from attnbench.backbones.cutting import cut, features_and_head, in_a_row
 from attnbench.backbones.shipped import SHIPPED
 from attnbench.errors import AttnbenchError
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 NETWORKS = ["squeezenet1_1", "resnet18", "mobilenet_v2", "mobilenet_v3_small", "alexnet"]
-LARGE = ["vgg16", "vit_b_16", "convnext_tiny", "efficientnet_b0", "resnet50"]
+LARGE = ["vgg16", "vit_b_16", "convnext_tiny", "efficientnet_b0", "resnet50", "swin_t", "googlenet"]
+# A ResNet, two vision transformers (one that pools by the mean), an encoder without a head, a network
+# whose maps have their channels last, and others of timm's makes.
+OF_TIMM = {
+    "resnet18": 7,
+    "vit_tiny_patch16_224": 15,
+    "vit_base_patch32_clip_224.laion2b_ft_in1k": 15,
+    "test_vit4": 12,
+    "vit_small_patch16_224.dino": 14,
+    "swin_tiny_patch4_window7_224": 2,
+    "convnext_atto": 7,
+    "mobilenetv3_small_050": 9,
+    "regnetx_002": 7,
+    "densenet121": 4,
+    "vgg11": 7,
+}
 
 
 @pytest.mark.parametrize(
@@ -57,15 +74,47 @@ def test_an_unknown_stage_is_named_with_the_known_ones(backbone: Backbone) -> No
         backbone.upto("block9")
 
 
-@pytest.mark.parametrize("name", ["vgg16", "shipped/none-such", "torchvision/none-such", "x/y"])
+@pytest.mark.parametrize(
+    "name", ["vgg16", "shipped/none-such", "torchvision/none-such", "timm/none-such", "x/y"]
+)
 def test_an_unknown_backbone_is_a_users_mistake(name: str) -> None:
     with pytest.raises(AttnbenchError, match=name.split("/")[-1]):
         load(name, untrained=True)
 
 
-def test_what_is_no_classifier_of_stages_says_so() -> None:
-    with pytest.raises(AttnbenchError, match="cannot be cut into stages"):
-        load("torchvision/googlenet", untrained=True)
+@pytest.mark.parametrize("name", OF_TIMM)
+def test_the_stages_of_a_network_of_timms_in_a_row_are_the_network(name: str) -> None:
+    timm = pytest.importorskip("timm", reason="needs attnbench[timm]")
+    backbone = load(f"timm/{name}", untrained=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        original = timm.create_model(name, pretrained=False).eval()
+    size = backbone.preprocessing.size
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(backbone(images), original(images))
+    assert len(backbone.stages) == OF_TIMM[name]
+    counted = sum(each.numel() for each in backbone.parameters())
+    assert counted == sum(each.numel() for each in original.parameters())
+    if original.num_classes:
+        assert backbone.labels is not None and len(backbone.labels) == original.num_classes
+        assert backbone.labels[:1] == ("n01440764",) and backbone.stages[-1] == "head"
+    else:
+        assert backbone.labels is None and backbone.stages[-1] == "norm"
+
+
+def test_what_is_more_than_its_last_layer_and_the_rest_cannot_be_cut() -> None:
+    class Twofold(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def forward(self, images: Tensor) -> Tensor:
+            means = images.mean(dim=(2, 3))
+            return self.first(means) + self.second(means)
+
+    with pytest.raises(AttnbenchError, match="x/y cannot be cut into stages"):
+        cut("x/y", Twofold().eval(), 8, (in_a_row, features_and_head))
 
 
 def test_untrained_weights_are_the_same_each_time_and_leave_the_generator_alone() -> None:
@@ -90,6 +139,18 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     safetensors.torch.save_file({"x": torch.zeros(1)}, file)
     with pytest.raises(AttnbenchError, match=r"squeezenet1_1-wrong.*does not hold"):
         load("torchvision/squeezenet1_1", data=tmp_path)
+
+
+def test_weights_of_a_network_of_timms_come_from_the_data_folder(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm", reason="needs attnbench[timm]")
+    (tmp_path / "weights").mkdir()
+    trained = timm.create_model("test_vit4.r160_in1k", pretrained=False).eval()
+    file = tmp_path / "weights" / "test_vit4.r160_in1k-mine.safetensors"
+    safetensors.torch.save_file(trained.state_dict(), file)
+    backbone = load("timm/test_vit4.r160_in1k", data=tmp_path)
+    images = torch.randn(2, 3, 160, 160)
+    with torch.no_grad():
+        assert torch.equal(backbone(images), trained(images))
 
 
 def test_a_stage_can_be_pickled() -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from attnbench.backbones.backbone import Backbone
+from attnbench.errors import NotApplicable
 
 
 def stages_with_maps(backbone: Backbone, image: Tensor) -> dict[str, torch.Size]:
@@ -34,8 +35,13 @@ def middle_stage(backbone: Backbone, shapes: Mapping[str, torch.Size]) -> str:
     Args:
         backbone: whose stages they are.
         shapes: as `stages_with_maps` gives them.
+
+    Raises:
+        NotApplicable: where there is none.
     """
     names = [name for name in shapes if name != backbone.stages[-1]]
+    if not names:
+        raise NotApplicable("the backbone has no stage of maps or tokens before its last")
     return names[len(names) // 2]
 
 

@@ -1,4 +1,4 @@
-"""Trained networks as named stages: shipped ones, and torchvision's classifiers."""
+"""Trained networks as named stages: shipped ones, and those of torchvision and timm."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def load(name: str, *, untrained: bool = False, data: Path | None = None) -> Bac
     """The backbone called `name`, frozen and in eval mode.
 
     Args:
-        name: `shipped/NAME` or `torchvision/NAME`.
+        name: `shipped/NAME`, `torchvision/NAME` or `timm/NAME`.
         untrained: leave the weights as they are initialised, the same ones each time.
-        data: a folder whose `weights` sub-folder may hold torchvision's weights.
+        data: a folder whose `weights` sub-folder may hold weights of the latter two.
 
     Raises:
         AttnbenchError: for an unknown name, or weights that are not there.
@@ -30,7 +30,15 @@ def load(name: str, *, untrained: bool = False, data: Path | None = None) -> Bac
         from attnbench.backbones.torchvision_models import load_torchvision
 
         return load_torchvision(network, untrained=untrained, data=data)
+    if family == "timm":
+        try:
+            from attnbench.backbones.timm_models import load_timm
+        except ModuleNotFoundError as missing:
+            raise AttnbenchError(
+                f"{name} needs {missing.name}: pip install 'attnbench[timm]'"
+            ) from None
+        return load_timm(network, untrained=untrained, data=data)
     raise AttnbenchError(
-        f"unknown backbone {name!r}; write shipped/NAME or torchvision/NAME, "
-        "such as shipped/figures-vgg or torchvision/vgg16"
+        f"unknown backbone {name!r}; write shipped/NAME, torchvision/NAME or timm/NAME, "
+        "such as shipped/figures-vgg, torchvision/vgg16 or timm/resnet50.a1_in1k"
     )

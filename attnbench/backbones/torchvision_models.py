@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-import safetensors.torch
 import torch
 import torchvision
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torchvision import models
 
 from attnbench.backbones.backbone import Backbone, Preprocessing
+from attnbench.backbones.cutting import (
+    ClassToken,
+    Stages,
+    blocks_of,
+    cut,
+    features_and_head,
+    in_a_row,
+)
 from attnbench.backbones.imagenet import WNIDS
+from attnbench.backbones.published import initialised, load_weights
 from attnbench.errors import AttnbenchError
-
-Stages = dict[str, nn.Module]
 
 
 def load_torchvision(name: str, *, untrained: bool = False, data: Path | None = None) -> Backbone:
@@ -39,16 +44,18 @@ def load_torchvision(name: str, *, untrained: bool = False, data: Path | None = 
             "`torchvision.models.list_models()` lists them (vgg16, resnet50, vit_b_16, …)"
         )
     weights = _published_weights(name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model: nn.Module = models.get_model(name, weights=None)
-    said = "" if untrained else _load_weights(model, name, weights, data)
+    model = initialised(lambda: models.get_model(name, weights=None))
+    said = ""
+    if not untrained:
+        said = load_weights(
+            model, name, data, lambda: weights.get_state_dict(progress=False, check_hash=True)
+        )
     preset = weights.transforms()
     # Weights from elsewhere may expect another normalisation, and say so: "mean=std=0.5".
     own = re.search(r"mean=std=([0-9.]+)", said)
     mean, std = ((float(own[1]),) * 3,) * 2 if own else (tuple(preset.mean), tuple(preset.std))
     return Backbone(
-        stages_of(name, model.eval()),
+        stages_of(name, model, preset.crop_size[0]),
         name=f"torchvision/{name}",
         labels=WNIDS,
         preprocessing=Preprocessing(
@@ -77,50 +84,39 @@ class TokensOfImage(nn.Module):
         return cast(Tensor, self.dropout(tokens + self.pos_embedding))
 
 
-class ClassToken(nn.Module):
-    """Tokens `[n, t, d]` to the class token `[n, d]`."""
+def stages_of(name: str, model: nn.Module, size: int) -> Stages:
+    """The stages of one of torchvision's classifiers, in its order.
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        return tokens[:, 0]
+    Those that we know have stages of their names; others are cut by what their modules look like, and
+    at least into the last layer and what comes before it.
 
+    Args:
+        name: for the error.
+        model: in eval mode, taken to pieces.
+        size: of its images.
 
-def stages_of(name: str, model: nn.Module) -> Stages:
-    """The stages of one of torchvision's classifiers, in its order. Raises AttnbenchError."""
-    cut: dict[type[nn.Module], Callable[[Any], Stages]] = {
+    Raises:
+        AttnbenchError: where it cannot be cut.
+    """
+    known: dict[type[nn.Module], Callable[[Any], Stages]] = {
         models.VGG: _vgg,
         models.ResNet: _resnet,
         models.SqueezeNet: _squeezenet,
         models.VisionTransformer: _vit,
     }
-    if type(model) in cut:
-        return cut[type(model)](model)
-    if isinstance(getattr(model, "features", None), nn.Sequential) and isinstance(
-        getattr(model, "classifier", None), nn.Sequential
-    ):
-        return _features_and_classifier(name, model)
-    raise AttnbenchError(
-        f"torchvision/{name} cannot be cut into stages; VGG, ResNet, SqueezeNet, MobileNet, ViT and "
-        "networks of `features` and `classifier` (AlexNet, EfficientNet, ConvNeXt) can"
-    )
+    if type(model) in known:
+        return known[type(model)](model)
+    ways: tuple[Callable[[Any], Stages], ...] = (features_and_head,)
+    if not isinstance(model, models.SwinTransformer):  # whose maps have their channels last
+        ways = (_features_and_classifier, in_a_row, features_and_head)
+    return cut(f"torchvision/{name}", model, size, ways)
 
 
 def _vgg(model: models.VGG) -> Stages:
-    stages = {f"block{n}": block for n, block in enumerate(_blocks(model.features), start=1)}
+    stages = {f"block{n}": block for n, block in enumerate(blocks_of(model.features), start=1)}
     first, second, head = model.classifier[:3], model.classifier[3:6], model.classifier[6]
     pool = nn.Sequential(model.avgpool, nn.Flatten())
     return stages | {"pool": pool, "fc1": first, "fc2": second, "head": head}
-
-
-def _blocks(features: nn.Sequential) -> Iterator[nn.Sequential]:
-    """Cut a sequence behind each of its max-pools."""
-    block: list[nn.Module] = []
-    for module in features:
-        block.append(module)
-        if isinstance(module, nn.MaxPool2d):
-            yield nn.Sequential(*block)
-            block = []
-    if block:
-        yield nn.Sequential(*block)
 
 
 def _resnet(model: models.ResNet) -> Stages:
@@ -136,7 +132,9 @@ def _resnet(model: models.ResNet) -> Stages:
 
 
 def _squeezenet(model: models.SqueezeNet) -> Stages:
-    stages: Stages = {f"block{n}": each for n, each in enumerate(_blocks(model.features), start=1)}
+    stages: Stages = {
+        f"block{n}": each for n, each in enumerate(blocks_of(model.features), start=1)
+    }
     return stages | {"head": nn.Sequential(*model.classifier, nn.Flatten())}
 
 
@@ -147,47 +145,15 @@ def _vit(model: models.VisionTransformer) -> Stages:
     return stages | {"norm": nn.Sequential(encoder.ln, ClassToken()), "head": model.heads}
 
 
-def _features_and_classifier(name: str, model: Any) -> Stages:
+def _features_and_classifier(model: Any) -> Stages:
     """Networks that run features, a global pool and a classifier, such as MobileNet."""
     stages: Stages = {f"block{n}": module for n, module in enumerate(model.features, start=1)}
     *neck, head = model.classifier
     pool: nn.Module = getattr(model, "avgpool", None) or nn.AdaptiveAvgPool2d(1)
     flatten = [] if isinstance(model, models.ConvNeXt) else [nn.Flatten()]
-    stages |= {"pool": nn.Sequential(pool, *flatten, *neck), "head": head}
-    images = torch.zeros(1, 3, 224, 224)
-    with torch.no_grad():
-        same = torch.equal(nn.Sequential(*stages.values())(images), model(images))
-    if not same:
-        raise AttnbenchError(f"torchvision/{name} is more than its features and its classifier")
-    return stages
+    return stages | {"pool": nn.Sequential(pool, *flatten, *neck), "head": head}
 
 
 def _published_weights(name: str) -> Any:
     known = models.get_model_weights(name)
     return getattr(known, "IMAGENET1K_V1", None) or next(iter(known))
-
-
-def _load_weights(model: nn.Module, name: str, weights: Any, data: Path | None) -> str:
-    """Load the weights; what their file says of the preprocessing they were trained with."""
-    files = sorted((data / "weights").glob(f"{name}-*.safetensors")) if data is not None else []
-    said = ""
-    try:
-        if files:
-            state = safetensors.torch.load_file(files[0])
-            with safetensors.safe_open(files[0], "pt") as file:
-                said = (file.metadata() or {}).get("preprocess", "")
-        else:
-            state = weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        where = files[0] if files else f"torchvision's {name}"
-        raise AttnbenchError(
-            f"the weights of {where} cannot be had ({error}); put them at "
-            f"DIR/weights/{name}-imagenet.safetensors and give --data DIR"
-        ) from None
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise AttnbenchError(
-            f"{files[0] if files else name} does not hold the weights of {name}: {error}"
-        ) from None
-    return said

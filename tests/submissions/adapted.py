@@ -89,7 +89,7 @@ def small_vit() -> Backbone:
     nn.init.normal_(model.heads[0].weight)  # torchvision has zeros there
     half = (0.5, 0.5, 0.5)
     backbone = Backbone(
-        stages_of("vit", model),
+        stages_of("vit", model, model.image_size),
         name="test/vit",
         labels=tuple("abcde"),
         preprocessing=Preprocessing(size=32, resize=32, mean=half, std=half),
