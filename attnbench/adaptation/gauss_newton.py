@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,11 +55,12 @@ def gauss_newton(
         nonnegative: the parameters that are kept at 0 or above.
     """
     parameters = {name: each for name, each in score.named_parameters() if each.requires_grad}
-    images, loss = (pos, neg), _Loss.of(len(pos), len(neg), target_weight)
+    problem = _Problem(score, parameters, (pos, neg))
+    loss = _Loss.of(len(pos), len(neg), target_weight)
     lowest = _flat([torch.full_like(p, 0.0 if _within(p, nonnegative) else -torch.inf)
                     for p in parameters.values()])  # fmt: skip
     start = _flat(list(parameters.values()))
-    at = _look(score, parameters, start, images)
+    at = problem.look(start)
     best, damping = at.values, _DAMPING
     for left in reversed(range(steps)):
         if loss.value(at.scores) < enough:
@@ -68,12 +69,12 @@ def gauss_newton(
         promised = loss.value(at.scores + at.jacobian @ (values - at.values))
         if not left or promised < enough:
             # Perhaps the last step: gradients, the dearer part of a look, would be for nothing.
-            reached = loss.value(_scores(score, parameters, values, images))
+            reached = loss.value(problem.scores(values))
             if not left or reached < enough:
                 best = values if reached < loss.value(at.scores) else best
                 break
         expected = loss.value(at.scores) - promised
-        there = _look(score, parameters, values, images)
+        there = problem.look(values)
         gained = loss.value(at.scores) - loss.value(there.scores)
         if gained > 0:
             at, best = there, values
@@ -135,47 +136,48 @@ class _Look:
     scale: Floats
 
 
-@torch.no_grad()
-def _scores(
-    score: nn.Module,
-    parameters: dict[str, nn.Parameter],
-    values: Floats,
-    images: tuple[Tensor, Tensor],
-) -> Floats:
-    """What a look would say of the scores, `[n]`, for a third of its price."""
-    tensors = dict(zip(parameters, _shaped(values, parameters.values()), strict=True))
-    scores = [
-        functional_call(score, tensors, (channels_last(side[rows]),))
-        for side in images
-        for rows in batches(side)
-    ]
-    return torch.cat(scores).double().cpu().numpy()
+@dataclass(frozen=True)
+class _Problem:
+    """What is trained, on what."""
 
+    score: nn.Module
+    parameters: dict[str, nn.Parameter]
+    images: tuple[Tensor, Tensor]
 
-def _look(
-    score: nn.Module,
-    parameters: dict[str, nn.Parameter],
-    values: Floats,
-    images: tuple[Tensor, Tensor],
-) -> _Look:
-    tensors = dict(zip(parameters, _shaped(values, parameters.values()), strict=True))
-    scores, jacobians = [], []
-    for side in images:
-        for rows in batches(side):
-            some = channels_last(side[rows])
+    def look(self, values: Floats) -> _Look:
+        """What all images say of these values `[p]` of the parameters."""
+        tensors = self._named(values)
+        scores, jacobians = [], []
+        for some in self._batches():
             own = {
                 name: each.expand(len(some), *each.shape).clone().requires_grad_()
                 for name, each in tensors.items()
             }
-            said = functional_call(score, own, (some,))
+            said = functional_call(self.score, own, (some,))
             gradients = torch.autograd.grad(said.sum(), list(own.values()))
             scores.append(said.detach())
             jacobians.append(torch.cat([each.reshape(len(some), -1) for each in gradients], dim=1))
-    jacobian = torch.cat(jacobians).double().cpu().numpy()
-    squared = np.square(jacobian).mean(axis=0)
-    sizes = [each.numel() for each in parameters.values()]
-    sums = [part.sum() for part in np.split(squared, np.cumsum(sizes)[:-1])]
-    return _Look(values, torch.cat(scores).double().cpu().numpy(), jacobian, np.repeat(sums, sizes))
+        jacobian = torch.cat(jacobians).double().cpu().numpy()
+        squared = np.square(jacobian).mean(axis=0)
+        sizes = [each.numel() for each in self.parameters.values()]
+        sums = [part.sum() for part in np.split(squared, np.cumsum(sizes)[:-1])]
+        found = torch.cat(scores).double().cpu().numpy()
+        return _Look(values, found, jacobian, np.repeat(sums, sizes))
+
+    @torch.no_grad()
+    def scores(self, values: Floats) -> Floats:
+        """The scores `[n]` that a look would find, for a third of its price."""
+        tensors = self._named(values)
+        scores = [functional_call(self.score, tensors, (some,)) for some in self._batches()]
+        return torch.cat(scores).double().cpu().numpy()
+
+    def _named(self, values: Floats) -> dict[str, Tensor]:
+        return dict(zip(self.parameters, _shaped(values, self.parameters.values()), strict=True))
+
+    def _batches(self) -> Iterator[Tensor]:
+        for side in self.images:
+            for rows in batches(side):
+                yield channels_last(side[rows])
 
 
 def _minimum(at: _Look, loss: _Loss, damping: float, lowest: Floats) -> Floats:
