@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attnbench.adaptation import log_odds
     from attnbench.backbones.backbone import Backbone
+    from attnbench.checking import check
+    from attnbench.comparing import compare
     from attnbench.errors import AttnbenchError, NotApplicable
     from attnbench.runs.announcing import status
     from attnbench.runs.run import evaluate
+    from attnbench.scaffold import new
     from attnbench.verifying import verify
 
 __version__ = "0.1.0"
@@ -18,8 +21,11 @@ __all__ = [
     "AttnbenchError",
     "Backbone",
     "NotApplicable",
+    "check",
+    "compare",
     "evaluate",
     "log_odds",
+    "new",
     "status",
     "verify",
 ]
@@ -28,8 +34,11 @@ _HOME = {
     "AttnbenchError": "attnbench.errors",
     "Backbone": "attnbench.backbones.backbone",
     "NotApplicable": "attnbench.errors",
+    "check": "attnbench.checking",
+    "compare": "attnbench.comparing",
     "evaluate": "attnbench.runs.run",
     "log_odds": "attnbench.adaptation",
+    "new": "attnbench.scaffold",
     "status": "attnbench.runs.announcing",
     "verify": "attnbench.verifying",
 }

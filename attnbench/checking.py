@@ -61,7 +61,7 @@ def check(
     """
     require_device(device)
     chosen = load_submission(submission)
-    network = load(backbone or DEFAULT_BACKBONE, untrained=untrained)
+    network = load(backbone or DEFAULT_BACKBONE, untrained=untrained, data=data)
     with Template(data=data) as template:
         template.import_modules(chosen.modules)
         evaluator = Evaluator(network, template, device=device, untrained=untrained)

@@ -12,7 +12,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _PLACEHOLDER = "@NAME@"
 
 
-def create_submission(name: str, parent: Path = Path(".")) -> Path:
+def new(name: str, parent: Path = Path(".")) -> Path:
     """Create the folder `parent`/`name` with a submission that runs as it is; returns the folder.
 
     Raises AttnbenchError where the name is not one, or something of that name is already there.

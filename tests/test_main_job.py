@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import safetensors.torch
+from torchvision import models
 
 import attnbench
-from attnbench.checking import check
 from attnbench.records.record import Record
 from attnbench.records.rows import COLUMNS
 from attnbench.resources import submissions_folder
@@ -94,7 +95,21 @@ def test_a_failure_is_a_row_and_harms_no_other(
     [n if n == "attention" else pytest.param(n, marks=pytest.mark.slow) for n in SHIPPED],
 )
 def test_shipped_submissions_pass_their_check(name: str) -> None:
-    report = check(name)
+    report = attnbench.check(name)
+    assert report.ok, report.problems
+
+
+def test_a_check_takes_weights_from_the_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **other: object) -> None:
+        raise OSError("a test downloads nothing")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    (tmp_path / "weights").mkdir()
+    file = tmp_path / "weights" / "squeezenet1_1-mine.safetensors"
+    safetensors.torch.save_file(models.squeezenet1_1().state_dict(), file)
+    report = attnbench.check("none", backbone="torchvision/squeezenet1_1", data=tmp_path)
     assert report.ok, report.problems
 
 

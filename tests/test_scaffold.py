@@ -11,12 +11,12 @@ from torch import nn
 
 from attnbench.backbones.backbone import Backbone, Preprocessing
 from attnbench.errors import AttnbenchError
-from attnbench.scaffold import create_submission
+from attnbench.scaffold import new
 from attnbench.submission import load_submission
 
 
 def test_created_submission_is_one(tmp_path: Path) -> None:
-    folder = create_submission("my-method", tmp_path)
+    folder = new("my-method", tmp_path)
     assert folder == tmp_path / "my-method"
     assert sorted(p.name for p in folder.iterdir()) == [
         "README.md",
@@ -29,7 +29,7 @@ def test_created_submission_is_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", [None, 3])
 def test_created_adapt_detects(tmp_path: Path, target: int | None) -> None:
-    folder = create_submission("mine", tmp_path)
+    folder = new("mine", tmp_path)
     spec = importlib.util.spec_from_file_location("created_submission", folder / "submission.py")
     assert spec is not None
     assert spec.loader is not None
@@ -58,12 +58,12 @@ def test_existing_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious").write_text("x")
     with pytest.raises(AttnbenchError, match="already there"):
-        create_submission("mine", tmp_path)
+        new("mine", tmp_path)
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["precious"]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "a/b", "-x", ".x", "_x", "é", "x" * 65, "a\n"])
 def test_invalid_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(AttnbenchError, match="cannot be a submission's name"):
-        create_submission(name, tmp_path)
+        new(name, tmp_path)
     assert not list(tmp_path.iterdir())

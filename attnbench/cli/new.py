@@ -23,9 +23,9 @@ def new(
 
     Creates a folder with manifest, code and README.
     """
-    from attnbench.scaffold import create_submission
+    from attnbench import scaffold
 
-    created = create_submission(name, folder)
+    created = scaffold.new(name, folder)
     typer.echo(f"{created} is there and runs as it is:")
     typer.echo(f"  attnbench check {created}")
     typer.echo(f"  attnbench evaluate {created}")
