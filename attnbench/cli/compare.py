@@ -74,7 +74,7 @@ def _print(found: list[TaskComparison]) -> None:
     for each in found:
         for pair in each.pairs:
             table.add_row(
-                f"{each.task} ({each.track}):\n{pair.first} − {pair.second}",
+                f"{each.task} ({each.track}),\n{each.backbone}:\n{pair.first} − {pair.second}",
                 _difference(pair.d_prime),
                 _difference(pair.d_a),
                 _kappa(pair.present),

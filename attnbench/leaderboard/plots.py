@@ -41,7 +41,10 @@ def plot_differences(comparisons: Sequence[TaskComparison], path: Path) -> None:
             capsize=3,
             label="d′" if name == "d_prime" else "d_a (no criterion shift can buy it)",
         )
-    labels = [f"{pair.first} − {pair.second}\n{task.task}, {task.track}" for task, pair in rows]
+    labels = [
+        f"{pair.first} − {pair.second}\n{task.task}, {task.track}, {task.backbone}"
+        for task, pair in rows
+    ]
     axes.set_yticks(range(len(rows)), labels)
     axes.invert_yaxis()
     axes.set_xlabel("paired difference in sensitivity (z units), 95 % interval")
