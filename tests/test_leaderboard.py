@@ -108,7 +108,8 @@ def test_what_is_not_applicable_is_no_failure_and_a_mean_says_of_what(
     refused = refused.model_copy(update={"status": "not applicable"})
     page = leaderboard_markdown(
         [
-            *(make_record(submission=name, d_prime=1.0) for name in ("one", "two")),
+            make_record(submission="one", d_prime=1.0),
+            make_record(submission="two", d_prime=1.01),
             make_record(task="cifar-ssl", submission="one", d_prime=2.0),
             refused,
         ]
@@ -116,7 +117,8 @@ def test_what_is_not_applicable_is_no_failure_and_a_mean_says_of_what(
     one, two = _rows(page)
     assert [one[1], two[1]] == ["one", "two"] and "of 2" not in one[3]
     assert two[3].endswith("(1 of 2)") and two[4] == "–" and "Failures" not in page
-    assert one[0] == two[0] == "1"
+    # two has the better mean rank, of fewer contests
+    assert one[0] == two[0] == "1" and one[2] > two[2]
 
 
 def test_sensitivity_is_measured_against_the_control(make_record: MakeRecord) -> None:

@@ -179,7 +179,14 @@ def standings(records: Sequence[Record], badges: Mapping[Identity, Badge]) -> St
                 badge=_badge([badges.get(r.identity, "self-reported") for r in all_records]),
             )
         )
-    rows.sort(key=lambda row: (row.rank or np.inf, row.mean_rank or np.inf, row.entrant))
+    rows.sort(
+        key=lambda row: (
+            row.rank or np.inf,
+            -len(row.intervals),  # whose mean rank is of fewer contests, and so of less, comes later
+            row.mean_rank or np.inf,
+            row.entrant,
+        )
+    )
     return Standings(tuple(contests), tuple(rows))
 
 
