@@ -182,7 +182,7 @@ def standings(records: Sequence[Record], badges: Mapping[Identity, Badge]) -> St
     rows.sort(
         key=lambda row: (
             row.rank or np.inf,
-            -len(row.intervals),  # whose mean rank is of fewer contests, and so of less, comes later
+            -len(row.intervals),  # a mean rank of fewer contests says less
             row.mean_rank or np.inf,
             row.entrant,
         )
