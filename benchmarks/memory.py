@@ -1,10 +1,10 @@
 """How much memory an adaptation takes above the backbone's.
 
-    python benchmarks/memory.py [SUBMISSION [BACKBONE [IMAGES_PER_SIDE]]]
+    python -m benchmarks.memory [SUBMISSION [BACKBONE [IMAGES_PER_SIDE]]]
 
 The images come as a worker gets them, and nothing else has been computed before. Printed is the most
 that was seen at any time, in MiB above what the process had with the backbone loaded: of memory of the
-process's own, of the images, and of files it had mapped, which the system can take back.
+process's own, the images among it, and of files it had mapped, which the system can take back.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from attnbench.evaluation.handover import mapped, shared
 from attnbench.submission import load_submission
 from tests.submissions.adapted import module_of
 
-KINDS = {"RssAnon": "its own", "RssShmem": "images", "RssFile": "mapped files"}
+KINDS = {"RssAnon": "its own", "RssFile": "mapped files"}
 EVERY_SECONDS = 0.02
 
 

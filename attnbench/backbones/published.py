@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import safetensors.torch
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 
 from attnbench.errors import AttnbenchError
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def initialised(make: Callable[[], nn.Module]) -> nn.Module:
+
+def initialised(make: Callable[[], Network]) -> Network:
     """What `make` gives with PyTorch's random numbers from seed 0, which are put back; in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

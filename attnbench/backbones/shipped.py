@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 from torch import nn
 
 from attnbench.backbones.backbone import Backbone, Preprocessing
+from attnbench.backbones.published import initialised
 from attnbench.errors import AttnbenchError
 from attnbench.resources import weights_folder
 
@@ -34,7 +34,7 @@ def load_shipped(name: str, *, untrained: bool = False) -> Backbone:
     if name not in SHIPPED:
         known = ", ".join(f"shipped/{each}" for each in SHIPPED)
         raise AttnbenchError(f"unknown backbone 'shipped/{name}'; there are {known}")
-    backbone = _build(name)
+    backbone = initialised(lambda: _build(name))
     if not untrained:
         path = weights_folder() / f"{name}.safetensors"
         try:
@@ -51,18 +51,16 @@ def _build(name: str) -> Backbone:
     pictures = name.split("-")[0]
     size = {"figures": 48, "cifar": 32}.get(pictures, 28)
     labels = _FIGURES if pictures == "figures" else tuple(str(digit) for digit in range(10))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        match name:
-            case "cifar-vae" | "cifar-simclr" | "figures-simclr":
-                stages, known = _encoder(variational=name == "cifar-vae"), None
-            # Few channels where pictures are large: a narrow first block saves half the time.
-            case "figures-vgg":
-                stages, known = _classifier(len(labels), (16, 48, 96, 128)), labels
-            case "figures-filter":
-                stages, known = _classifier(len(labels), (16, 32, 64)), labels
-            case _:
-                stages, known = _classifier(len(labels), (32, 64, 96, 128)), labels
+    match name:
+        case "cifar-vae" | "cifar-simclr" | "figures-simclr":
+            stages, known = _encoder(variational=name == "cifar-vae"), None
+        # Few channels where pictures are large: a narrow first block saves half the time.
+        case "figures-vgg":
+            stages, known = _classifier(len(labels), (16, 48, 96, 128)), labels
+        case "figures-filter":
+            stages, known = _classifier(len(labels), (16, 32, 64)), labels
+        case _:
+            stages, known = _classifier(len(labels), (32, 64, 96, 128)), labels
     mean, std = (_NOUGHT, _ONE) if name == "cifar-vae" else (_HALF, _HALF)
     return Backbone(
         stages,

@@ -44,7 +44,7 @@ def load_torchvision(name: str, *, untrained: bool = False, data: Path | None = 
             "`torchvision.models.list_models()` lists them (vgg16, resnet50, vit_b_16, …)"
         )
     weights = _published_weights(name)
-    model = initialised(lambda: models.get_model(name, weights=None))
+    model: nn.Module = initialised(lambda: models.get_model(name, weights=None))
     said = ""
     if not untrained:
         said = load_weights(
