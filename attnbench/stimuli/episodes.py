@@ -18,8 +18,8 @@ from attnbench.stimuli.preparing import Images, in_unit_range, normalise
 from attnbench.stimuli.sides import Draw, Side
 from attnbench.tasks import Track
 
-# So many bytes of images go together, and so many images at most: a CPU's caches hold 16 of 224 pixels.
-_BATCH_BYTES, _BATCH_IMAGES = 10 << 20, 64
+# So many bytes of images go together, and so many images at most: a CPU's caches hold 8 of 224 pixels.
+_BATCH_BYTES, _BATCH_IMAGES = 5 << 20, 64
 # In so many batches at least, so that one which takes longer than the others shows.
 _LEAST_BATCHES = 4
 
