@@ -27,6 +27,7 @@ from attnbench.stimuli import figures
 from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task
+from tests.test_exploits import write
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "--help"]], ids=" ".join)
@@ -114,6 +115,35 @@ def test_prediction_beside_a_bare_loop(benchmark: BenchmarkFixture, template: Te
     benchmark.pedantic(both, rounds=15, warmup_rounds=1)
     benchmark.extra_info["rate_over_bare_loop"] = statistics.median(ratios)
     print(f"prediction runs at {statistics.median(ratios):.0%} of a bare loop's rate")
+
+
+@pytest.mark.parametrize("name", ["endless", "endless_loading"])
+def test_a_failure_beyond_its_timeout(
+    benchmark: BenchmarkFixture, template: Template, tmp_path: Path, name: str
+) -> None:
+    """Seconds from the timeout of a submission that never ends to its failure, in `extra_info`.
+
+    Loading has prediction's budget, 5 seconds and 20 forwards, behind an adaptation that went well.
+    """
+    backbone = load("shipped/digits-cnn")
+    track = load_task("noisy-mnist").tracks["mini"]
+    stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, None)
+    evaluator = Evaluator(backbone, template, device="cpu", untrained=False)
+    submission, episode = (
+        load_submission(write(f"faults/{name}", tmp_path)),
+        stimuli.episode("3", 0),
+    )
+    beyond = []
+
+    def judge() -> None:
+        started = time.perf_counter()
+        result, _ = evaluator.judge(submission, episode, 1.0, cold=False)
+        beyond.append(time.perf_counter() - started - 1.0)
+        assert "timeout" in result.reason
+
+    benchmark.pedantic(judge, rounds=3)
+    benchmark.extra_info["seconds_beyond_timeout"] = max(beyond)
+    print(f"{name}: {max(beyond):.2f} s beyond its timeout at the most")
 
 
 @pytest.mark.parametrize("name", ["none", "attention"])

@@ -179,10 +179,10 @@ def test_the_timed_run_follows_a_rehearsal_on_other_images(
 ) -> None:
     code = HONEST.replace(
         "return Detector(backbone)",
-        "time.sleep(0.5 if pos.std() > 0.8 else 0); return Detector(backbone)",
+        "time.sleep(5 if pos.std() > 0.8 else 0); return Detector(backbone)",
     ).replace("import torch\n", "import time\n    import torch\n", 1)
     result = judge("slow-on-made-up-images", code)
     assert result.cost is not None
-    assert result.cost.adaptation_seconds < 0.5
+    assert result.cost.adaptation_seconds < 5
     assert result.cost.adaptation_seconds_cold is not None
     assert result.cost.adaptation_seconds_cold > 0

@@ -20,8 +20,8 @@ from attnbench.backbones.backbone import Backbone
 # images of 224 pixels take 0.7 of the time that 16 do), a GPU wants to be filled.
 _BYTES_AT_ONCE = {"cpu": 5 << 20, "cuda": 256 << 20}
 
-# Images with fewer numbers than 64 x 64 pixels have stay in float32: a few milliseconds are all there is
-# to save, and figures are the same on every processor.
+# Images with fewer numbers than 64 x 64 pixels have stay in float32: a few milliseconds are all there
+# is to save, and figures are the same on every processor.
 _WORTH_BFLOAT16 = 3 * 64 * 64
 
 # More than this of features goes to a file, so that a CPU's memory holds them but for what is in use.
