@@ -80,7 +80,12 @@ def make_record() -> Callable[..., Record]:
     """Makes a record; keyword arguments change its identity, or the record where it has them."""
 
     def make(
-        *, d_prime: float = 1.5, reason: str = "", contended: bool = False, **changes: object
+        *,
+        d_prime: float = 1.5,
+        seconds: float = 0.5,
+        reason: str = "",
+        contended: bool = False,
+        **changes: object,
     ) -> Record:
         measures = Measures(
             hits=40,
@@ -98,7 +103,7 @@ def make_record() -> Callable[..., Record]:
             parameters_added=96,
             parameters_changed=0,
             artefact_bytes=800,
-            adaptation_seconds=0.5,
+            adaptation_seconds=seconds,
             adaptation_seconds_cold=0.6,
             pass_seconds=0.1,
             prediction_seconds=0.3,

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from attnbench.leaderboard.markdown import escape, leaderboard_markdown
+from attnbench.leaderboard.standings import standings
 from attnbench.records.record import Readout, Record
 from attnbench.records.store import RecordStore
 
@@ -211,6 +212,27 @@ def test_the_verb_writes_checks_and_names_what_is_stale(
     nowhere = leaderboard("--records", "nowhere")
     assert nowhere.returncode == 2 and "nowhere is not a folder" in nowhere.stderr
     assert "Traceback" not in nowhere.stderr
+
+
+def test_seeds_of_two_machines_are_one_row_with_the_times_of_one(make_record: MakeRecord) -> None:
+    made = [
+        make_record(seed=seed, device_name=device, seconds=seconds, contended=contended)
+        for seed, device, seconds, contended in (
+            (0, "a quick one", 0.1, False),
+            (1, "a busy one", 9.0, True),
+            (2, "another", 2.0, False),
+            (3, "another", 2.0, False),
+        )
+    ]
+    found = standings(made, {})
+    (row,) = found.rows
+    (cell,) = row.cells.values()
+    assert row.costs is not None and cell.seeds == 4
+    assert (row.costs.device, row.costs.times.adaptation) == ("another", 2.0)
+    assert (cell.device, cell.times.passes) == ("another", 20.0)
+    (beside,) = standings(made[1:2], {}).rows
+    assert beside.costs is not None and beside.costs.times.adaptation is None
+    assert beside.costs.device == "cpu"
 
 
 def test_the_published_leaderboard_is_what_the_records_say() -> None:

@@ -415,7 +415,7 @@ def test_the_table_of_consistency_has_every_pair_once(entries: list[Entry]) -> N
 
 
 def bid(name: str, d_prime: float, parameters: int, passes: float) -> Bid:
-    return Bid(Entrant(name, "a" * 64, "a processor"), d_prime, parameters, passes)
+    return Bid(Entrant(name, "a" * 64, "cpu"), d_prime, parameters, passes, "a processor")
 
 
 def test_a_front_has_whom_none_dominates_and_by_how_much() -> None:

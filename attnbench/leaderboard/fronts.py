@@ -17,13 +17,14 @@ class Bid:
 
     Attributes:
         parameters: added and changed, the largest number.
-        passes: of adaptation, which compare across machines.
+        passes: of adaptation, which compare across machines; taken on `device`.
     """
 
     entrant: Entrant
     d_prime: float
     parameters: int
     passes: float
+    device: str
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ def front(bids: Iterable[Bid]) -> tuple[Lead, ...]:
 def front_of_track(found: Standings) -> tuple[Lead, ...]:
     """The front of the entrants that have figures and times of all contests of a track."""
     return front(
-        Bid(row.entrant, row.d_prime, row.costs.parameters[1], row.costs.passes)
+        Bid(row.entrant, row.d_prime, row.costs.parameters[1], passes, row.costs.device)
         for row in found.rows
         if row.d_prime is not None
         and len(row.intervals) == len(found.contests)
         and row.costs is not None
-        and row.costs.passes is not None
+        and (passes := row.costs.times.passes) is not None
     )

@@ -100,7 +100,7 @@ def _table(found: Standings) -> list[str]:
             _with_interval(row.above_control, row.above_control_interval, "+.2f"),
             "–" if row.criterion is None else f"{row.criterion:+.2f}",
             *_costs(row.costs),
-            escape(row.entrant.device),
+            escape(row.costs.device if row.costs else row.entrant.device),
             row.badge,
         ]
         for row in found.rows
@@ -151,15 +151,15 @@ def _costs(costs: Costs | None) -> list[str]:
     if costs.opaque:
         count += f" ({costs.opaque:,} not in tensors)"
     count += "".join(f" (declared {n:,})" for n in costs.declared)
-    if costs.seconds is None or costs.passes is None:
+    if costs.times.adaptation is None or costs.times.passes is None:
         return [count, _CONTENDED, _CONTENDED]
-    return [count, f"{costs.seconds:.3f} s", f"{costs.passes:.2f}"]
+    return [count, f"{costs.times.adaptation:.3f} s", f"{costs.times.passes:.2f}"]
 
 
 def _legend(tracks: Iterable[Standings]) -> str:
     """What the columns say; what is rare only where it occurs."""
     contended = any(
-        row.costs is not None and row.costs.seconds is None
+        row.costs is not None and row.costs.times.adaptation is None
         for found in tracks
         for row in found.rows
     )

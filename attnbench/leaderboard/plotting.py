@@ -118,17 +118,18 @@ def _bargains(track: str, found: Standings) -> Iterator[Callable[[], Plot]]:
     number = len(found.contests)
     methods = _methods(rows, costs, number)
     yield partial(pareto_plot, name, title, methods, unit, number, counted=True)
-    timed = {
-        row.entrant: row.costs.seconds
+    timed = [
+        (row, row.costs.device, seconds)
         for row in rows
-        if row.costs is not None and row.costs.seconds is not None
-    }
-    devices = Counter(who.device for who in sorted(timed))
+        if row.costs is not None and (seconds := row.costs.times.adaptation) is not None
+    ]
+    devices = Counter(device for _, device, _ in timed)
     for index, (device, _) in enumerate(devices.most_common(_MOST_DEVICES)):
-        own = [row for row in rows if row.entrant in timed and row.entrant.device == device]
+        own = {row.entrant: seconds for row, its, seconds in timed if its == device}
         name, title = f"{track}-pareto-time-{index}", f"d′ against adaptation time, {track}"
         unit = f"adaptation time in seconds (median), on {printable(device, 60)}"
-        methods = _methods(own, [timed[row.entrant] for row in own], number)
+        its_rows = [row for row in rows if row.entrant in own]
+        methods = _methods(its_rows, [own[row.entrant] for row in its_rows], number)
         yield partial(pareto_plot, name, title, methods, unit, number, counted=False)
 
 

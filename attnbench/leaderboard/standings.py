@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnbench.records.record import EpisodeResult, Identity, Record, Status
-from attnbench.records.summary import times_of
+from attnbench.records.summary import Times, times_on_one_device
 from attnbench.records.verification import Badge
 from attnbench.statistics.comparison import mean_ranks, shared_ranks
 from attnbench.statistics.detection import Counts
@@ -41,7 +41,7 @@ class Contest:
 
 @dataclass(frozen=True, order=True)
 class Entrant:
-    """Who is compared: one version of a submission on one kind of device."""
+    """Who is compared: one version of a submission, on processors (`cpu`) or GPUs (`cuda`)."""
 
     submission: str
     submission_sha256: str
@@ -56,6 +56,7 @@ class Cell:
         status, reason: of the first that is not ok.
         episodes: all of them.
         d_prime: the mean over targets; None where a record is not ok.
+        device, times: see `times_on_one_device`.
     """
 
     status: Status
@@ -64,6 +65,8 @@ class Cell:
     targets: int
     seeds: int
     d_prime: float | None
+    device: str
+    times: Times
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,14 @@ class Costs:
     """What an entrant's episodes took, over all its contests.
 
     Attributes:
-        seconds, passes: of an adaptation, medians over the episodes that had the device to themselves;
-            None where none had.
+        device, times: see `times_on_one_device`.
         parameters: the smallest and the largest count, added and changed together.
         opaque: how many of these at most are not in tensors.
         declared: what its manifest declares, where that disagrees.
     """
 
-    seconds: float | None
-    passes: float | None
+    device: str
+    times: Times
     parameters: tuple[int, int]
     opaque: int
     declared: tuple[int, ...]
@@ -197,7 +199,7 @@ def _order(record: Record) -> tuple[str, ...]:
 def entrant_of(record: Record) -> Entrant:
     """Whose record this is."""
     who = record.identity
-    return Entrant(who.submission, who.submission_sha256, record.environment.device_name)
+    return Entrant(who.submission, who.submission_sha256, who.device)
 
 
 def contest_of(who: Identity) -> Contest:
@@ -211,12 +213,19 @@ def _cell(records: Sequence[Record]) -> Cell:
         key=lambda record: (record.status != "failed", record.identity.seed),
     )
     episodes = tuple(episode for record in records for episode in record.episodes)
-    targets = max(len(record.episodes) for record in records)
-    if bad:
-        said = bad[0].status, bad[0].reason
-        return Cell(*said, episodes, targets, len(records), None)
-    found = fmean(e.measures.d_prime for e in episodes if e.measures is not None)
-    return Cell("ok", "", episodes, targets, len(records), found)
+    times = times_on_one_device(records)
+    return Cell(
+        status=bad[0].status if bad else "ok",
+        reason=bad[0].reason if bad else "",
+        episodes=episodes,
+        targets=max(len(record.episodes) for record in records),
+        seeds=len(records),
+        d_prime=None
+        if bad
+        else fmean(e.measures.d_prime for e in episodes if e.measures is not None),
+        device=times[0],
+        times=times[1],
+    )
 
 
 def _counts(episodes: Sequence[EpisodeResult]) -> list[list[Counts]]:
@@ -312,10 +321,10 @@ def _costs(records: Sequence[Record]) -> Costs | None:
         return None
     counts = [cost.parameters_added + cost.parameters_changed for cost in costs]
     declared = {record.declared_parameters for record in records} - {None}
-    times = times_of(costs)
+    device, times = times_on_one_device(records)
     return Costs(
-        seconds=times.adaptation,
-        passes=times.passes,
+        device=device,
+        times=times,
         parameters=(min(counts), max(counts)),
         opaque=max(cost.parameters_opaque for cost in costs),
         declared=tuple(sorted(n for n in declared if n is not None and n not in counts)),

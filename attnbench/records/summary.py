@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from attnbench.records.record import Cost, EpisodeResult, Status, Summary
+from attnbench.records.record import Cost, EpisodeResult, Record, Status, Summary
 from attnbench.statistics.intervals import d_prime_interval, median_interval
 
 
@@ -35,6 +36,28 @@ def times_of(costs: Sequence[Cost]) -> Times:
         passes=_median([cost.adaptation_seconds / cost.pass_seconds for cost in alone]),
         prediction=_median([cost.prediction_seconds for cost in alone]),
     )
+
+
+def times_on_one_device(records: Sequence[Record]) -> tuple[str, Times]:
+    """The name of the device that most episodes had to themselves, and the times on it.
+
+    Records of several machines say the same of a method, but for its times. Where no episode had a
+    device to itself the name is the devices' kind, `cpu` or `cuda`.
+
+    Args:
+        records: at least one, all of one kind of device.
+    """
+    alone = [
+        (record.environment.device_name, episode.cost)
+        for record in records
+        for episode in record.episodes
+        if episode.cost is not None and not episode.cost.contended
+    ]
+    if not alone:
+        return records[0].identity.device, times_of([])
+    counts = Counter(device for device, _ in alone)
+    chosen = min(counts, key=lambda device: (-counts[device], device))
+    return chosen, times_of([cost for device, cost in alone if device == chosen])
 
 
 def overall(results: Sequence[EpisodeResult]) -> tuple[Status, str]:

@@ -116,6 +116,7 @@ class TrackStimuli:
         data: Path | None,
     ) -> None:
         self._labels = labels
+        self._shape = (3, preprocessing.size, preprocessing.size)
         self._adapt = Side(0, track.adapt, preprocessing, data)
         self._test = Side(1, track.test, preprocessing, data)
         self._with_logits = track.logits
@@ -138,14 +139,14 @@ class TrackStimuli:
         adapt = self._adapt.draw(target, self.targets, seed)
         test = self._test.draw(target, self.targets, seed)
         digest = hashlib.sha256()
-        adapted = []
-        for part in _parts(adapt):
+        images: Images = np.empty((len(adapt.pictures), *self._shape), np.float32)
+        for rows in _parts(adapt):
+            part = adapt.part(rows)
             pixels = self._adapt.pixels(part)
             digest.update(pixels.tobytes())
-            adapted.append(self._adapt.images_of(pixels, part, seed))
-        for part in _parts(test):
-            digest.update(self._test.pixels(part).tobytes())
-        images = np.concatenate(adapted)
+            images[rows] = self._adapt.images_of(pixels, part, seed)
+        for rows in _parts(test):
+            digest.update(self._test.pixels(test.part(rows)).tobytes())
         labels = self._labels or ()
         return Episode(
             target=target,
@@ -170,6 +171,7 @@ def _batch_size(count: int, most: int) -> int:
     return min(sizes, key=lambda size: -count % size)
 
 
-def _parts(draw: Draw) -> Iterator[Draw]:
+def _parts(draw: Draw) -> Iterator[slice]:
+    """Some of its pictures at a time."""
     for start in range(0, len(draw.pictures), _BATCH_IMAGES):
-        yield draw.part(slice(start, start + _BATCH_IMAGES))
+        yield slice(start, start + _BATCH_IMAGES)

@@ -120,7 +120,7 @@ def _filters(rows: Sequence[Row]) -> dict[str, list[str]]:
         "track": list(dict.fromkeys(row.track for row in rows)),
         "task": sorted({row.contest.task for row in rows}),
         "backbone": sorted({row.contest.backbone for row in rows}),
-        "device": sorted({printable(row.entrant.device, 120) for row in rows}),
+        "device": sorted({printable(row.device, 120) for row in rows}),
     }
 
 

@@ -24,7 +24,6 @@ from attnbench.leaderboard.standings import (
     Standings,
 )
 from attnbench.records.record import EpisodeResult, Status
-from attnbench.records.summary import times_of
 from attnbench.resources import submissions_folder
 from attnbench.submission import MANIFEST, SOURCE, Submission, load_submission
 from attnbench.tasks import TaskDefinition, list_tasks, load_task
@@ -34,7 +33,7 @@ _SHOWN_FILES = (".py", ".toml", ".md", ".txt")
 
 @dataclass(frozen=True)
 class Row:
-    """An entrant on one contest, its seeds pooled: means over episodes, times as `times_of` has them.
+    """An entrant on one contest, its seeds pooled: means over episodes, times on `device`.
 
     Attributes:
         page, task_page: addresses from the site's root.
@@ -63,6 +62,7 @@ class Row:
     adaptation_seconds: float | None
     adaptation_passes: float | None
     prediction_seconds: float | None
+    device: str
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,6 @@ def _row(track: str, row: Standing, contest: Contest, cell: Cell) -> Row:
     whole = cell.d_prime is not None
     measures = [e.measures for e in cell.episodes if e.measures is not None] if whole else []
     costs = [e.cost for e in cell.episodes if e.cost is not None] if whole else []
-    times = times_of(costs)
     return Row(
         entrant=row.entrant,
         contest=contest,
@@ -171,9 +170,10 @@ def _row(track: str, row: Standing, contest: Contest, cell: Cell) -> Row:
         parameters_added=max((c.parameters_added for c in costs), default=None),
         parameters_changed=max((c.parameters_changed for c in costs), default=None),
         artefact_bytes=max((c.artefact_bytes for c in costs), default=None),
-        adaptation_seconds=times.adaptation,
-        adaptation_passes=times.passes,
-        prediction_seconds=times.prediction,
+        adaptation_seconds=cell.times.adaptation if whole else None,
+        adaptation_passes=cell.times.passes if whole else None,
+        prediction_seconds=cell.times.prediction if whole else None,
+        device=cell.device,
     )
 
 
@@ -288,4 +288,4 @@ def _bids(contest: Contest, rows: Sequence[Row]) -> Iterator[Bid]:
         if row.contest != contest or row.d_prime is None or passes is None:
             continue
         if added is not None and changed is not None:
-            yield Bid(row.entrant, row.d_prime, added + changed, passes)
+            yield Bid(row.entrant, row.d_prime, added + changed, passes, row.device)
