@@ -6,6 +6,7 @@ python benchmarks/timing_protocol.py [cpu|cuda]
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import statistics
 import subprocess
 import sys
@@ -19,9 +20,20 @@ from attnbench.evaluation.evaluator import Evaluator
 from attnbench.evaluation.warm import Template
 from attnbench.records.record import Cost
 from attnbench.statistics.intervals import median_interval
-from attnbench.submission import load_submission
+from attnbench.submission import SOURCE, load_submission
 
 REPEATS = 30
+REHEARSED = ("attention", "last_layer", "linear_probe", "adapter", "full_finetune")
+
+WANTS_ALL = """
+
+_with_any = adapt
+
+
+def adapt(backbone, pos, neg, **settings):
+    assert len(pos) > 8, "no rehearsal with a few images"
+    return _with_any(backbone, pos, neg, **settings)
+"""
 
 BUSY = """
 import sys, torch
@@ -60,6 +72,23 @@ def costs(evaluator: Evaluator, repeats: int) -> list[Cost]:
     return found[1:]
 
 
+def few_against_all(evaluator: Evaluator, name: str, repeats: int) -> list[float]:
+    """Ratios of adaptation times behind a rehearsal with eight images a side and with all, in turn."""
+    few = load_submission(name)
+    source = few.files[SOURCE] + WANTS_ALL.encode()
+    every = dataclasses.replace(few, files={**few.files, SOURCE: source})
+    episode = made_up_episode(load(DEFAULT_BACKBONE), per_side=64)
+    ratios = []
+    for _ in range(repeats):
+        seconds = []
+        for submission in (few, every):
+            result, _ = evaluator.judge(submission, episode, 300.0, cold=False)
+            assert result.cost is not None, result.reason
+            seconds.append(result.cost.adaptation_seconds)
+        ratios.append(seconds[0] / seconds[1])
+    return ratios
+
+
 def row(what: str, values: list[float], unit: float, form: str) -> str:
     median, low, high = (f"{each * unit:{form}}" for each in median_interval(values))
     return f"| {what} | {median} | {low} to {high} |"
@@ -71,6 +100,7 @@ def main(device: str) -> None:
         alone = costs(evaluator, REPEATS)
         with a_second_job(device):
             beside = costs(evaluator, REPEATS // 2)
+        ratios = {name: few_against_all(evaluator, name, REPEATS // 2) for name in REHEARSED}
     print("| `attention`, 24 + 24 made-up images | median | 95 % interval |")
     print("|---|---|---|")
     for where, found in (("", alone), (", beside a second job", beside)):
@@ -80,6 +110,12 @@ def main(device: str) -> None:
         print(row(f"the pass, ms{where}", [each.pass_seconds for each in found], 1000, ".1f"))
         passes = [each.adaptation_seconds / each.pass_seconds for each in found]
         print(row(f"warm, passes{where}", passes, 1, ".2f"))
+    print(
+        "\n| a rehearsal with 8 + 8 images for 64 + 64: time over that with all | median | 95 % |"
+    )
+    print("|---|---|---|")
+    for name, found in ratios.items():
+        print(row(f"`{name}`", found, 1, ".3f"))
     print("\n| repeats | half of the 95 % interval of the median, as a share of it |")
     print("|---|---|")
     seconds = np.array([each.adaptation_seconds for each in alone])

@@ -174,6 +174,25 @@ def test_the_worker_is_not_told_paths_or_labels(
     assert "ATTNBENCH" not in result.reason and "PATH" in result.reason
 
 
+def test_a_rehearsal_has_few_images_or_as_many_as_the_method_wants(
+    evaluator: Evaluator, submission_folder: Write
+) -> None:
+    episode = made_up_episode(load("shipped/digits-cnn", untrained=True), per_side=20)
+    few, wants_more = (
+        HONEST.replace("return Detector(backbone)", f"{line}; return Detector(backbone)")
+        for line in (
+            "len(pos) < 9 and len(neg) < 9 and __import__('os')._exit(7)",
+            "assert len(pos) == len(neg) == 20, 'ten folds of each side'",
+        )
+    )
+    seen = [
+        evaluator.judge(load_submission(submission_folder(name, code)), episode, 60.0, cold=False)
+        for name, code in (("few", few), ("wants-more", wants_more))
+    ]
+    assert "exit code 7" in seen[0][0].reason
+    assert seen[1][0].status == "ok", seen[1][0].reason
+
+
 def test_the_timed_run_follows_a_rehearsal_on_other_images(
     judge: Callable[..., EpisodeResult],
 ) -> None:

@@ -30,6 +30,8 @@ from attnbench.evaluation.channel import Channel, Message
 from attnbench.evaluation.handover import mapped
 
 SUBMISSION_MODULE = "submission"
+# As many different images there are in a rehearsal, on each side.
+_FEW = 8
 
 Scores = NDArray[np.float32]
 
@@ -104,11 +106,12 @@ def _adapt(context: _Context) -> None:
     adapt = _load_adapt()
     settings: dict[str, Any] = job.fields["hyperparameters"]
     if job.fields["warm_up"]:
-        no_pos, no_neg = (_made_up(shape, side).to(device) for side, shape in enumerate(shapes))
-        _seed(job.fields["seed"])
-        detector = _detector(adapt, stage.rehearsal, no_pos, no_neg, settings)
-        stage.rehearsal_packer.pack(detector, context.source)
-        del no_pos, no_neg, detector
+        try:
+            _rehearse(adapt, context, [_at_most_few(shape, device) for shape in shapes])
+        except NotApplicable:
+            raise
+        except Exception:  # perhaps it wants more images than these few
+            _rehearse(adapt, context, shapes)
         adapt = _load_adapt_anew(context.source, imported)
     _seed(job.fields["seed"])
     _synchronise(device)
@@ -123,18 +126,35 @@ def _adapt(context: _Context) -> None:
     channel.send(Message("artefact", context.notes, _as_arrays(artefact)))
 
 
+def _rehearse(
+    adapt: Callable[..., object], context: _Context, shapes: list[tuple[int, ...]]
+) -> None:
+    """Adapt to made-up images and pack what comes of it, so that all that needs it is warm."""
+    job, stage = context.job, context.stage
+    device = backbone_device(stage.backbone)
+    pos, neg = (_made_up(shape, side).to(device) for side, shape in enumerate(shapes))
+    _seed(job.fields["seed"])
+    detector = _detector(adapt, stage.rehearsal, pos, neg, job.fields["hyperparameters"])
+    stage.rehearsal_packer.pack(detector, context.source)
+
+
+def _at_most_few(shape: tuple[int, ...], device: torch.device) -> tuple[int, ...]:
+    """On a CPU a few images warm all there is to warm (docs/timing.md); a GPU's kernels want all."""
+    return (min(_FEW, shape[0]), *shape[1:]) if device.type == "cpu" else shape
+
+
 def _made_up(shape: tuple[int, ...], side: int) -> Tensor:
     """Noise `[n, 3, h, w]`, eight images over and over: to draw more would take long.
 
     That of positives (side 0) is coarse, that of negatives (side 1) fine, which any network sees: where
     both are alike, a method that stops when it can tell them apart rehearses longer than it adapts.
     """
-    noise = torch.randn(8, *shape[1:], generator=torch.Generator().manual_seed(side))
+    noise = torch.randn(_FEW, *shape[1:], generator=torch.Generator().manual_seed(side))
     if side == 0:
         grain = min(8, *shape[2:])
         coarse = grain * nn.functional.avg_pool2d(noise, grain)  # of the same variance
         noise = nn.functional.interpolate(coarse, size=shape[2:])
-    return noise.repeat(-(-shape[0] // 8), 1, 1, 1)[: shape[0]]
+    return noise.repeat(-(-shape[0] // _FEW), 1, 1, 1)[: shape[0]]
 
 
 def _predict(context: _Context) -> None:
