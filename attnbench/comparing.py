@@ -112,8 +112,8 @@ def _compare_on_task(
             "their seeds differ, or their images"
         )
     targets = list(by_target.values())
-    means = observed(targets, d_primes)
-    d_prime = differences(means, resampled(targets, d_primes))
+    found = observed(targets, d_primes)
+    d_prime = differences(found, resampled(targets, d_primes))
     d_a = differences(observed(targets, d_as), resampled(targets, d_as))
     flat = [trials for seeds in targets for trials in seeds]
     present, absent = (
@@ -137,7 +137,7 @@ def _compare_on_task(
         task,
         backbone,
         episodes=len(flat),
-        d_prime=dict(zip(submissions, map(float, means), strict=True)),
+        d_prime=dict(zip(submissions, map(float, found.mean(axis=0)), strict=True)),
         pairs=pairs,
     )
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import rankdata, ttest_ind, ttest_rel
 from sklearn.metrics import cohen_kappa_score
 
 from attnbench.statistics.comparison import (
@@ -47,7 +47,7 @@ def test_observed_figures_are_those_of_detect() -> None:
             np.mean([getattr(detect(t.scores[m], t.present), name) for s in targets for t in s])
             for m in (0, 1)
         ]
-        np.testing.assert_allclose(observed(targets, figure), expected, rtol=1e-12)
+        np.testing.assert_allclose(observed(targets, figure).mean(axis=0), expected, rtol=1e-12)
 
 
 def test_the_interval_is_that_of_the_binomial_bootstrap() -> None:
@@ -77,21 +77,26 @@ def test_a_criterion_shift_moves_d_prime_and_leaves_d_a() -> None:
         shifted = np.concatenate([trials.scores, trials.scores + 1.5])
         targets.append([Trials(trials.present, shifted)])
     found = observed(targets, d_as)
-    assert found[0] == found[1]
+    assert (found[:, 0] == found[:, 1]).all()
     assert (resampled(targets, d_as, replicates=100) @ [1, -1] == 0).all()
 
 
 def test_what_is_better_is_found_and_what_is_equal_shares_a_rank() -> None:
     rng = np.random.default_rng(4)
     targets = [[gaussian([2.5, 1.0, 1.02], rng, n=200)] for _ in range(10)]
-    found = differences(observed(targets, d_primes), resampled(targets, d_primes))
+    values, drawn = observed(targets, d_primes), resampled(targets, d_primes)
+    found = differences(values, drawn)
     assert [each.significant for each in found] == [True, True, False]
-    drawn = resampled(targets, d_primes)
-    estimates, errors = observed(targets, d_primes)[None], np.cov(drawn.T)[None]
-    assert shared_ranks(estimates, errors) == [1, 2, 2]
+    estimates, errors = values.mean(axis=0)[None], np.cov(drawn.T)[None]
+    assert shared_ranks(estimates, errors, [values]) == [1, 2, 2]
     # a task that a method does not have says nothing of it
     more = np.concatenate([estimates, [[1.0, np.nan, 2.5]]])
-    assert shared_ranks(more, np.concatenate([errors, errors])) == [1, 2, 1]
+    other = np.array([1.0, np.nan, 2.5]) + values - values.mean(axis=0)
+    both = np.concatenate([errors, errors])
+    assert shared_ranks(more, both, [values, other]) == [1, 2, 1]
+    # nor does a target that it alone lacks take it out of the comparison
+    values[0, 1] = np.nan
+    assert shared_ranks(estimates, errors, [values]) == [1, 2, 2]
     assert found[0].low < found[0].estimate < found[0].high
 
 
@@ -118,9 +123,37 @@ def test_mean_ranks_are_scipys(values: list[int]) -> None:
     np.testing.assert_allclose(mean_ranks([stacked, stacked]), [rankdata(-array), rankdata(array)])
 
 
-def test_p_values_are_those_of_the_normal_distribution() -> None:
-    found = two_sided_p(np.array([1.96, -1.0, 0.0, 1.0]), np.array([1.0, 0.5, 0.0, 0.0]))
+def test_p_values_are_those_of_the_normal_distribution_and_of_student() -> None:
+    estimates, errors = np.array([1.96, -1.0, 0.0, 1.0]), np.array([1.0, 0.5, 0.0, 0.0])
+    alone = np.zeros((1, 4)), np.array([1])
+    found = two_sided_p(estimates, errors, *alone)
     np.testing.assert_allclose(found, [0.05, 0.0455, 1.0, 0.0], atol=1e-4)
+    rng = np.random.default_rng(6)
+    first, second = rng.normal(0.5, 1.0, (2, 6))
+    apart = first - second
+    found = two_sided_p(apart.mean(), np.array(1e-9), apart.var(ddof=1)[None] / 6, np.array([6]))
+    assert found == pytest.approx(ttest_rel(first, second).pvalue)
+    a, b = rng.normal(size=5), rng.normal(size=9)
+    welch = two_sided_p(
+        a.mean() - b.mean(), np.array(1e-9), np.array([a.var(ddof=1) / 5, b.var(ddof=1) / 9]),
+        np.array([5, 9]),
+    )  # fmt: skip
+    assert welch == pytest.approx(ttest_ind(a, b, equal_var=False).pvalue)
+
+
+def test_equal_methods_are_rarely_told_apart_on_few_targets() -> None:
+    """Five targets whose d' varies by 0.5 between methods: at 5 %, one in twenty may pass."""
+    rng = np.random.default_rng(7)
+    surely = {"by both": 0, "by the bootstrap alone": 0}
+    experiments = 120
+    for _ in range(experiments):
+        targets = [[gaussian(rng.normal(1.5, 0.5, 2).tolist(), rng, n=300)] for _ in range(5)]
+        values, drawn = observed(targets, d_primes), resampled(targets, d_primes, replicates=100)
+        (found,) = differences(values, drawn)
+        surely["by both"] += found.p < 0.05
+        error = (drawn[:, 0] - drawn[:, 1]).std()
+        surely["by the bootstrap alone"] += abs(found.estimate) > 1.96 * error
+    assert surely["by both"] <= 0.08 * experiments < surely["by the bootstrap alone"], surely
 
 
 def test_a_failure_ranks_last() -> None:

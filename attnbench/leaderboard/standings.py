@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,7 +153,8 @@ def standings(records: Sequence[Record], badges: Mapping[Identity, Badge]) -> St
     drawn = {what: _resampled(what, entrants, cells) for what in contests}
     estimates = np.array([[_or_nan(cells[who].get(what)) for who in entrants] for what in contests])
     covariances = np.array([np.atleast_2d(np.cov(drawn[what].T)) for what in contests])
-    ranks = shared_ranks(estimates, covariances)
+    by_target = [_by_target(what, entrants, cells) for what in contests]
+    ranks = shared_ranks(estimates, covariances, by_target)
     failed = [any(cell.status == "failed" for cell in cells[who].values()) for who in entrants]
     observed_ranks, drawn_ranks = _mean_ranks(estimates, np.array([drawn[c] for c in contests]))
     controls = _controls(entrants, cells)
@@ -256,6 +258,19 @@ def _resampled(
     return found
 
 
+def _by_target(
+    what: Contest, entrants: Sequence[Entrant], cells: Mapping[Entrant, Mapping[Contest, Cell]]
+) -> Floats:
+    """d' of every entrant on each target, `[n, m]`, NaN for who has none of it."""
+    found = [
+        _mean_by_target(cell, "d_prime") if cell and cell.d_prime is not None else {}
+        for cell in (cells[who].get(what) for who in entrants)
+    ]
+    targets = sorted(set().union(*found))
+    values = [each.get(target, np.nan) for target in targets for each in found]
+    return np.array(values).reshape(len(targets), len(entrants))
+
+
 def _or_nan(cell: Cell | None) -> float:
     return float("nan") if cell is None or cell.d_prime is None else cell.d_prime
 
@@ -293,7 +308,7 @@ def _above_control(
         cell = own.get(what)
         if cell is None or cell.d_prime is None:
             continue
-        first, second = _d_a_by_target(cell), _d_a_by_target(control)
+        first, second = _mean_by_target(cell, "d_a"), _mean_by_target(control, "d_a")
         targets = sorted(first.keys() & second.keys())
         if targets:
             found.append(np.array([first[target] - second[target] for target in targets]))
@@ -302,11 +317,12 @@ def _above_control(
     return float(np.mean([each.mean() for each in found])), mean_interval(found)
 
 
-def _d_a_by_target(cell: Cell) -> dict[str, float]:
+def _mean_by_target(cell: Cell, figure: Literal["d_prime", "d_a"]) -> dict[str, float]:
+    """A figure of each target, the mean over its seeds."""
     by_target: dict[str, list[float]] = defaultdict(list)
     for episode in cell.episodes:
         if episode.measures is not None:
-            by_target[episode.target].append(episode.measures.d_a)
+            by_target[episode.target].append(getattr(episode.measures, figure))
     return {target: fmean(values) for target, values in by_target.items()}
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import ndtr, stdtr
 
-from attnbench.statistics.intervals import interval
+from attnbench.statistics.intervals import degrees_of_freedom, mean_interval
 from attnbench.statistics.resampling import Floats
 
 
@@ -21,7 +21,8 @@ class Difference:
 
     Attributes:
         first, second: which methods, by their index.
-        p: two-sided, from the bootstrap; `p_holm` corrected for all pairs that were compared.
+        low, high: 95 %, see `attnbench.statistics.intervals.mean_interval`.
+        p: two-sided, see `two_sided_p`; `p_holm` corrected for all pairs that were compared.
     """
 
     first: int
@@ -38,34 +39,58 @@ class Difference:
         return self.p_holm < 0.05
 
 
-def differences(estimates: Floats, replicates: Floats) -> list[Difference]:
+def differences(values: Floats, replicates: Floats) -> list[Difference]:
     """All pairs of methods.
 
     Args:
-        estimates: `[m]`, a figure of each method.
-        replicates: `[r, m]`, drawn together (`attnbench.statistics.resampling.resampled`).
+        values: `[n, m]`, a figure of each method on each target.
+        replicates: `[r, m]`, its means over targets, drawn together
+            (`attnbench.statistics.resampling.resampled`).
     """
-    pairs = list(combinations(range(len(estimates)), 2))
-    drawn = [replicates[:, a] - replicates[:, b] for a, b in pairs]
-    found = np.array([estimates[a] - estimates[b] for a, b in pairs])
-    ps = two_sided_p(found, np.array([each.std() for each in drawn]))
+    pairs = np.array(list(combinations(range(values.shape[1]), 2))).reshape(-1, 2)
+    apart = (values[:, pairs[:, 0]] - values[:, pairs[:, 1]]).T
+    errors = (replicates[:, pairs[:, 0]] - replicates[:, pairs[:, 1]]).std(axis=0)
+    means, sizes = apart.mean(axis=1), np.array([len(values)])
+    with np.errstate(invalid="ignore"):
+        variances = apart.var(axis=1, ddof=min(1, len(values) - 1)) / len(values)
+    ps = two_sided_p(means, errors, variances[None], sizes)
     return [
-        Difference(a, b, float(estimate), *interval(each), float(p), float(corrected))
-        for (a, b), estimate, each, p, corrected in zip(
-            pairs, found, drawn, ps, holm(ps), strict=True
+        Difference(
+            int(a),
+            int(b),
+            float(mean),
+            *mean_interval([each], error=float(error)),
+            float(p),
+            float(corrected),
+        )
+        for (a, b), mean, each, error, p, corrected in zip(
+            pairs, means, apart, errors, ps, holm(ps), strict=True
         )
     ]
 
 
-def two_sided_p(estimates: Floats, errors: Floats) -> Floats:
-    """p = 2 Phi(-|estimate| / error) of estimates whose standard errors a bootstrap has given.
+def two_sided_p(
+    estimates: Floats, errors: Floats, variances: Floats, sizes: NDArray[np.int64]
+) -> Floats:
+    """p of paired differences: by Student's t over targets, and never below the bootstrap's.
 
-    The replicates' own tail cannot be smaller than one of them, too coarse for many pairs. Without an
-    error an estimate of 0 has p = 1, another one p = 0.
+    How much few targets vary is itself hardly known, which t allows for and a normal distribution does
+    not. On the other hand a few targets may differ by chance less than they must; the bootstrap, which
+    draws images too, knows. Without an error an estimate of 0 has p = 1, another one p = 0.
+
+    Args:
+        estimates: `[...]`, means over targets, or over several tasks.
+        errors: `[...]`, their standard errors by a bootstrap over targets and images.
+        variances: `[g, ...]`, what each task's targets say of an estimate's variance; 0 where it has a
+            single one.
+        sizes: `[g]`, how many targets each task has.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = 2 * ndtr(-np.abs(estimates) / errors)
-    return np.where(np.isnan(found), 1.0, found)
+        by_bootstrap = 2 * ndtr(-np.abs(estimates) / errors)
+        spread = np.sqrt(variances.sum(axis=0))
+        by_targets = 2 * stdtr(degrees_of_freedom(variances, sizes), -np.abs(estimates) / spread)
+    found: Floats = np.fmax(np.where(np.isnan(by_bootstrap), 1.0, by_bootstrap), by_targets)
+    return found
 
 
 def holm(ps: Floats) -> Floats:
@@ -77,29 +102,50 @@ def holm(ps: Floats) -> Floats:
     return corrected
 
 
-def shared_ranks(estimates: Floats, covariances: Floats) -> list[int]:
+def shared_ranks(estimates: Floats, covariances: Floats, by_target: Sequence[Floats]) -> list[int]:
     """Ranks from 1: a method's is one more than the number of those that are surely better.
 
     What cannot be told apart from the best shares rank 1. Two methods are compared by the mean of their
     differences over the tasks that both have, at 5 % after Holm's correction for all pairs.
 
     Args:
-        estimates: `[tasks, m]`, NaN where a method does not have a task.
-        covariances: `[tasks, m, m]` of the estimates' errors, anything where one does not have it.
+        estimates: `[tasks, m]`, means over targets, NaN where a method does not have a task.
+        covariances: `[tasks, m, m]` of the estimates' errors by a bootstrap over targets and images,
+            anything where one does not have it.
+        by_target: of each task what the estimates are means of, `[n, m]`, NaN where a method does not
+            have a target.
     """
     has = ~np.isnan(estimates)
     both: NDArray[np.bool_] = has[:, :, None] & has[:, None, :]
     count = np.maximum(both.sum(axis=0), 1)
     apart = np.nan_to_num(estimates)[:, :, None] - np.nan_to_num(estimates)[:, None, :]
     mean = (apart * both).sum(axis=0) / count
-    own = np.diagonal(covariances, axis1=1, axis2=2)
-    spread = own[:, :, None] + own[:, None, :] - 2 * covariances
-    error = np.sqrt(np.where(both, np.maximum(spread, 0), 0).sum(axis=0)) / count
+    error = np.sqrt(np.where(both, _spread(covariances), 0).sum(axis=0)) / count
+    variances = np.array([_of_paired_means(each) for each in by_target])
+    variances = np.where(both, variances, 0) / count**2
+    sizes = np.array([len(each) for each in by_target])
     first, second = np.triu_indices(estimates.shape[1], 1)
-    ps = two_sided_p(mean[first, second], error[first, second])
+    ps = two_sided_p(mean[first, second], error[first, second], variances[:, first, second], sizes)
     surely = (holm(ps) < 0.05) & (both.sum(axis=0) > 0)[first, second]
     better = np.where(mean[first, second] > 0, second, first)[surely]
     return [1 + int(n) for n in np.bincount(better, minlength=estimates.shape[1])]
+
+
+def _of_paired_means(values: Floats) -> Floats:
+    """The variance of the mean over targets of each difference, `[m, m]`; 0 where none can be told."""
+    number, methods = values.shape
+    if number < 2:
+        return np.zeros((methods, methods))
+    whole: NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=0))
+    covariances = np.cov(np.where(whole, values, 0), rowvar=False).reshape(methods, methods)
+    return np.where(whole[:, None] & whole, _spread(covariances) / number, 0)
+
+
+def _spread(covariances: Floats) -> Floats:
+    """The variance of each difference, `[..., m, m]`."""
+    own = np.diagonal(covariances, axis1=-2, axis2=-1)
+    found: Floats = np.maximum(own[..., :, None] + own[..., None, :] - 2 * covariances, 0)
+    return found
 
 
 def mean_ranks(tasks: Sequence[Floats]) -> Floats:

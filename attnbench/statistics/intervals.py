@@ -44,11 +44,21 @@ def mean_interval(
     parts = np.array([group.var(ddof=1) / (len(group) * len(groups) ** 2) for group in several])
     half = ndtri((1 + level) / 2) * error
     if parts.any():
-        freedom = parts.sum() ** 2 / sum(
-            part**2 / (len(group) - 1) for part, group in zip(parts, several, strict=True)
-        )
+        freedom = degrees_of_freedom(parts, np.array([len(group) for group in several]))
         half = max(half, stdtrit(freedom, (1 + level) / 2) * sqrt(parts.sum()))
     return middle - float(half), middle + float(half)
+
+
+def degrees_of_freedom(parts: Floats, sizes: NDArray[np.int64]) -> Floats:
+    """Of a sum of independent estimates of variance: v^2 / sum of v_g^2 / (n_g - 1), as above.
+
+    Args:
+        parts: `[g, ...]`, variances that add up, not all 0.
+        sizes: `[g]`, how many values each was estimated from; 2 at least where it is not 0.
+    """
+    less = np.maximum(sizes - 1, 1).reshape(-1, *[1] * (parts.ndim - 1))
+    found: Floats = parts.sum(axis=0) ** 2 / (parts**2 / less).sum(axis=0)
+    return found
 
 
 def d_prime_interval(

@@ -75,14 +75,13 @@ def d_as(trials: Trials, drawn_positives: Floats, drawn_negatives: Floats) -> Fl
 
 
 def observed(targets: Targets, figure: Figure) -> Floats:
-    """The mean of a figure over targets, `[m]`, as it was found.
+    """A figure of every detector on each target, the mean over its seeds, `[targets, m]`.
 
     Args:
         targets: for each target its episodes, one for each seed; every one of the same m detectors.
         figure: `d_primes` or `d_as`.
     """
-    by_target = [np.mean([_once(each, figure) for each in seeds], axis=0) for seeds in targets]
-    return np.asarray(np.mean(by_target, axis=0))
+    return np.stack([np.mean([_once(each, figure) for each in seeds], axis=0) for seeds in targets])
 
 
 def resampled(targets: Targets, figure: Figure, *, replicates: int = 2000, seed: int = 0) -> Floats:
