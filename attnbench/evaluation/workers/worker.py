@@ -43,7 +43,11 @@ class Unusable(Exception):
 class Stage:
     """The backbone that a submission adapts and one that it rehearses on, each with its packer.
 
-    Made before a worker is forked, so that no worker has to.
+    Made before a worker is forked, so that no worker has to. So are the images of a rehearsal; and what
+    takes longer the first time in a process, to pack a detector and to set a seed, has been done once.
+
+    Attributes:
+        made_up: images of positives and negatives, `[8, 3, h, w]` each.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -51,6 +55,10 @@ class Stage:
         self.packer = ArtefactPacker(backbone)
         self.rehearsal = copy.deepcopy(backbone)
         self.rehearsal_packer = ArtefactPacker(self.rehearsal)
+        size = backbone.preprocessing.size
+        self.made_up = [_made_up(size, side).to(backbone_device(backbone)) for side in range(2)]
+        self.packer.pack(nn.Sequential(backbone, nn.Linear(1, 1)))
+        _seed(0)
 
     def on(self, device: str) -> Stage:
         """The same on another device."""
@@ -129,10 +137,12 @@ def _adapt(context: _Context) -> None:
 def _rehearse(
     adapt: Callable[..., object], context: _Context, shapes: list[tuple[int, ...]]
 ) -> None:
-    """Adapt to made-up images and pack what comes of it, so that all that needs it is warm."""
+    """Adapt to made-up images, a few over and over, and pack what comes of it: all is warm then."""
     job, stage = context.job, context.stage
-    device = backbone_device(stage.backbone)
-    pos, neg = (_made_up(shape, side).to(device) for side, shape in enumerate(shapes))
+    pos, neg = (
+        few.repeat(-(-shape[0] // len(few)), 1, 1, 1)[: shape[0]]
+        for few, shape in zip(stage.made_up, shapes, strict=True)
+    )
     _seed(job.fields["seed"])
     detector = _detector(adapt, stage.rehearsal, pos, neg, job.fields["hyperparameters"])
     stage.rehearsal_packer.pack(detector, context.source)
@@ -143,18 +153,18 @@ def _at_most_few(shape: tuple[int, ...], device: torch.device) -> tuple[int, ...
     return (min(_FEW, shape[0]), *shape[1:]) if device.type == "cpu" else shape
 
 
-def _made_up(shape: tuple[int, ...], side: int) -> Tensor:
-    """Noise `[n, 3, h, w]`, eight images over and over: to draw more would take long.
+def _made_up(size: int, side: int) -> Tensor:
+    """Noise `[8, 3, size, size]`.
 
     That of positives (side 0) is coarse, that of negatives (side 1) fine, which any network sees: where
     both are alike, a method that stops when it can tell them apart rehearses longer than it adapts.
     """
-    noise = torch.randn(_FEW, *shape[1:], generator=torch.Generator().manual_seed(side))
+    noise = torch.randn(_FEW, 3, size, size, generator=torch.Generator().manual_seed(side))
     if side == 0:
-        grain = min(8, *shape[2:])
+        grain = min(8, size)
         coarse = grain * nn.functional.avg_pool2d(noise, grain)  # of the same variance
-        noise = nn.functional.interpolate(coarse, size=shape[2:])
-    return noise.repeat(-(-shape[0] // _FEW), 1, 1, 1)[: shape[0]]
+        noise = nn.functional.interpolate(coarse, size=(size, size))
+    return noise
 
 
 def _predict(context: _Context) -> None:
