@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from attnbench.backbones import fingerprint
 from attnbench.evaluation.environment import describe_environment
@@ -23,9 +25,12 @@ from attnbench.runs.planning import require_device
 from attnbench.submission import Submission, load_submission
 from attnbench.tasks import TaskDefinition, load_task
 
-# Another machine rounds otherwise, and training carries that on: so many scores may be others, and d′
-# may move by so much.
+# Other threads and versions round otherwise, and training carries that on: so many scores may be
+# others, and d′ may move by so much.
 _OTHER_SCORES, _D_PRIME = 0.02, 0.1
+# Another device may compute frozen parts in another precision (see `quick_outputs`): scores have to
+# correlate so well, and d′ may move by so much, which is a few images where it is high.
+_CORRELATION_ELSEWHERE, _D_PRIME_ELSEWHERE = 0.999, 0.25
 # In passes, times of different machines can be compared, within this factor and this many seconds.
 _TIME_FACTOR, _TIME_SECONDS = 3.0, 0.1
 # A time that is further off is taken so many times more: other work makes it longer, none shorter.
@@ -71,6 +76,8 @@ def verify(
             again = random.SystemRandom().sample(targets, min(sample, len(targets)))
             targets = [target for target in targets if target in again]
         scores = read_scores(path, found)
+        here = describe_environment(identity.device, ()).device_name
+        elsewhere = found.environment.device_name != here
         hidden = [path.parent] if data is None else [path.parent, data]
         with Template(identity.isolation, hidden=hidden, data=data) as template:
             template.import_modules(chosen.modules)
@@ -89,7 +96,9 @@ def verify(
                 then = scores[scores["target"] == target]
                 problems += [
                     f"{target}: {each}"
-                    for each in _differences(recorded[target], then, result, now)
+                    for each in _differences(
+                        recorded[target], then, result, now, elsewhere=elsewhere
+                    )
                 ]
             confinement = evaluator.confinement
     outcome = Verification(
@@ -128,9 +137,20 @@ def _named(task: TaskDefinition, track: str) -> tuple[str, ...]:
 
 
 def _differences(
-    recorded: EpisodeResult, then: pd.DataFrame, result: EpisodeResult, now: pd.DataFrame
+    recorded: EpisodeResult,
+    then: pd.DataFrame,
+    result: EpisodeResult,
+    now: pd.DataFrame,
+    *,
+    elsewhere: bool,
 ) -> Iterator[str]:
-    """What came out otherwise than recorded, beyond what another machine explains."""
+    """What came out otherwise than recorded, beyond what rounding or another precision explains.
+
+    Args:
+        recorded, then: a record's episode, and its scores.
+        result, now: the same run again.
+        elsewhere: on another kind of device.
+    """
     if recorded.images_sha256 != result.images_sha256:
         yield "the images are others"
         return
@@ -143,9 +163,10 @@ def _differences(
     first, again = then["score"].to_numpy(float), now["score"].to_numpy(float)
     if list(then["image"]) != list(now["image"]) or list(then["present"]) != list(now["present"]):
         yield "the scores are of other images"
-    elif (others := disagreeing(first, again, float(first.std()))) > _OTHER_SCORES * len(first):
-        yield f"{others} of {len(first)} scores are others"
-    if abs(recorded.measures.d_prime - result.measures.d_prime) > _D_PRIME:
+    elif others := _other_scores(first, again, elsewhere=elsewhere):
+        yield others
+    moved = abs(recorded.measures.d_prime - result.measures.d_prime)
+    if moved > (_D_PRIME_ELSEWHERE if elsewhere else _D_PRIME):
         yield f"d′ recorded {recorded.measures.d_prime:.2f}, now {result.measures.d_prime:.2f}"
     for name in ("parameters_added", "parameters_changed"):
         was, is_now = getattr(recorded.cost, name), getattr(result.cost, name)
@@ -153,6 +174,21 @@ def _differences(
             yield f"{name} recorded {was:,}, now {is_now:,}"
     if slower := _slower(recorded, result):
         yield slower
+
+
+def _other_scores(
+    first: NDArray[np.float64], again: NDArray[np.float64], *, elsewhere: bool
+) -> str | None:
+    """What to say of scores `[n]` that do not agree with those recorded."""
+    others = disagreeing(first, again, float(first.std()))
+    if others <= _OTHER_SCORES * len(first):
+        return None
+    if elsewhere and first.std() > 0 and again.std() > 0:
+        correlation = float(np.corrcoef(first, again)[0, 1])
+        if correlation >= _CORRELATION_ELSEWHERE:
+            return None
+        return f"scores correlate with those recorded by {correlation:.4f} only"
+    return f"{others} of {len(first)} scores are others"
 
 
 def _slower(recorded: EpisodeResult, result: EpisodeResult) -> str | None:

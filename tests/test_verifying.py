@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -18,9 +19,10 @@ import attnbench
 from attnbench.cli.main import main
 from attnbench.leaderboard.markdown import leaderboard_markdown
 from attnbench.records.integrity import contradictions
-from attnbench.records.record import Record
+from attnbench.records.record import EpisodeResult, Record
 from attnbench.records.store import RecordStore
 from attnbench.records.verification import badge_of, path_beside
+from attnbench.verifying import _differences
 
 Edit = Callable[[dict[str, Any]], None]
 
@@ -55,6 +57,29 @@ def replace_scores(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -
     table.write_bytes(buffer.getvalue())
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
     edit(path, lambda content: content.update(scores_sha256=digest))
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_another_device_may_compute_in_another_precision_and_no_more(
+    make_record: Callable[..., Record], elsewhere: bool
+) -> None:
+    first, *_ = make_record(d_prime=3.0).episodes
+    moved, *_ = make_record(d_prime=3.15).episodes
+    rng = np.random.default_rng(0)
+    then = pd.DataFrame({"image": range(1000), "present": np.arange(1000) < 100})
+    scores = rng.normal(size=1000)
+
+    def found(episode: EpisodeResult, error: float) -> list[str]:
+        told = then.assign(score=scores), then.assign(score=scores + error * rng.normal(size=1000))
+        return list(_differences(first, told[0], episode, told[1], elsewhere=elsewhere))
+
+    assert found(first, 0.001) == []
+    assert bool(found(first, 0.03)) != elsewhere
+    assert bool(found(moved, 0.001)) != elsewhere
+    assert (
+        "correlate" in found(first, 0.1)[0] if elsewhere else "are others" in found(first, 0.1)[0]
+    )
+    assert found(make_record(d_prime=3.3).episodes[0], 0.0) == ["d′ recorded 3.00, now 3.30"]
 
 
 def read(path: Path) -> Record:
