@@ -8,9 +8,21 @@ import sys
 import pytest
 
 from attnbench import AttnbenchError, timing
+from attnbench.backbones import load
+from attnbench.checking import DEFAULT_BACKBONE, made_up_episode
 from attnbench.cli.main import main
+from attnbench.evaluation.evaluator import Evaluator
 from attnbench.evaluation.laps import Laps
-from attnbench.timing import Figure, TimingReport, check_timing, problems_of
+from attnbench.evaluation.warm import Template
+from attnbench.submission import load_submission
+from attnbench.timing import (
+    SLEEP_SECONDS,
+    Figure,
+    TimingReport,
+    _asleep,
+    check_timing,
+    problems_of,
+)
 
 
 def test_the_clock_sees_a_sleep_and_phases_add_up() -> None:
@@ -24,6 +36,17 @@ def test_the_clock_sees_a_sleep_and_phases_add_up() -> None:
     assert 0 <= report.gap < 0.5
     # Both rehearsal and adaptation of a third of all episodes slept.
     assert report.phases["adaptation and its rehearsal"] > 3 * 2 * 0.1
+
+
+def test_a_sleep_is_in_the_time_of_the_adaptation() -> None:
+    network = load(DEFAULT_BACKBONE)
+    with Template() as template:
+        evaluator = Evaluator(network, template, device="cpu", untrained=False)
+        asleep = _asleep(load_submission("none"))
+        result, _ = evaluator.judge(asleep, made_up_episode(network), 60.0, cold=True)
+    assert result.cost is not None and result.cost.adaptation_seconds_cold is not None
+    assert result.cost.adaptation_seconds >= SLEEP_SECONDS
+    assert result.cost.adaptation_seconds_cold >= SLEEP_SECONDS
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def _table(found: Standings) -> list[str]:
             _with_interval(row.above_control, row.above_control_interval, "+.2f"),
             "–" if row.criterion is None else f"{row.criterion:+.2f}",
             *_costs(row.costs),
-            escape(row.costs.device if row.costs else row.entrant.device),
+            escape(row.device),
             row.badge,
         ]
         for row in found.rows

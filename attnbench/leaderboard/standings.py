@@ -117,6 +117,11 @@ class Standing:
     intervals: Mapping[Contest, Interval]
     badge: str
 
+    @property
+    def device(self) -> str:
+        """The name of the device that its times are of; the kind of device where it has no costs."""
+        return self.costs.device if self.costs else self.entrant.device
+
 
 @dataclass(frozen=True)
 class Standings:

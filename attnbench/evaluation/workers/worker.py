@@ -114,12 +114,15 @@ def _adapt(context: _Context) -> None:
     adapt = _load_adapt()
     settings: dict[str, Any] = job.fields["hyperparameters"]
     if job.fields["warm_up"]:
+        counts = [shape[0] for shape in shapes]
+        # On a CPU a few images warm all there is to warm (docs/timing.md); a GPU's kernels want all.
+        few = [min(_FEW, count) for count in counts] if device.type == "cpu" else counts
         try:
-            _rehearse(adapt, context, [_at_most_few(shape, device) for shape in shapes])
+            _rehearse(adapt, context, few)
         except NotApplicable:
             raise
         except Exception:  # perhaps it wants more images than these few
-            _rehearse(adapt, context, shapes)
+            _rehearse(adapt, context, counts)
         adapt = _load_adapt_anew(context.source, imported)
     _seed(job.fields["seed"])
     _synchronise(device)
@@ -134,23 +137,16 @@ def _adapt(context: _Context) -> None:
     channel.send(Message("artefact", context.notes, _as_arrays(artefact)))
 
 
-def _rehearse(
-    adapt: Callable[..., object], context: _Context, shapes: list[tuple[int, ...]]
-) -> None:
-    """Adapt to made-up images, a few over and over, and pack what comes of it: all is warm then."""
+def _rehearse(adapt: Callable[..., object], context: _Context, counts: list[int]) -> None:
+    """Adapt to so many made-up images a side, a few over and over, and pack what comes of it."""
     job, stage = context.job, context.stage
     pos, neg = (
-        few.repeat(-(-shape[0] // len(few)), 1, 1, 1)[: shape[0]]
-        for few, shape in zip(stage.made_up, shapes, strict=True)
+        few.repeat(-(-count // len(few)), 1, 1, 1)[:count]
+        for few, count in zip(stage.made_up, counts, strict=True)
     )
     _seed(job.fields["seed"])
     detector = _detector(adapt, stage.rehearsal, pos, neg, job.fields["hyperparameters"])
     stage.rehearsal_packer.pack(detector, context.source)
-
-
-def _at_most_few(shape: tuple[int, ...], device: torch.device) -> tuple[int, ...]:
-    """On a CPU a few images warm all there is to warm (docs/timing.md); a GPU's kernels want all."""
-    return (min(_FEW, shape[0]), *shape[1:]) if device.type == "cpu" else shape
 
 
 def _made_up(size: int, side: int) -> Tensor:
