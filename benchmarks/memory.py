@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -38,14 +38,17 @@ def resident() -> dict[str, float]:
 
 
 @contextmanager
-def watched() -> Iterator[dict[str, float]]:
+def watched(
+    read: Callable[[], dict[str, float]], every: float = EVERY_SECONDS
+) -> Iterator[dict[str, float]]:
     """The most of each kind that was seen meanwhile, above what there was at first."""
-    first, most = resident(), dict.fromkeys([*KINDS, "VmRSS"], 0.0)
+    first = read()
+    most = dict.fromkeys(first, 0.0)
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(EVERY_SECONDS):
-            for kind, now in resident().items():
+        while not ended.wait(every):
+            for kind, now in read().items():
                 most[kind] = max(most[kind], now - first[kind])
 
     watcher = threading.Thread(target=watch)
@@ -71,7 +74,7 @@ def main(name: str, network: str, per_side: int) -> None:
         handed = os.dup(images)  # which `mapped` closes
     del sides
     torch.manual_seed(0)
-    with watched() as most:
+    with watched(resident) as most:
         pos, neg = (torch.from_numpy(side) for side in mapped(handed, shapes))
         with suppress(KeyboardInterrupt):  # the first look at all images has seen the most
             adapt(backbone, pos, neg, **settings)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +26,7 @@ from attnbench.evaluation.warm import Template
 from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task
+from benchmarks.memory import watched
 
 TARGET = IMAGENET_A_WNIDS[0]
 EVERY_SECONDS = 0.5
@@ -45,14 +45,14 @@ def make_pictures(folder: Path) -> None:
                 picture.save(place / f"{wnid}_{number}.JPEG", quality=50)
 
 
-def of_all_processes() -> float:
+def of_all_processes() -> dict[str, float]:
     """MiB that this process and its children have in memory, each page counted once."""
     here = psutil.Process()
     total = 0
     for process in [here, *here.children(recursive=True)]:
         with suppress(psutil.Error):
             total += process.memory_full_info().pss
-    return total / 2**20
+    return {"all": total / 2**20}
 
 
 def main(name: str) -> None:
@@ -62,25 +62,16 @@ def main(name: str) -> None:
         track = load_task("imagenet-standard").tracks["full"]
         stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, Path(folder))
         evaluator = Evaluator(backbone, template, device="cpu", untrained=True)
-        first, most, ended = of_all_processes(), 0.0, threading.Event()
-
-        def watch() -> None:
-            nonlocal most
-            while not ended.wait(EVERY_SECONDS):
-                most = max(most, of_all_processes())
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        started = time.perf_counter()
-        episode = stimuli.episode(TARGET, 0)
-        drawn = time.perf_counter() - started
-        result, _ = evaluator.judge(load_submission(name), episode, track.timeout, cold=False)
-        ended.set()
-        watcher.join()
+        before = of_all_processes()
+        with watched(of_all_processes, EVERY_SECONDS) as most:
+            started = time.perf_counter()
+            episode = stimuli.episode(TARGET, 0)
+            drawn = time.perf_counter() - started
+            result, _ = evaluator.judge(load_submission(name), episode, track.timeout, cold=False)
     handed = (episode.pos.nbytes + episode.neg.nbytes) / 2**20
     print(f"{name}: {result.status} {result.reason}")
     print(f"{len(episode.pos)} + {len(episode.neg)} images of {handed:,.0f} MiB, in {drawn:.0f} s")
-    print(f"before {first:,.0f} MiB, at the most {most:,.0f}: {most - first:,.0f} more")
+    print(f"before {before['all']:,.0f} MiB, at the most {most['all']:,.0f} more")
 
 
 if __name__ == "__main__":
