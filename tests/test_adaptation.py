@@ -37,6 +37,7 @@ from attnbench.adaptation import (
     quick_outputs,
     replace,
     solve,
+    solve_penalised,
     stages_with_maps,
     width,
 )
@@ -121,6 +122,38 @@ def test_a_penalty_is_that_of_ridge_and_blind_to_units() -> None:
     np.testing.assert_allclose(few.weight.detach().numpy()[None], expected.coef_, atol=3e-3)
     np.testing.assert_allclose(few.bias.detach().numpy()[None], expected.intercept_, atol=3e-3)
     torch.testing.assert_close(10 * many.weight, few.weight, atol=3e-3, rtol=3e-3)
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.5, 5.0])
+def test_a_path_of_penalties_ends_where_the_chosen_one_alone_would(apart: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    pos = torch.randn(30, 40, generator=generator) + apart * torch.eye(40)[0]
+    neg = torch.randn(30, 40, generator=generator)
+    penalties = (1.0, 1e-1, 1e-2, 1e-3)
+
+    def begin() -> Readout:
+        read = Readout(40)
+        read.weight.data += 0.1  # a penalty is on the change from here, also of a later solution
+        return read
+
+    def alone(penalty: float, pos: Tensor, neg: Tensor) -> Readout:
+        read = begin()
+        solve(read, pos, neg, steps=200, penalty=penalty)
+        return read
+
+    found = begin()
+    solve_penalised(found, pos, neg, steps=200, penalties=penalties)
+    expected = alone(best(penalties, alone, pos, neg), pos, neg)
+    torch.testing.assert_close(found.weight, expected.weight, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(found.bias, expected.bias, atol=0.02, rtol=0.02)
+
+
+def test_a_step_of_lbfgs_takes_little_more_than_one_look_at_the_images() -> None:
+    pos, neg = two_clouds()
+    read, looks = Readout(3), []
+    read.register_forward_hook(lambda *_: looks.append(1))
+    solve(read, pos, neg, steps=8)
+    assert 8 <= len(looks) <= 12
 
 
 def test_gauss_newton_needs_few_looks_and_keeps_gains_above_zero() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from attnbench.adaptation.detectors import LinearDetector
 from attnbench.adaptation.features import encoder, quick_outputs
-from attnbench.adaptation.fitting import balanced_loss, solve
+from attnbench.adaptation.fitting import balanced_loss, learned, solve
 from attnbench.backbones.backbone import Backbone
 
 Setting = TypeVar("Setting")
@@ -59,21 +60,29 @@ def solve_penalised(
     neg: Tensor,
     *,
     steps: int,
-    penalties: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1),
+    penalties: Sequence[float] = (1e-1, 1e-2, 1e-3, 1e-4),
 ) -> None:
-    """`solve`, with the penalty among these that `best` chooses.
+    """`solve`, with the penalty among these that does best on a held-out quarter of the images.
 
-    The largest of them where one side has a single image, and none could be held out.
+    Along the path of solutions: the strongest penalty first, each weaker one from where the one before
+    it ended, until the held-out loss rises; and from the best of them to the solution for all images.
+    Where one side has a single image, and none could be held out, the strongest penalty is taken.
     """
-
-    def scorer(penalty: float, pos: Tensor, neg: Tensor) -> nn.Module:
-        tried = copy.deepcopy(score)
-        solve(tried, pos, neg, steps=steps, penalty=penalty)
-        return tried
-
-    enough = min(len(pos), len(neg)) >= 2
-    chosen = best(penalties, scorer, pos, neg) if enough else max(penalties)
-    solve(score, pos, neg, steps=steps, penalty=chosen)
+    around = [each.detach().clone() for each in learned(score)]
+    strongest_first = sorted(penalties, reverse=True)
+    chosen, state = strongest_first[0], copy.deepcopy(score.state_dict())
+    if min(len(pos), len(neg)) >= 2:
+        (pos_kept, pos_held), (neg_kept, neg_held) = held_out(pos), held_out(neg)
+        least = math.inf
+        for penalty in strongest_first:
+            solve(score, pos_kept, neg_kept, steps=steps, penalty=penalty, around=around)
+            with torch.no_grad():
+                loss = balanced_loss(score(pos_held), score(neg_held)).item()
+            if loss >= least:
+                break
+            least, chosen, state = loss, penalty, copy.deepcopy(score.state_dict())
+    score.load_state_dict(state)
+    solve(score, pos, neg, steps=steps, penalty=chosen, around=around)
 
 
 def linear_detector(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +79,15 @@ def _shuffled(side: Tensor, steps: int) -> Iterator[Tensor]:
     yield from order.to(side.device).tensor_split(steps)
 
 
-def solve(score: nn.Module, pos: Tensor, neg: Tensor, *, steps: int, penalty: float = 0.0) -> None:
+def solve(
+    score: nn.Module,
+    pos: Tensor,
+    neg: Tensor,
+    *,
+    steps: int,
+    penalty: float = 0.0,
+    around: Sequence[Tensor] | None = None,
+) -> None:
     """Minimise a detector's `balanced_loss` with L-BFGS, each step on all images.
 
     For what is linear in what it learns, such as a last layer: the loss is then (nearly) convex, no
@@ -91,43 +99,53 @@ def solve(score: nn.Module, pos: Tensor, neg: Tensor, *, steps: int, penalty: fl
         steps: how many at most; none follows when the loss hardly falls any more.
         penalty: what a change of the parameters costs, biases left out: penalty / 2 x its squared
             length x the mean squared length of the (pooled) features, to be blind to their unit.
+        around: what a change is from, for each of `learned(score)`; if None, where they begin.
     """
-    weights = [
-        (each, each.detach().clone())
-        for name, each in score.named_parameters()
-        if each.requires_grad and not name.endswith("bias")
-    ]
+    trained = learned(score)
+    free = {id(each) for name, each in score.named_parameters() if name.endswith("bias")}
+    origin = [each.detach().clone() for each in trained] if around is None else around
     images = channels_last(torch.cat([pos, neg]))
     counts = torch.tensor([len(pos), len(neg)], device=images.device)
     signs = torch.tensor([-1.0, 1.0], device=images.device).repeat_interleave(counts)
     shares = (0.5 / counts).repeat_interleave(counts)
     cost = penalty * Pooled()(images).flatten(1).square().sum(dim=1).mean()
     optimiser = torch.optim.LBFGS(
-        learned(score),
+        trained,
         max_iter=1,
         max_eval=25,  # of a line search; it gives up without a step where there are too few
         history_size=10,
         line_search_fn="strong_wolfe",
     )
 
-    def loss_and_gradient() -> Tensor:
+    def look() -> Tensor:
         optimiser.zero_grad()
         total = torch.zeros((), device=images.device)
         for rows in batches(images):
             loss = shares[rows] @ softplus(signs[rows] * score(images[rows]))
             torch.autograd.backward(loss)
             total += loss.detach()
-        for each, first in weights:
-            moved = each.detach() - first
-            assert each.grad is not None
-            each.grad += cost * moved
-            total += cost / 2 * moved.square().sum()
+        for each, first in zip(trained, origin, strict=True):
+            if id(each) not in free:
+                moved = each.detach() - first
+                assert each.grad is not None
+                each.grad += cost * moved
+                total += cost / 2 * moved.square().sum()
         return total
+
+    place, loss = torch.empty(0), torch.zeros(())
+
+    def loss_and_gradient() -> Tensor:
+        # A step asks again for what the last line search ended with: that gradient is still there.
+        nonlocal place, loss
+        now = nn.utils.parameters_to_vector(trained).detach()
+        if len(place) != len(now) or not torch.equal(place, now):
+            place, loss = now, look()
+        return loss
 
     before = math.inf
     for _ in range(steps):
         # Of where the step begins.
-        loss = optimiser.step(loss_and_gradient).item()  # type: ignore[no-untyped-call]
-        if loss > (1 - _ENDED) * before:
+        begun = optimiser.step(loss_and_gradient).item()  # type: ignore[no-untyped-call]
+        if begun > (1 - _ENDED) * before:
             break
-        before = loss
+        before = begun
