@@ -27,7 +27,8 @@ EPISODES = 10 * len(list((RECORDS / "mini" / "noisy-mnist").glob("linear_probe@*
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     entries, _ = read_entries(RECORDS)
-    chosen = [each for each in entries if each.record.identity.task in ("noisy-mnist", "cifar-ssl")]
+    tasks = ("noisy-mnist", "cifar-ssl", "imagenet-a")
+    chosen = [each for each in entries if each.record.identity.task in tasks]
     tracks = standings_by_track([each.record for each in chosen], {})
     folder = tmp_path_factory.mktemp("site") / "with space"
     write_site(folder, chosen, tracks)
@@ -99,7 +100,7 @@ def test_tables_sort_by_click_and_by_enter(browser: Any, site: Path) -> None:
 def test_results_filter_by_task_track_backbone_device_and_name(browser: Any, site: Path) -> None:
     watched = Watched(browser)
     page = watched.open(site / "index.html")
-    every = len(column(page, "#results", 1))
+    every = page.locator("#results tbody tr").count()
     page.get_by_label("task", exact=True).select_option("noisy-mnist")
     assert set(column(page, "#results", 3)) == {"noisy-mnist"}
     page.get_by_label("track", exact=True).select_option("small")
@@ -114,6 +115,22 @@ def test_results_filter_by_task_track_backbone_device_and_name(browser: Any, sit
     found = column(page, "#results", 1)
     assert found and all("attention" in name for name in found) and len(found) < every
     assert page.get_by_role("status").inner_text() == f"{len(found)} of {every} rows"
+    watched.check()
+
+
+def test_a_long_table_shows_its_first_rows_until_all_are_asked_for(
+    browser: Any, site: Path
+) -> None:
+    watched = Watched(browser)
+    page = watched.open(site / "index.html")
+    every = page.locator("#results tbody tr").count()
+    assert every > 100
+    page.locator("#results th", has_text="method").get_by_role("button").click()
+    first = column(page, "#results", 1)
+    page.locator("#results").get_by_role("button", name="Show all rows").press("Enter")
+    all_rows = column(page, "#results", 1)
+    assert len(all_rows) == every and first == all_rows[:100]
+    assert page.get_by_role("button", name="Show all rows").count() == 0
     watched.check()
 
 

@@ -33,7 +33,22 @@ function sort(table, heading) {
   body.append(...keyed.map((each) => each[1]));
 }
 
+// A browser lays out what it shows anew after each sort: of a long table (see site.css) only the first rows.
+function shorten(table) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "more";
+  button.textContent = "Show all rows";
+  button.addEventListener("click", () => {
+    table.classList.remove("short");
+    button.remove();
+  });
+  table.classList.add("short");
+  table.parentElement.after(button);
+}
+
 for (const table of document.querySelectorAll("table.sortable")) {
+  if (table.tBodies[0].rows.length > 100) shorten(table);
   for (const heading of table.tHead.rows[0].cells) {
     const button = document.createElement("button");
     button.type = "button";
