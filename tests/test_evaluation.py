@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import torch
 
+from attnbench.adaptation import balanced_loss, log_odds
 from attnbench.backbones import load
 from attnbench.checking import made_up_episode
 from attnbench.evaluation.evaluator import Evaluator
 from attnbench.evaluation.warm import Template
+from attnbench.evaluation.workers.stage import Stage
 from attnbench.records.record import EpisodeResult
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import load_submission
@@ -205,3 +212,52 @@ def test_the_timed_run_follows_a_rehearsal_on_other_images(
     assert result.cost.adaptation_seconds < 5
     assert result.cost.adaptation_seconds_cold is not None
     assert result.cost.adaptation_seconds_cold > 0
+
+
+def test_a_pass_is_a_forward_over_so_many_images_in_this_process() -> None:
+    stage = Stage(load("shipped/figures-vgg"))
+    images = torch.randn(30, 3, 48, 48)
+    with torch.no_grad():
+        stage.backbone(images)
+        ratios = []
+        for _ in range(15):
+            started = time.perf_counter()
+            stage.backbone(images)
+            alone = time.perf_counter() - started
+            ratios.append(stage.pass_seconds([10, 20]) / alone)
+    assert 0.3 < statistics.median(ratios) < 3
+    assert stage.pass_seconds([1, 1]) < stage.pass_seconds([100, 100])
+
+
+def test_a_rehearsal_has_about_as_much_to_learn_as_an_episode() -> None:
+    stage = Stage(load("shipped/figures-vgg"))
+    stage.set_target(3)
+    assert stage.backbone.target == 3 and stage.rehearsal.target == stage.rehearsal_label
+    pos, neg = stage.made_up([8, 8])
+    with torch.no_grad():
+        losses = [
+            balanced_loss(
+                log_odds(stage.backbone(pos), label), log_odds(stage.backbone(neg), label)
+            )
+            for label in range(40)
+        ]
+    assert stage.rehearsal_label is not None
+    chosen = losses[stage.rehearsal_label]
+    assert chosen >= math.log(2)
+    assert all(loss < math.log(2) or loss >= chosen for loss in losses)
+    stage.set_target(None)
+    assert stage.rehearsal.target is None
+
+
+def test_a_rehearsal_aims_at_a_label_where_the_episode_does(
+    evaluator: Evaluator, submission_folder: Write
+) -> None:
+    code = HONEST.replace(
+        "return Detector(backbone)",
+        "assert backbone.target is None; return Detector(backbone)",
+    )
+    episode = made_up_episode(load("shipped/digits-cnn", untrained=True))
+    submission = load_submission(submission_folder("without-a-target", code))
+    for label, status in ((None, "ok"), (3, "failed")):
+        aimed = replace(episode, label=label)
+        assert evaluator.judge(submission, aimed, 60.0, cold=False)[0].status == status

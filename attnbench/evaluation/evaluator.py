@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import statistics
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from attnbench.adaptation import batches
 from attnbench.backbones.backbone import Backbone, tensors_of
 from attnbench.evaluation import prediction
 from attnbench.evaluation.artefact import Artefact
@@ -29,8 +24,6 @@ from attnbench.stimuli.episodes import Episode
 from attnbench.submission import Submission
 
 _REASON_LIMIT = 1000
-# A pass is timed on batches that take so long together.
-_PASS_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -48,11 +41,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class _Adapted:
-    """A timed adaptation, with seconds in a cold process where that was asked for, and of the pass."""
+    """A timed adaptation, with the pass beside it, and seconds in a cold process if asked for."""
 
     delivered: Delivered
-    cold_seconds: float | None
     pass_seconds: float
+    cold_seconds: float | None
     size: Size
 
     def times(self, late: float) -> dict[str, Any]:
@@ -69,7 +62,7 @@ class Evaluator:
     """Judges episodes on one backbone and device, with workers from a template process.
 
     Args:
-        backbone: the backbone in this process, for the pass and for counting.
+        backbone: the backbone in this process, for counting.
         template: loads the backbone of the same name for the workers, and starts them.
         device: `cpu` or `cuda`.
         untrained: whether the template is to leave the backbone's weights as they are initialised.
@@ -87,10 +80,7 @@ class Evaluator:
         untrained: bool,
     ) -> None:
         self.laps = Laps()
-        self._backbone = backbone.to(device)
         self._inventory = Inventory(backbone)
-        self._device = device
-        self._template = template
         self._jobs = Jobs(
             template,
             backbone=backbone.name,
@@ -196,13 +186,13 @@ class Evaluator:
         return measured.model_copy(update={"cost": cost}), scores_frame(episode, None)
 
     def try_out(self, submission: Submission, episode: Episode, timeout: float) -> Trial:
-        """Adapt twice in fresh processes and predict once; nothing is timed or scored."""
+        """Adapt twice in fresh processes, once rehearsed, and predict once; nothing is scored."""
         try:
-            first = self._jobs.adapt(submission, episode, timeout, warm_up=False)
+            first = self._jobs.adapt(submission, episode, timeout, warm_up=True)
             second = self._jobs.adapt(submission, episode, timeout, warm_up=False)
             size = self._measure(first.artefact, submission)
-            pass_seconds = self._pass_seconds(episode)
-            self._predict(submission, episode, first.artefact, timeout, pass_seconds)
+            assert first.pass_seconds is not None
+            self._predict(submission, episode, first.artefact, timeout, first.pass_seconds)
         except Failure as failure:
             reason = failure.reason + (f"\n{failure.detail}" if failure.detail else "")
             return Trial(reason, refused=failure.status == "not applicable")
@@ -211,9 +201,7 @@ class Evaluator:
     def _adapt(
         self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
     ) -> _Adapted:
-        with self.laps("pass"):
-            pass_seconds = self._pass_seconds(episode)
-        with self.laps("adaptation and its rehearsal"):
+        with self.laps("pass, rehearsal and adaptation"):
             delivered = self._jobs.adapt(submission, episode, timeout, warm_up=True)
         with self.laps("cold adaptation"):
             unrehearsed = (
@@ -221,7 +209,9 @@ class Evaluator:
             )
         with self.laps("counting parameters"):
             size = self._measure(delivered.artefact, submission)
-        return _Adapted(delivered, unrehearsed.seconds if unrehearsed else None, pass_seconds, size)
+        assert delivered.pass_seconds is not None
+        cold_seconds = unrehearsed.seconds if unrehearsed else None
+        return _Adapted(delivered, delivered.pass_seconds, cold_seconds, size)
 
     def _measure(self, artefact: Artefact, submission: Submission) -> Size:
         return self._inventory.measure(artefact, submission.program)
@@ -245,11 +235,11 @@ class Evaluator:
         secret = np.random.default_rng(int.from_bytes(os.urandom(16), "little"))
         order = secret.permutation(count)
         some = prediction.choose_again(count, secret)
+        batches = list(episode.batches(order))
+        smaller = np.array_split(some, len(some) // len(batches[0]) + 1)
         found, again = (
-            self._jobs.predict(
-                submission, episode, artefact, batches, timeout=timeout, budget=budget
-            )
-            for batches in (episode.batches(order), [some])
+            self._jobs.predict(submission, episode, artefact, each, timeout=timeout, budget=budget)
+            for each in (batches, smaller)
         )
         shown = np.argsort(order)  # the last batch may have been filled up beyond these
         logits = None if found.logits is None else found.logits[shown]
@@ -262,33 +252,6 @@ class Evaluator:
                 "batches: a score may depend on its own image alone, not on its company or on chance"
             )
         return found
-
-    def _pass_seconds(self, episode: Episode) -> float:
-        """Seconds of one no-grad forward over pos and neg, in float32 as PyTorch comes.
-
-        Timed on as many of its batches as take 20 ms, after a first image that does not count: the
-        median of the time per image, for all of them.
-        """
-        images = [torch.from_numpy(side).to(self._device) for side in (episode.pos, episode.neg)]
-        pieces = itertools.cycle([side[rows] for side in images for rows in batches(side)])
-        spent, per_image = 0.0, []
-        self._template.settle()  # nothing else is at work
-        with torch.no_grad():
-            self._backbone(images[0][:1])
-            while spent < _PASS_SECONDS:
-                piece = next(pieces)
-                self._synchronise()
-                started = time.perf_counter()
-                self._backbone(piece)
-                self._synchronise()
-                seconds = time.perf_counter() - started
-                spent += seconds
-                per_image.append(seconds / len(piece))
-        return statistics.median(per_image) * (len(episode.pos) + len(episode.neg))
-
-    def _synchronise(self) -> None:
-        if self._device == "cuda":
-            torch.cuda.synchronize()
 
 
 def _failed(episode: Episode, failure: Failure) -> EpisodeResult:

@@ -39,7 +39,7 @@ def mapped(descriptor: int, shapes: Sequence[Shape]) -> list[Images]:
     """The images behind a descriptor, which is closed; what is written to them stays here."""
     *starts, end = _starts(shapes)
     try:
-        memory = mmap.mmap(descriptor, end, flags=mmap.MAP_PRIVATE | mmap.MAP_POPULATE)
+        memory = mmap.mmap(descriptor, end, flags=mmap.MAP_PRIVATE)
     finally:
         os.close(descriptor)
     return [

@@ -48,11 +48,13 @@ class Delivered:
     """An artefact, and the seconds from "go" until it was complete.
 
     Attributes:
+        pass_seconds: of one forward over as many images, timed before; None without a rehearsal.
         nondeterministic: operations used that have no deterministic form on the device.
     """
 
     artefact: Artefact
     seconds: float
+    pass_seconds: float | None
     nondeterministic: tuple[str, ...]
 
 
@@ -97,7 +99,7 @@ class Jobs:
     def adapt(
         self, submission: Submission, episode: Episode, timeout: float, *, warm_up: bool
     ) -> Delivered:
-        """Have the submission adapt, behind a rehearsal on made-up images or without one.
+        """Have the submission adapt, behind a pass and a rehearsal on made-up images or without.
 
         Raises Failure.
         """
@@ -109,8 +111,12 @@ class Jobs:
         }
 
         def adapt(worker: Worker) -> Delivered:
-            with shared(sides) as images:
-                self._start(worker, "adapt", episode, job, submission.files, timeout)
+            ready = self._start(worker, "adapt", episode, job, submission.files, timeout)
+            pass_seconds = None
+            if warm_up:
+                pass_seconds = float(_answer(worker, "pass", ready, 0).fields["seconds"])
+            with shared(sides) as images:  # copied while the worker rehearses
+                _answer(worker, "ready", ready, 0)
                 deadline = time.monotonic() + timeout
                 started = time.perf_counter()
                 worker.channel.send(Message("go"), deadline)
@@ -122,7 +128,7 @@ class Jobs:
                 raise ChannelGarbage("an artefact without " + " and ".join(sorted(missing)))
             parts = {name: array.tobytes() for name, array in answer.arrays.items()}
             artefact = canonical(Artefact(parts["structure"], parts["tensors"]))
-            return Delivered(artefact, seconds, _nondeterministic(answer))
+            return Delivered(artefact, seconds, pass_seconds, _nondeterministic(answer))
 
         self._template.settle()  # nothing else is at work
         return self._with_worker(adapt, "adapting", timeout)
@@ -157,7 +163,8 @@ class Jobs:
         labels = self._labels if episode.asks_for_logits else 0
 
         def predict(worker: Worker) -> Predicted:
-            self._start(worker, "predict", episode, {}, submission.program, timeout)
+            ready = self._start(worker, "predict", episode, {}, submission.program, timeout)
+            _answer(worker, "ready", ready, 0)
             started = time.perf_counter()
             deadline = time.monotonic() + budget
             worker.channel.send(Message("artefact", arrays=packed), deadline)
@@ -169,11 +176,11 @@ class Jobs:
             with ThreadPoolExecutor(1) as maker:
                 upcoming = maker.submit(next, pictures, None)
                 while (images := upcoming.result()) is not None:
-                    upcoming = maker.submit(next, pictures, None)  # while the worker looks
                     started = time.perf_counter()
                     deadline = time.monotonic() + budget - loading - sum(durations)
                     request = Message("images", {"logits": labels > 0}, {"images": images})
                     worker.channel.send(request, deadline)
+                    upcoming = maker.submit(next, pictures, None)  # while the worker looks
                     answer = _answer(worker, "scores", deadline, 4 * len(images) * (1 + labels))
                     durations.append(time.perf_counter() - started)
                     sizes.append(len(images))
@@ -200,8 +207,8 @@ class Jobs:
         job: dict[str, Any],
         files: Mapping[str, bytes],
         timeout: float,
-    ) -> None:
-        """Hand the worker its job and the submission's files, and wait until it is ready."""
+    ) -> float:
+        """Hand the worker its job and the submission's files; until when it has to be ready."""
         deadline = time.monotonic() + timeout + _SETUP_SECONDS
         said = _answer(worker, "started", deadline, 0).fields.get("confinement")
         self.confinement = tuple(map(str, said)) if isinstance(said, list) else ()
@@ -214,7 +221,7 @@ class Jobs:
         }
         source = {path: np.frombuffer(content, np.uint8) for path, content in files.items()}
         worker.channel.send(Message(kind, fields, source), deadline)
-        _answer(worker, "ready", deadline, 0)
+        return deadline
 
     def _with_worker(self, use: Callable[[Worker], Outcome], doing: str, timeout: float) -> Outcome:
         with self._template.worker() as worker:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 FORWARDS, GRACE_SECONDS = 20.0, 5.0
 # A batch that takes so many times what its images usually take, and so much longer, did something else.
 _USUAL_SPREAD, _NOTICEABLE_SECONDS = 3.0, 0.02
-# So many images are shown again, to a fresh process, in one batch.
+# So many images are shown again, to a fresh process, in batches of another size.
 _SHOWN_AGAIN = 24
 # Kernels for batches of different sizes round differently: in parts of the scores' spread, and of the
 # score itself (half-precision).

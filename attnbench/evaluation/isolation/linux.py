@@ -1,4 +1,4 @@
-"""The few calls into the kernel that Python has no function for."""
+"""The few calls into the kernel and the C library that Python has no function for."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ class _CapabilityHeader(ctypes.Structure):
 def libc() -> ctypes.CDLL:
     """The C library of this process; `ctypes.get_errno()` says what went wrong in a call."""
     return ctypes.CDLL(None, use_errno=True)
+
+
+def give_back_freed_memory() -> None:
+    """Have the C library return to the system what was freed; another library than glibc keeps it."""
+    if hasattr(libc(), "malloc_trim"):
+        libc().malloc_trim(0)
 
 
 def become_subreaper() -> None:

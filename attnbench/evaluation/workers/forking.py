@@ -21,10 +21,11 @@ from attnbench.backbones import load
 from attnbench.errors import AttnbenchError
 from attnbench.evaluation.channel import Channel, ChannelClosed, Message
 from attnbench.evaluation.isolation.confinement import Confinement, Limits, confine, prepare
-from attnbench.evaluation.isolation.linux import become_subreaper
+from attnbench.evaluation.isolation.linux import become_subreaper, give_back_freed_memory
 from attnbench.evaluation.workers import worker
 from attnbench.evaluation.workers.offspring import Forked, Workers
 from attnbench.evaluation.workers.scratch import Scratch
+from attnbench.evaluation.workers.stage import Stage
 
 
 def serve_forks(channel: Channel, scratch: Scratch) -> None:
@@ -33,7 +34,7 @@ def serve_forks(channel: Channel, scratch: Scratch) -> None:
     # starts one: a single thread here, the job's number of threads in the worker.
     torch.set_num_threads(1)
     become_subreaper()
-    stage: worker.Stage | None = None
+    stage: Stage | None = None
     confinement: Confinement | None = None
     workers = Workers()
     channel.send(Message("ready"))
@@ -73,7 +74,7 @@ def serve_forks(channel: Channel, scratch: Scratch) -> None:
         workers.end_all()
 
 
-def _load_warm(request: Message) -> worker.Stage:
+def _load_warm(request: Message) -> Stage:
     data = request.fields["data"]
     backbone = load(
         str(request.fields["name"]),
@@ -83,12 +84,13 @@ def _load_warm(request: Message) -> worker.Stage:
     size = backbone.preprocessing.size
     with torch.no_grad():
         backbone(torch.zeros(1, 3, size, size))
-    stage = worker.Stage(backbone)
+    stage = Stage(backbone)
     gc.freeze()  # the collector would otherwise touch, and so copy, every page in each worker
+    give_back_freed_memory()  # which a worker would otherwise use again, and so copy
     return stage
 
 
-def _fork(stage: worker.Stage, scratch: Scratch, confinement: Confinement) -> Forked:
+def _fork(stage: Stage, scratch: Scratch, confinement: Confinement) -> Forked:
     folder = scratch.new_folder()
     ours, theirs = socket.socketpair()
     sys.stdout.flush()

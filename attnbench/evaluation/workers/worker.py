@@ -6,10 +6,8 @@ It gets pixels, never labels, paths or the clock. What it says is checked by the
 from __future__ import annotations
 
 import contextlib
-import copy
 import importlib
 import itertools
-import random
 import sys
 import traceback
 import warnings
@@ -25,44 +23,18 @@ from torch import Tensor, nn
 
 from attnbench.backbones.backbone import Backbone
 from attnbench.errors import NotApplicable
-from attnbench.evaluation.artefact import Artefact, ArtefactPacker, unpack
+from attnbench.evaluation.artefact import Artefact, unpack
 from attnbench.evaluation.channel import Channel, Message
 from attnbench.evaluation.handover import mapped
+from attnbench.evaluation.workers.stage import Stage, device_of, seed, synchronise
 
 SUBMISSION_MODULE = "submission"
-# As many different images there are in a rehearsal, on each side.
-_FEW = 8
 
 Scores = NDArray[np.float32]
 
 
 class Unusable(Exception):
     """What the submission delivered breaks the contract."""
-
-
-class Stage:
-    """The backbone that a submission adapts and one that it rehearses on, each with its packer.
-
-    Made before a worker is forked, so that no worker has to. So are the images of a rehearsal; and what
-    takes longer the first time in a process, to pack a detector and to set a seed, has been done once.
-
-    Attributes:
-        made_up: images of positives and negatives, `[8, 3, h, w]` each.
-    """
-
-    def __init__(self, backbone: Backbone) -> None:
-        self.backbone = backbone
-        self.packer = ArtefactPacker(backbone)
-        self.rehearsal = copy.deepcopy(backbone)
-        self.rehearsal_packer = ArtefactPacker(self.rehearsal)
-        size = backbone.preprocessing.size
-        self.made_up = [_made_up(size, side).to(backbone_device(backbone)) for side in range(2)]
-        self.packer.pack(nn.Sequential(backbone, nn.Linear(1, 1)))
-        _seed(0)
-
-    def on(self, device: str) -> Stage:
-        """The same on another device."""
-        return self if device == "cpu" else Stage(self.backbone.to(device))
 
 
 def serve(channel: Channel, stage: Stage, folder: Path, confinement: tuple[str, ...]) -> None:
@@ -79,10 +51,14 @@ def serve(channel: Channel, stage: Stage, folder: Path, confinement: tuple[str, 
         job = channel.receive()
         torch.set_num_threads(int(job.fields["threads"]))
         stage = stage.on(job.fields["device"])
-        stage.backbone.target = stage.rehearsal.target = job.fields["target"]
+        stage.set_target(job.fields["target"])
+        if job.kind == "adapt" and job.fields["warm_up"]:
+            # Before anything of the submission is here.
+            seconds = stage.pass_seconds([shape[0] for shape in job.fields["shapes"]])
+            channel.send(Message("pass", {"seconds": seconds}))
         source = _write_source(folder / "source", job.arrays)
         sys.path.insert(0, str(source))
-        with _noting_nondeterminism(backbone_device(stage.backbone)) as noted:
+        with _noting_nondeterminism(device_of(stage.backbone)) as noted:
             job_of = {"adapt": _adapt, "predict": _predict}
             job_of[job.kind](_Context(channel, job, stage, source, noted))
     except NotApplicable as refusal:
@@ -108,24 +84,22 @@ class _Context:
 
 def _adapt(context: _Context) -> None:
     job, stage, channel = context.job, context.stage, context.channel
-    device = backbone_device(stage.backbone)
+    device = device_of(stage.backbone)
     shapes = [tuple(shape) for shape in job.fields["shapes"]]
     imported = len(sys.modules)
     adapt = _load_adapt()
     settings: dict[str, Any] = job.fields["hyperparameters"]
     if job.fields["warm_up"]:
         counts = [shape[0] for shape in shapes]
-        # On a CPU a few images warm all there is to warm (docs/timing.md); a GPU's kernels want all.
-        few = [min(_FEW, count) for count in counts] if device.type == "cpu" else counts
         try:
-            _rehearse(adapt, context, few)
+            _rehearse(adapt, context, stage.fewest(counts))
         except NotApplicable:
             raise
         except Exception:  # perhaps it wants more images than these few
             _rehearse(adapt, context, counts)
         adapt = _load_adapt_anew(context.source, imported)
-    _seed(job.fields["seed"])
-    _synchronise(device)
+    seed(job.fields["seed"])
+    synchronise(device)
     channel.send(Message("ready"))
     # "go": the evaluator's clock runs from here until the artefact has arrived. The images come now
     # and not before, so that nothing the submission left running has seen them.
@@ -133,39 +107,22 @@ def _adapt(context: _Context) -> None:
     pos, neg = (_to_device(side, device) for side in mapped(channel.receive_descriptor(), shapes))
     detector = _detector(adapt, stage.backbone, pos, neg, settings)
     artefact = stage.packer.pack(detector, context.source)
-    _synchronise(device)
+    synchronise(device)
     channel.send(Message("artefact", context.notes, _as_arrays(artefact)))
 
 
 def _rehearse(adapt: Callable[..., object], context: _Context, counts: list[int]) -> None:
-    """Adapt to so many made-up images a side, a few over and over, and pack what comes of it."""
+    """Adapt to so many made-up images a side, and pack what comes of it."""
     job, stage = context.job, context.stage
-    pos, neg = (
-        few.repeat(-(-count // len(few)), 1, 1, 1)[:count]
-        for few, count in zip(stage.made_up, counts, strict=True)
-    )
-    _seed(job.fields["seed"])
+    pos, neg = stage.made_up(counts)
+    seed(job.fields["seed"])
     detector = _detector(adapt, stage.rehearsal, pos, neg, job.fields["hyperparameters"])
     stage.rehearsal_packer.pack(detector, context.source)
 
 
-def _made_up(size: int, side: int) -> Tensor:
-    """Noise `[8, 3, size, size]`.
-
-    That of positives (side 0) is coarse, that of negatives (side 1) fine, which any network sees: where
-    both are alike, a method that stops when it can tell them apart rehearses longer than it adapts.
-    """
-    noise = torch.randn(_FEW, 3, size, size, generator=torch.Generator().manual_seed(side))
-    if side == 0:
-        grain = min(8, size)
-        coarse = grain * nn.functional.avg_pool2d(noise, grain)  # of the same variance
-        noise = nn.functional.interpolate(coarse, size=(size, size))
-    return noise
-
-
 def _predict(context: _Context) -> None:
     job, backbone, channel = context.job, context.stage.backbone, context.channel
-    device = backbone_device(backbone)
+    device = device_of(backbone)
     if (
         device.type == "cuda"
     ):  # its kernels are loaded at their first use, which is no detector's time
@@ -173,13 +130,13 @@ def _predict(context: _Context) -> None:
         with torch.no_grad():
             backbone(torch.zeros(1, 3, size, size, device=device))
     _load_adapt()
-    _seed(job.fields["seed"])
-    _synchronise(device)
+    seed(job.fields["seed"])
+    synchronise(device)
     channel.send(Message("ready"))
     packed = channel.receive()
     artefact = Artefact(packed.arrays["structure"].tobytes(), packed.arrays["tensors"].tobytes())
     detector = unpack(artefact, backbone).eval()
-    _synchronise(device)
+    synchronise(device)
     channel.send(Message("loaded"))
     with torch.no_grad():
         while (request := channel.receive()).kind == "images":
@@ -221,11 +178,6 @@ def _read_out(detector: nn.Module, images: Tensor, *, logits: bool) -> dict[str,
         "scores": _checked(scores, (len(images),), "scores"),
         "logits": _checked(outputs, (len(images), None), "logits"),
     }
-
-
-def backbone_device(backbone: nn.Module) -> torch.device:
-    """The device a backbone's parameters are on."""
-    return next(backbone.parameters()).device
 
 
 def _load_adapt() -> Callable[..., object]:
@@ -290,17 +242,6 @@ def _as_arrays(artefact: Artefact) -> dict[str, Any]:
 
 def _to_device(images: np.ndarray[Any, Any], device: torch.device) -> Tensor:
     return torch.from_numpy(images).to(device)
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def _explain(error: BaseException) -> dict[str, str]:
