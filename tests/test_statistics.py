@@ -14,6 +14,7 @@ from scipy.special import ndtr
 from sklearn.metrics import roc_auc_score
 
 from attnbench.statistics import detection
+from attnbench.statistics.consistency import consistencies, consistency
 from attnbench.statistics.detection import Counts, detect
 from attnbench.statistics.intervals import (
     d_prime_interval,
@@ -245,3 +246,29 @@ def test_more_seeds_do_not_make_up_for_few_targets() -> None:
     assert five[1] - five[0] > 0.9 * (one[1] - one[0])
     many = d_prime_interval([[easy], [hard]] * 20)
     assert many[1] - many[0] < 0.5 * (one[1] - one[0])
+
+
+def test_consistencies_of_all_pairs_are_those_of_each() -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.random(900)
+    said = 0.5 * hard + 0.5 * rng.random((5, 900)) < rng.uniform(0.3, 0.8, (5, 1))
+    said[4] = True
+    known = np.ones_like(said)
+    known[1, :200] = False
+    found = consistencies(said, known)
+    for i in range(5):
+        for j in range(5):
+            both = known[i] & known[j]
+            expected = consistency(said[i, both], said[j, both])
+            assert found.images[i, j] == expected.images
+            for name, close in (
+                ("kappa", 1e-9),
+                ("largest", 1e-9),
+                ("low", 0.015),
+                ("high", 0.015),
+            ):
+                value, wanted = getattr(found, name)[i, j], getattr(expected, name)
+                if wanted is None:
+                    assert np.isnan(value)
+                else:
+                    assert value == pytest.approx(wanted, abs=close)

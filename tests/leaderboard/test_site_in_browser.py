@@ -19,7 +19,7 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here")
-RECORDS = Path(__file__).parents[1] / "records"
+RECORDS = Path(__file__).parents[2] / "records"
 # Of linear_probe on noisy-mnist: ten targets for each seed.
 EPISODES = 10 * len(list((RECORDS / "mini" / "noisy-mnist").glob("linear_probe@*.json")))
 

@@ -1,4 +1,4 @@
-"""The site, the plots and the exports: functions of the records, whatever stands in them."""
+"""The site and the plots: functions of the records, whatever stands in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,72 +17,26 @@ import pandas as pd
 import pytest
 
 from attnbench.leaderboard.drawing import Plot, name_points, new_figure, styled, svg
-from attnbench.leaderboard.entries import Entry, read_entries
-from attnbench.leaderboard.exports import CONSISTENCY_COLUMNS, EPISODE_COLUMNS, exported
-from attnbench.leaderboard.fronts import Bid, front
+from attnbench.leaderboard.entries import Entry
+from attnbench.leaderboard.exports import exported
 from attnbench.leaderboard.plotting import plot_files
 from attnbench.leaderboard.site.building import site_files, write_site
 from attnbench.leaderboard.site.contents import rows_of
 from attnbench.leaderboard.site.pictures import FOLDER, file_of, gallery, is_made_up
 from attnbench.leaderboard.site.rendering import file_name, is_web, linked, source_text
-from attnbench.leaderboard.standings import Entrant, Standings, standings_by_track
-from attnbench.records.record import EpisodeResult, Record
-from attnbench.records.rows import COLUMNS, row_of
+from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
-from attnbench.statistics.consistency import consistencies, consistency
 from attnbench.submission import load_submission
 from attnbench.tasks import list_tasks, load_task
+from tests.leaderboard.conftest import tracks_of
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MakeRecord = Callable[..., Record]
-HOSTILE = (
-    "<script>alert(1)</script> | `x` \x1b[31m \u202eabc\n# $x^2$ ../../x \" ' " + "long " * 900
-)
-
-
-def of_noisy_mnist() -> list[Entry]:
-    """Records of one task of `mini` and one of `small`, as they lie in the repository."""
-    entries, problems = read_entries(ROOT / "records")
-    assert not problems
-    return [entry for entry in entries if entry.record.identity.task == "noisy-mnist"]
-
-
-def tracks_of(entries: list[Entry]) -> dict[str, Standings]:
-    badges = {entry.record.identity: entry.badge for entry in entries}
-    return standings_by_track([entry.record for entry in entries], badges)
-
-
-@pytest.fixture(scope="module")
-def entries() -> list[Entry]:
-    return of_noisy_mnist()
 
 
 @pytest.fixture(scope="module")
 def files(entries: list[Entry]) -> dict[str, bytes]:
     return dict(site_files(entries, tracks_of(entries)))
-
-
-@pytest.fixture
-def hostile(make_record: MakeRecord) -> list[Entry]:
-    """Entries in which every text that a record may choose is hostile."""
-    text = HOSTILE[:9_000]
-    made = [
-        make_record(title=text, device_name=text, created=text, python=text),
-        make_record(title=text, submission="failed-one", reason=text),
-        make_record(submission="x..x", submission_sha256="d" * 64, device_name="=1+1"),
-    ]
-    renamed = []
-    for record in made:
-        episodes = [
-            EpisodeResult.model_validate(e.model_dump() | {"target": f"{text}{number}"})
-            for number, e in enumerate(record.episodes)
-        ]
-        renamed.append(record.model_copy(update={"episodes": tuple(episodes)}))
-    names = [f"mini/noisy-mnist/{number} $(rm -rf x)'.json" for number in range(len(renamed))]
-    return [
-        Entry(Path(name), record, "self-reported", None)
-        for name, record in zip(names, renamed, strict=True)
-    ]
 
 
 def pages_in(files: dict[str, bytes]) -> Iterator[tuple[str, ElementTree.Element]]:
@@ -161,17 +114,6 @@ def test_hostile_text_is_text(hostile: list[Entry]) -> None:
     )
     for _, content in plot_files(hostile, tracks_of(hostile)):
         assert content
-
-
-def test_a_spreadsheet_sees_no_formula(hostile: list[Entry]) -> None:
-    evil = [
-        entry.record.model_copy(update={"reason": "=HYPERLINK(1)", "status": "failed"})
-        for entry in hostile
-    ]
-    changed = [Entry(e.path, r, e.badge, None) for e, r in zip(hostile, evil, strict=True)]
-    files = dict(exported(changed, tracks_of(changed)))
-    assert set(pd.read_csv(io.BytesIO(files["results.csv"]))["reason"]) == {"'=HYPERLINK(1)"}
-    assert set(pd.read_parquet(io.BytesIO(files["results.parquet"]))["reason"]) == {"=HYPERLINK(1)"}
 
 
 def test_names_of_files_are_safe_and_distinct() -> None:
@@ -262,39 +204,6 @@ def test_no_records_say_what_to_do() -> None:
     assert b"attnbench evaluate submissions/attention" in dict(site_files([], {}))["index.html"]
 
 
-def test_exports_say_what_the_records_say(entries: list[Entry]) -> None:
-    files = dict(exported(entries, tracks_of(entries)))
-    expected = pd.DataFrame([row_of(each.record, each.path) for each in entries])
-    episodes = [(entry, episode) for entry in entries for episode in entry.record.episodes]
-    for read, suffix in ((pd.read_csv, "csv"), (pd.read_parquet, "parquet")):
-        table = read(io.BytesIO(files[f"results.{suffix}"]))
-        assert tuple(table.columns) == COLUMNS
-        for name in COLUMNS:
-            if expected[name].dtype.kind in "if":
-                np.testing.assert_array_equal(
-                    table[name].to_numpy(float), expected[name].astype(float)
-                )
-            elif name != "reason":
-                assert list(table[name]) == list(expected[name].astype(str)), name
-        table = read(io.BytesIO(files[f"episodes.{suffix}"]))
-        assert tuple(table.columns) == EPISODE_COLUMNS and len(table) == len(episodes)
-        for row, (entry, episode) in zip(table.to_dict("records"), episodes, strict=True):
-            assert row["submission"] == entry.record.identity.submission
-            assert str(row["target"]) == episode.target
-            if episode.measures is not None:
-                assert row["d_prime"] == episode.measures.d_prime
-                assert row["hits"] == episode.measures.hits
-
-
-def test_the_citation_names_these_records(entries: list[Entry]) -> None:
-    cited = dict(exported(entries, tracks_of(entries)))["citation.bib"].decode()
-    assert cited.startswith("@misc{") and f"{len(entries)} records" in cited
-    assert dict(exported(entries[1:], tracks_of(entries[1:])))["citation.bib"].decode() != cited
-    readme = dict(exported(entries, tracks_of(entries)))["README.md"].decode()
-    assert cited.strip() in readme and "@RECORDS@" not in readme
-    assert all(f"`{name}`" in readme for name in {*COLUMNS, *EPISODE_COLUMNS, *CONSISTENCY_COLUMNS})
-
-
 def test_a_new_site_replaces_the_old_one_and_leaves_the_rest(
     make_record: MakeRecord, tmp_path: Path
 ) -> None:
@@ -366,75 +275,6 @@ def test_names_of_points_do_not_overlap() -> None:
             assert not any(box.overlaps(other) for other in boxes[:number])
         plot = Plot("x", "x", "x", figure)
         assert svg(plot) == svg(plot)
-
-
-def test_consistencies_of_all_pairs_are_those_of_each() -> None:
-    rng = np.random.default_rng(0)
-    hard = rng.random(900)
-    said = 0.5 * hard + 0.5 * rng.random((5, 900)) < rng.uniform(0.3, 0.8, (5, 1))
-    said[4] = True
-    known = np.ones_like(said)
-    known[1, :200] = False
-    found = consistencies(said, known)
-    for i in range(5):
-        for j in range(5):
-            both = known[i] & known[j]
-            expected = consistency(said[i, both], said[j, both])
-            assert found.images[i, j] == expected.images
-            for name, close in (
-                ("kappa", 1e-9),
-                ("largest", 1e-9),
-                ("low", 0.015),
-                ("high", 0.015),
-            ):
-                value, wanted = getattr(found, name)[i, j], getattr(expected, name)
-                if wanted is None:
-                    assert np.isnan(value)
-                else:
-                    assert value == pytest.approx(wanted, abs=close)
-
-
-def test_the_table_of_consistency_has_every_pair_once(entries: list[Entry]) -> None:
-    files = dict(exported(entries, tracks_of(entries)))
-    for read, suffix in ((pd.read_csv, "csv"), (pd.read_parquet, "parquet")):
-        table = read(io.BytesIO(files[f"consistency.{suffix}"]))
-        assert tuple(table.columns) == CONSISTENCY_COLUMNS
-        keys = [
-            "track",
-            "backbone",
-            "trials",
-            *(c for c in CONSISTENCY_COLUMNS if c[-2:] in ("_a", "_b")),
-        ]
-        assert not table.duplicated(keys).any() and set(table["trials"]) == {"present", "absent"}
-        known = table[table["kappa"].notna()]
-        assert len(known) > 100
-        assert (known["kappa_low"] <= known["kappa"]).all() and (
-            known["kappa"] <= known["kappa_high"]
-        ).all()
-        assert (known["kappa"] <= known["kappa_largest"] + 1e-9).all()
-
-
-def bid(name: str, d_prime: float, parameters: int, passes: float) -> Bid:
-    return Bid(Entrant(name, "a" * 64, "cpu"), d_prime, parameters, passes, "a processor")
-
-
-def test_a_front_has_whom_none_dominates_and_by_how_much() -> None:
-    bids = [
-        bid("cheap", 1.0, 1, 5.0),
-        bid("quick", 0.5, 900, 0.1),
-        bid("best", 3.0, 50, 9.0),
-        bid("dominated", 1.2, 50, 9.5),
-        bid("between", 1.5, 50, 9.0),
-    ]
-    found = {lead.bid.entrant.submission: lead.margin for lead in front(bids)}
-    # nobody has one parameter, or a tenth of a pass; `best` leads "between" by 1.5
-    assert found == {"best": 1.5, "cheap": None, "quick": None}
-    assert [lead.bid.d_prime for lead in front(bids)] == [3.0, 1.0, 0.5]
-    # a margin is what it says: a little less is still on the front, a little more is not
-    for lost, names in ((1.49, {"best", "cheap", "quick"}), (1.51, {"between", "cheap", "quick"})):
-        worse = [replace(b, d_prime=b.d_prime - lost * (b is bids[2])) for b in bids]
-        assert {lead.bid.entrant.submission for lead in front(worse)} == names
-    assert front([]) == ()
 
 
 def test_fronts_are_on_the_pages(entries: list[Entry], files: dict[str, bytes]) -> None:

@@ -1,0 +1,84 @@
+"""Do frozen parts in bfloat16 change what a method finds? On photographs, score by score.
+
+    ATTNBENCH_DATA=../shared/data python -m benchmarks.quick_against_plain attention last_layer …
+
+For each target of `imagenet-standard` on `small`: a submission adapts as it does here, and with all of
+the network in float32, and both detectors see the test images. Prints how the scores of both correlate
+(the least of all targets), and the mean differences of d' and d_a with 95 % intervals over targets.
+Where the processor has no units for bfloat16, both are the same.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attnbench.adaptation import features
+from attnbench.backbones import load
+from attnbench.backbones.backbone import Backbone
+from attnbench.statistics.detection import Detection, detect
+from attnbench.statistics.intervals import mean_interval
+from attnbench.stimuli.episodes import Episode, TrackStimuli
+from attnbench.submission import load_submission
+from attnbench.tasks import load_task
+from tests.submissions.adapted import module_of
+
+Scores = NDArray[np.float32]
+
+
+def episodes(data: Path) -> Iterator[tuple[Backbone, Episode]]:
+    """Each target's, with the backbone that is to be adapted."""
+    track = load_task("imagenet-standard").tracks["small"]
+    backbone = load(track.backbones[0], data=data)
+    stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, data)
+    for target in stimuli.targets:
+        episode = stimuli.episode(target, seed=0)
+        backbone.target = episode.label
+        yield backbone, episode
+
+
+def scores(name: str, backbone: Backbone, episode: Episode) -> Scores:
+    """What a submission's detector says of the test images, `[n]`."""
+    torch.manual_seed(episode.seed)
+    settings = load_submission(name).hyperparameters_for(backbone.name)
+    sides = torch.from_numpy(episode.pos), torch.from_numpy(episode.neg)
+    detector = module_of(name).adapt(copy.deepcopy(backbone), *sides, **settings).eval()
+    said = []
+    with torch.no_grad():
+        for rows in episode.batches(np.arange(len(episode.present))):
+            said.append(detector(torch.from_numpy(episode.make(rows))).numpy())
+    return np.concatenate(said)[: len(episode.present)]
+
+
+def main(names: list[str]) -> None:
+    """Print a row for each submission."""
+    found: dict[str, list[tuple[float, Detection, Detection]]] = {name: [] for name in names}
+    for backbone, episode in episodes(Path(os.environ["ATTNBENCH_DATA"])):
+        for name in names:
+            quick = scores(name, backbone, episode)
+            with mock.patch.object(features, "multiplies_bfloat16", return_value=False):
+                plain = scores(name, backbone, episode)
+            correlation = float(np.corrcoef(quick, plain)[0, 1])
+            measured = (detect(each, episode.present) for each in (quick, plain))
+            found[name].append((correlation, *measured))
+    print("| submission | least correlation | d′, quick less plain | d_a, quick less plain |")
+    print("|---|---|---|---|")
+    for name, targets in found.items():
+        cells = [f"{min(each[0] for each in targets):.5f}"]
+        for measure in ("d_prime", "d_a"):
+            changes = [getattr(q, measure) - getattr(p, measure) for _, q, p in targets]
+            low, high = mean_interval([np.array(changes)])
+            cells.append(f"{np.mean(changes):+.3f} [{low:+.3f}, {high:+.3f}]")
+        print(f"| `{name}` | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["attention", "last_layer", "linear_probe", "film"])

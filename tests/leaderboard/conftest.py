@@ -1,0 +1,54 @@
+"""Entries for the tests of what is published: real ones, and ones in which all text is hostile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from attnbench.leaderboard.entries import Entry, read_entries
+from attnbench.leaderboard.standings import Standings, standings_by_track
+from attnbench.records.record import EpisodeResult, Record
+
+ROOT = Path(__file__).parents[2]
+MakeRecord = Callable[..., Record]
+HOSTILE = (
+    "<script>alert(1)</script> | `x` \x1b[31m \u202eabc\n# $x^2$ ../../x \" ' " + "long " * 900
+)
+
+
+def tracks_of(entries: list[Entry]) -> dict[str, Standings]:
+    badges = {entry.record.identity: entry.badge for entry in entries}
+    return standings_by_track([entry.record for entry in entries], badges)
+
+
+@pytest.fixture(scope="session")
+def entries() -> list[Entry]:
+    """Records of one task of `mini` and one of `small`, as they lie in the repository."""
+    read, problems = read_entries(ROOT / "records")
+    assert not problems
+    return [entry for entry in read if entry.record.identity.task == "noisy-mnist"]
+
+
+@pytest.fixture
+def hostile(make_record: MakeRecord) -> list[Entry]:
+    """Entries in which every text that a record may choose is hostile."""
+    text = HOSTILE[:9_000]
+    made = [
+        make_record(title=text, device_name=text, created=text, python=text),
+        make_record(title=text, submission="failed-one", reason=text),
+        make_record(submission="x..x", submission_sha256="d" * 64, device_name="=1+1"),
+    ]
+    renamed = []
+    for record in made:
+        episodes = [
+            EpisodeResult.model_validate(e.model_dump() | {"target": f"{text}{number}"})
+            for number, e in enumerate(record.episodes)
+        ]
+        renamed.append(record.model_copy(update={"episodes": tuple(episodes)}))
+    names = [f"mini/noisy-mnist/{number} $(rm -rf x)'.json" for number in range(len(renamed))]
+    return [
+        Entry(Path(name), record, "self-reported", None)
+        for name, record in zip(names, renamed, strict=True)
+    ]
