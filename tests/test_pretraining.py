@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional
 
 from attnbench.backbones import load
 from attnbench.backbones.pretraining import vae
-from attnbench.backbones.pretraining.__main__ import pretrain
+from attnbench.backbones.pretraining.__main__ import pretrain, write_weights
 from attnbench.backbones.pretraining.recipes import RECIPES, Pictures
 from attnbench.backbones.pretraining.simclr import TEMPERATURE, augment, contrastive_loss
+from attnbench.backbones.pretraining.stawm import train_stawm, untrained_stawm
 from attnbench.backbones.pretraining.vae import BetaVAE, train_vae
 
 
@@ -71,3 +74,21 @@ def test_drawing_learns_to_draw() -> None:
     note = train_vae(replace(RECIPES["cifar-vae"], epochs=4), encoder, pictures)
     # the untrained decoder draws 0.5 everywhere
     assert float(note["loss_per_image"]) < 3 * 32 * 32 * (0.5 - 60 / 255) ** 2
+
+
+def test_what_a_training_of_stawm_writes_is_the_network_it_trained(tmp_path: Path) -> None:
+    recipe = replace(RECIPES["cifar-stawm-small-budget"], batch=16)
+    network = untrained_stawm("made-up")
+    before = network.stage("code").weight.clone()
+    network.requires_grad_(True).train()
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 3, 32, 32), np.uint8)
+    pictures = Pictures(pixels, torch.zeros(32), network.preprocessing)
+    note = train_stawm(recipe, network, pictures, tmp_path / "checkpoint")
+    network.requires_grad_(False).eval()
+    assert not torch.equal(network.stage("code").weight, before)
+    write_weights(tmp_path / "made-up.safetensors", network, note)
+    read = untrained_stawm("made-up")
+    read.load_state_dict(load_file(tmp_path / "made-up.safetensors"))
+    images = torch.from_numpy(pictures.shares(np.arange(8)))
+    with torch.no_grad():
+        torch.testing.assert_close(read.eval()(images), network(images), rtol=0.02, atol=0.02)

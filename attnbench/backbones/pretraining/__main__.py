@@ -53,6 +53,19 @@ def pretrain(
     return backbone, note
 
 
+def write_weights(out: Path, backbone: Backbone, note: dict[str, str]) -> None:
+    """The weights as a safetensors file with a note, in half precision.
+
+    That halves the repository; what is measured is measured with these very weights.
+    """
+    values = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in backbone.state_dict().items()
+    }
+    safetensors.torch.save_file(values, out, metadata=note)
+    out.chmod(0o644)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train the named network and write its weights where attnbench looks for them."""
     parser = argparse.ArgumentParser(description="Train a shipped network by its recipe.")
@@ -64,14 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = options.out or weights_folder() / f"{recipe.network}.safetensors"
     checkpoint = out.with_suffix(".checkpoint")
     backbone, note = pretrain(recipe, options.data, checkpoint)
-    note |= {"recipe": recipe.as_json(), "recipe_sha256": recipe.sha256}
-    # Half precision halves the repository; what is measured is measured with these very weights.
-    values = {
-        name: tensor.half() if tensor.is_floating_point() else tensor
-        for name, tensor in backbone.state_dict().items()
-    }
-    safetensors.torch.save_file(values, out, metadata=note)
-    out.chmod(0o644)
+    write_weights(
+        out, backbone, note | {"recipe": recipe.as_json(), "recipe_sha256": recipe.sha256}
+    )
     checkpoint.unlink(missing_ok=True)
     print(f"{out}: {note}")
 
