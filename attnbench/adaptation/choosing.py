@@ -65,7 +65,7 @@ def solve_penalised(
     """`solve`, with the penalty among these that does best on a held-out quarter of the images.
 
     Along the path of solutions: the strongest penalty first, each weaker one from where the one before
-    it ended, until the held-out loss rises; and from the best of them to the solution for all images.
+    it ended; and from the best of them to the solution for all images.
     Where one side has a single image, and none could be held out, the strongest penalty is taken.
     """
     around = [each.detach().clone() for each in learned(score)]
@@ -78,9 +78,8 @@ def solve_penalised(
             solve(score, pos_kept, neg_kept, steps=steps, penalty=penalty, around=around)
             with torch.no_grad():
                 loss = balanced_loss(score(pos_held), score(neg_held)).item()
-            if loss >= least:
-                break
-            least, chosen, state = loss, penalty, copy.deepcopy(score.state_dict())
+            if loss < least:
+                least, chosen, state = loss, penalty, copy.deepcopy(score.state_dict())
     score.load_state_dict(state)
     solve(score, pos, neg, steps=steps, penalty=chosen, around=around)
 
