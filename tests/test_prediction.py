@@ -19,6 +19,11 @@ def test_an_even_prediction_defers_nothing() -> None:
     assert deferred_seconds([64, 64, 64, 48], [0.020, 0.022, 0.025, 0.016]) == 0.0
 
 
+def test_what_a_process_takes_at_its_first_batch_is_no_work_put_off() -> None:
+    assert deferred_seconds([48] * 10, [0.045, *[0.005] * 9]) == 0.0
+    assert deferred_seconds([48] * 10, [0.085, *[0.005] * 9]) == pytest.approx(0.080)
+
+
 @pytest.mark.parametrize("which", range(4))
 def test_work_put_off_to_any_batch_is_found(which: int) -> None:
     seconds = [0.02] * 4

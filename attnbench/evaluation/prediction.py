@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 # more: a detector that looks many times is welcome, one that trains while it predicts is not.
 FORWARDS, GRACE_SECONDS = 20.0, 5.0
 # A batch that takes so many times what its images usually take, and so much longer, did something else.
-_USUAL_SPREAD, _NOTICEABLE_SECONDS = 3.0, 0.02
+# (The first of a process takes 10 to 40 ms longer, whatever the detector, for threads and kernels.)
+_USUAL_SPREAD, _NOTICEABLE_SECONDS = 3.0, 0.05
 # So many images are shown again, to a fresh process, in batches of another size.
 _SHOWN_AGAIN = 24
 # Kernels for batches of different sizes round differently: in parts of the scores' spread, and of the
