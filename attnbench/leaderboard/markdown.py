@@ -30,7 +30,7 @@ _LEGEND = (
     "failure ranks last, and – is not applicable (a mean over fewer tasks says so). "
     "Parameters are those counted in the delivered artefact, added and changed; adaptation is the "
     "median over episodes on the device named, and in passes, multiples of one forward pass of the "
-    "backbone over the same images; the badge says whether the episodes were run again "
+    "backbone over as many images; the badge says whether the episodes were run again "
     "(`attnbench verify`) and the figures held."
 )
 _CONTENDED = "—"
