@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from attnbench.adaptation.glimpses import sample
+from attnbench.stimuli.preparing import in_unit_range
 from attnbench.stimuli.sources import open_source
 from attnbench.tasks import HubSource
 from tests.submissions.adapted import module_of
@@ -118,7 +119,7 @@ def mnist(split: str, data: Path | None) -> tuple[Tensor, Tensor]:
     definition = HubSource(kind="hub", hub="ylecun/mnist", folder="mnist", split=split)
     source = open_source(definition, data)
     pictures = np.stack([picture[:1] for picture in source.load(range(len(source.labels)))])
-    return torch.from_numpy(pictures).float() / 255, torch.from_numpy(source.labels)
+    return torch.from_numpy(in_unit_range(pictures)), torch.from_numpy(source.labels)
 
 
 def train(network: nn.Module, loss: Loss, epochs: int, images: Tensor, labels: Tensor) -> None:

@@ -24,14 +24,10 @@ from attnbench.leaderboard.site.building import site_files, write_site
 from attnbench.leaderboard.site.contents import rows_of
 from attnbench.leaderboard.site.pictures import FOLDER, file_of, gallery, is_made_up
 from attnbench.leaderboard.site.rendering import file_name, is_web, linked, source_text
-from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
 from attnbench.submission import load_submission
 from attnbench.tasks import list_tasks, load_task
-from tests.leaderboard.conftest import tracks_of
-
-ROOT = Path(__file__).parents[2]
-MakeRecord = Callable[..., Record]
+from tests.leaderboard.conftest import MakeRecord, tracks_of
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attnbench.adaptation import batches, quick_outputs
+from attnbench.adaptation import balanced_loss, batches, quick_outputs
 from attnbench.backbones.backbone import Backbone
 from attnbench.evaluation.artefact import ArtefactPacker
 
@@ -122,8 +122,7 @@ def _hardly_told(backbone: Backbone, made_up: Sequence[Tensor]) -> int:
     pos, neg = (
         torch.logit(quick_outputs(backbone, side).softmax(dim=1), eps=1e-6) for side in made_up
     )
-    softplus = nn.functional.softplus
-    losses = (softplus(-pos).mean(dim=0) + softplus(neg).mean(dim=0)) / 2
+    losses = torch.vmap(balanced_loss, in_dims=1)(pos, neg)
     return int(torch.where(losses < math.log(2), math.inf, losses).argmin())
 
 
