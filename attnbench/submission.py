@@ -224,6 +224,7 @@ def _read_files(folder: Path) -> dict[str, bytes]:
     total = 0
     for path in sorted(_files(folder), key=lambda path: path.as_posix()):
         try:
+            path.as_posix().encode()
             total += (folder / path).stat().st_size
             if total > SIZE_LIMIT or len(files) >= FILES_LIMIT:
                 raise AttnbenchError(
@@ -231,6 +232,10 @@ def _read_files(folder: Path) -> dict[str, bytes]:
                     "a submission is source code; leave data, results and environments outside"
                 )
             files[path.as_posix()] = (folder / path).read_bytes()
+        except UnicodeEncodeError:
+            raise AttnbenchError(
+                f"{folder} holds a file whose name is not UTF-8, {path.as_posix()!a}: rename it"
+            ) from None
         except OSError as error:
             raise AttnbenchError(f"{folder / path} cannot be read: {error.strerror}") from None
     return files

@@ -180,7 +180,7 @@ def _other_scores(
     first: NDArray[np.float64], again: NDArray[np.float64], *, elsewhere: bool
 ) -> str | None:
     """What to say of scores `[n]` that do not agree with those recorded."""
-    others = disagreeing(first, again, float(first.std()))
+    others = disagreeing(first, again, first)
     if others <= _OTHER_SCORES * len(first):
         return None
     if elsewhere and first.std() > 0 and again.std() > 0:

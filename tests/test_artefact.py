@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from conftest import small_backbone
 from torch import Tensor, nn
 
 from attnbench.backbones.backbone import Backbone
-from attnbench.evaluation.artefact import Artefact, ArtefactPacker, unpack
+from attnbench.evaluation.artefact import ArtefactPacker, unpack
 from attnbench.evaluation.inventory import InvalidArtefact, Inventory
 
 
@@ -129,4 +130,4 @@ def test_a_hook_left_on_the_backbone_is_not_lost_silently(backbone: Backbone) ->
 def test_truncated_tensors_are_named_as_such(backbone: Backbone, keep: int) -> None:
     artefact = ArtefactPacker(backbone).pack(Detector(backbone, gain=torch.ones(100)))
     with pytest.raises(InvalidArtefact, match="cannot be read"):
-        Inventory(backbone).measure(Artefact(artefact.structure, artefact.tensors[:keep]), {})
+        Inventory(backbone).measure(replace(artefact, tensors=artefact.tensors[:keep]), {})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socket
 import struct
 import threading
@@ -47,6 +49,31 @@ def test_bytes_that_are_no_message_never_crash_the_reader(noise: bytes) -> None:
             Channel(theirs).receive()
 
 
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+_SIZES = st.lists(st.integers(-1, 3) | st.just(2**62) | st.floats(), max_size=70) | _JSON
+_ARRAY = st.tuples(st.text(max_size=3), st.sampled_from(["uint8", "float32", "object"]), _SIZES)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"kind": st.just("k") | _JSON, "fields": st.just({}) | _JSON},
+        optional={"arrays": st.lists(_ARRAY | _JSON, max_size=3) | _JSON},
+    )
+)
+def test_any_json_is_a_message_or_garbage(header: dict[str, object]) -> None:
+    text = json.dumps(header).encode()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(struct.pack("<I", len(text)) + text + bytes(100))
+        ours.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ChannelClosed, ChannelGarbage):
+            assert Channel(theirs).receive(limit=100).kind == "k"
+
+
 @pytest.mark.parametrize(
     "header",
     [
@@ -57,6 +84,9 @@ def test_bytes_that_are_no_message_never_crash_the_reader(noise: bytes) -> None:
         b'{"kind": "k", "fields": {}, "arrays": [["a", "float32", [-1]]]}',
         b'{"kind": "k", "fields": {}, "arrays": [["a", "float32", [1e9]]]}',
         b'{"kind": "k", "fields": {}, "arrays": [["a", "uint8", [101]]]}',
+        b'{"kind": "k", "fields": {}, "arrays": [["a", "uint8", [Infinity]]]}',
+        b'{"kind": "k", "fields": {}, "arrays": [["a", "uint8", [0, 1180591620717411303424]]]}',
+        b'{"kind": "k", "fields": {}, "arrays": [["a", "uint8", [' + b"0, " * 70 + b"0]]]}",
     ],
 )
 def test_a_header_outside_the_rules_is_garbage(header: bytes) -> None:

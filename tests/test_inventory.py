@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+from dataclasses import replace
 
 import pytest
 import safetensors.torch
@@ -13,13 +14,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from attnbench.backbones.backbone import Backbone
+from attnbench.evaluation import inventory
 from attnbench.evaluation.artefact import Artefact, ArtefactPacker
 from attnbench.evaluation.inventory import (
     Contents,
     InvalidArtefact,
     Inventory,
     canonical,
-    contents_of_pickle,
+    contents_of_pickles,
     contents_of_program,
 )
 from attnbench.resources import submissions_folder
@@ -27,7 +29,7 @@ from attnbench.resources import submissions_folder
 
 @given(st.lists(st.floats(allow_nan=False)), st.lists(st.integers(-(2**40), 2**40)))
 def test_every_number_of_a_pickle_is_counted(floats: list[float], integers: list[int]) -> None:
-    found = contents_of_pickle(pickle.dumps((floats, integers), protocol=5))
+    (found,) = contents_of_pickles(pickle.dumps((floats, integers), protocol=5))
     assert found.floats == len(floats)
     assert found.integers == len(integers)
 
@@ -35,7 +37,7 @@ def test_every_number_of_a_pickle_is_counted(floats: list[float], integers: list
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_pickle_or_refused(junk: bytes) -> None:
     try:
-        contents_of_pickle(junk)
+        contents_of_pickles(junk)
     except InvalidArtefact as error:
         assert "cannot be read" in str(error)
 
@@ -45,7 +47,7 @@ def test_reading_a_pickle_runs_nothing() -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return eval, ("1 / 0",)
 
-    assert contents_of_pickle(pickle.dumps(Bomb())).text >= len("1 / 0")
+    assert contents_of_pickles(pickle.dumps(Bomb()))[0].text >= len("1 / 0")
 
 
 def test_the_settings_of_usual_layers_do_not_count(backbone: Backbone) -> None:
@@ -106,7 +108,44 @@ def test_the_shipped_submissions_are_programs_without_data() -> None:
 
 def test_what_python_cannot_read_counts_whole() -> None:
     assert contents_of_program({"a.py": b"'''" + b"7" * 500}).text >= 500
-    assert contents_of_program({"a.py": b"\xff\xfe" * 100}) == Contents(text=200)
+    assert contents_of_program({"a.py": b"\xff\xfe" * 100}) == Contents(text=204)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"a.py": b"\n".join([b" \t" * 10] * 5_000)},  # blank lines, in two kinds of blanks
+        {"a.py": b"x = 0x" + b"7" * 100_000},
+        {"a.py": b"def f():\n" + b"\n".join(b" a%05d" % n for n in range(15_000))},
+        {f"{n:0200}.py": b"" for n in range(500)},
+        {"a.py": ("x = 1  # " + "\N{GRINNING FACE}" * 25_000).encode()},
+    ],
+    ids=["blanks", "one long number", "names", "names of files", "wide characters"],
+)
+def test_numbers_hidden_in_the_writing_of_a_program_count(
+    source: dict[str, bytes], backbone: Backbone
+) -> None:
+    size = Inventory(backbone).measure(ArtefactPacker(backbone).pack(nn.Identity()), source)
+    assert size.parameters_opaque >= 100_000
+
+
+def test_a_program_has_no_room_for_100000_numbers_uncounted() -> None:
+    assert inventory._PROGRAM.text + inventory._PROGRAM.others < 100_000
+
+
+def test_shapes_of_empty_tensors_are_numbers(backbone: Backbone) -> None:
+    detector = nn.Identity()
+    detector.register_buffer("note", torch.empty(0, 31, 41, 59))
+    size = Inventory(backbone).measure(ArtefactPacker(backbone).pack(detector), {})
+    assert size.parameters_added == 4
+
+
+def test_nothing_follows_the_detector(backbone: Backbone) -> None:
+    """What comes after a pickle's end is never executed, so its arguments could be anything."""
+    packed = ArtefactPacker(backbone).pack(nn.Identity())
+    followed = replace(packed, structure=packed.structure + pickle.dumps("note"))
+    with pytest.raises(InvalidArtefact, match="2 pickles"):
+        Inventory(backbone).measure(followed, {})
 
 
 def test_only_tensors_travel_in_the_file_of_tensors(backbone: Backbone) -> None:

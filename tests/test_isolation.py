@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -62,7 +63,7 @@ def test_landlock_allows_what_is_named_and_nothing_else(tmp_path: Path) -> None:
     platform.machine() not in ("x86_64", "aarch64") or sys.platform != "linux",
     reason="no system calls known for this machine",
 )
-def test_the_filter_refuses_what_it_names_and_nothing_else() -> None:
+def test_the_filter_refuses_what_it_names_and_nothing_else(tmp_path: Path) -> None:
     import resource
     import socket
 
@@ -78,6 +79,21 @@ def test_the_filter_refuses_what_it_names_and_nothing_else() -> None:
     assert attempt(lambda: socket.socket(socket.AF_INET)) == 1
     assert attempt(lambda: resource.prlimit(0, resource.RLIMIT_NOFILE)) == 0
     assert attempt(lambda: resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE)) == 1
+    everywhere = os.sched_getaffinity(0)
+    assert attempt(lambda: os.sched_setaffinity(0, everywhere)) == 0
+    assert attempt(lambda: os.sched_setaffinity(os.getpid(), everywhere)) == 1
+    assert attempt(lambda: os.setpriority(os.PRIO_PROCESS, 0, 1)) == 1
+
+    # What would be a note on a file is taken for done, and is not.
+    path = tmp_path / "file"
+    path.write_text("x")
+    before = path.stat()
+    assert attempt(lambda: os.utime(path, (1, 1))) == 0
+    assert attempt(lambda: path.chmod(0o777)) == 0
+    assert attempt(lambda: os.setxattr(path, "user.note", b"x")) == 0
+    assert (path.stat(), os.listxattr(path)) == (before, [])
+    assert attempt(lambda: shutil.copy2(path, tmp_path / "copy")) == 0
+    assert (tmp_path / "copy").read_text() == "x"
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])

@@ -44,7 +44,25 @@ def test_images_shown_again_are_distinct(count: int, seed: int) -> None:
 
 
 def test_rounding_is_no_disagreement_and_a_shift_is() -> None:
-    scores = np.random.default_rng(0).normal(3, 2, 32)
-    assert disagreeing(scores, scores * (1 + 1e-5), 2.0) == 0
-    assert disagreeing(scores, scores + 0.4, 2.0) == 32
-    assert disagreeing(np.zeros(4), np.zeros(4), 0.0) == 0
+    scores = np.random.default_rng(0).normal(0, 2, 1000)
+    assert disagreeing(scores, scores * (1 + 1e-6), scores) == 0
+    assert disagreeing(scores, scores + 0.004, scores) <= 3
+    assert disagreeing(scores, scores + 0.4, scores) > 700
+    assert disagreeing(np.zeros(4), np.zeros(4), np.zeros(4)) == 0
+
+
+def test_many_equal_scores_may_be_rounded_otherwise() -> None:
+    scores = np.array([-20.0] * 500 + [3.0] * 500)
+    rounded = scores * (1 + np.random.default_rng(0).normal(0, 1e-6, 1000))
+    assert disagreeing(scores, rounded, scores) == 0
+
+
+@given(st.floats(1e-30, 1e3), st.integers(0, 2**32))
+def test_there_is_no_scale_to_hide_a_shift_in(scale: float, seed: int) -> None:
+    """Neither scores that are all very small, nor a few very large ones among them."""
+    scores = np.random.default_rng(seed).normal(0, 1, 240)
+    scores[:3] *= 1e9
+    assert disagreeing(scale * scores, scale * (scores + 0.5), scale * scores) > 150
+    squeezed = np.where(np.abs(scores) < 0.7, 1e-6 * scores, scores)
+    turned = np.where(np.abs(scores) < 0.7, -squeezed, squeezed)
+    assert disagreeing(scale * squeezed, scale * turned, scale * squeezed) > 80

@@ -1,14 +1,14 @@
 """The artefact: everything a detector holds beyond the backbone, and nothing else of the process.
 
-An artefact is two byte strings. `tensors` is a safetensors file: the tensors that were added to the
+An artefact is three byte strings. `tensors` is a safetensors file: the tensors that were added to the
 backbone (`added/3`), and those that replace one of its own (`changed/head.weight`). `structure` is
 a pickle of the detector's objects in which tensors, arrays, long texts, rows of numbers and untouched
 backbone modules are only names. It is unpickled in a worker, never elsewhere; the evaluator counts
-what is in both (`attnbench.evaluation.inventory`).
+what is in all three (`attnbench.evaluation.inventory`).
 
-What a submission's classes and functions hold themselves (class attributes, defaults, closures, the
-globals they use) follows the detector in `structure` and is counted with it, as it is within the
-detector's reach. It is there to be counted only: the process that predicts has it from the source.
+`held` is what a submission's classes and functions hold themselves (class attributes, defaults,
+closures, the globals they use), as it is within the detector's reach. It is there to be counted only:
+the process that predicts has it from the source, and does not get `held`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import hashlib
 import io
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attnbench.backbones.backbone import Backbone, tensors_of
@@ -36,10 +37,29 @@ _LONG_TEXT, _LONG_ROW = 256, 16
 
 @dataclass(frozen=True)
 class Artefact:
-    """A packed detector."""
+    """A packed detector.
+
+    Attributes:
+        structure: a pickle of its objects.
+        tensors: a safetensors file.
+        held: pickles, one after the other, of what its classes and functions hold.
+    """
 
     structure: bytes
     tensors: bytes
+    held: bytes = b""
+
+    @property
+    def arrays(self) -> dict[str, NDArray[np.uint8]]:
+        """Its parts, uint8, for a message."""
+        return {
+            part.name: np.frombuffer(getattr(self, part.name), np.uint8) for part in fields(self)
+        }
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Artefact:
+        """From the parts in a message. Raises KeyError, with its name, where one is missing."""
+        return cls(*(arrays[part.name].tobytes() for part in fields(cls)))
 
 
 class ArtefactPacker:
@@ -73,6 +93,7 @@ class ArtefactPacker:
         buffer = io.BytesIO()
         pickler = _DetectorPickler(buffer, self, replaced, unchanged)
         pickler.dump(detector)
+        end = buffer.tell()
         if source is not None:
             for where, value in held_by(pickler.referenced, source):
                 try:
@@ -81,7 +102,8 @@ class ArtefactPacker:
                     raise pickle.PicklingError(
                         f"what {where} holds cannot be saved, so it cannot be counted: {error}"
                     ) from None
-        return Artefact(buffer.getvalue(), safetensors.torch.save(pickler.stored))
+        pickled = buffer.getvalue()
+        return Artefact(pickled[:end], safetensors.torch.save(pickler.stored), pickled[end:])
 
     def untouched_module(self, module: nn.Module, unchanged: Mapping[int, str]) -> str | None:
         """The name of a module of the backbone that is as it was handed out, else None."""

@@ -95,26 +95,17 @@ class Channel:
         (length,) = _PREFIX.unpack(self._receive_bytes(_PREFIX.size, deadline))
         if length > HEADER_LIMIT:
             raise ChannelGarbage(f"a header of {length} bytes")
-        try:
-            header = json.loads(bytes(self._receive_bytes(length, deadline)))
-            kind, fields = header["kind"], header["fields"]
-            described = [
-                (str(name), _DTYPES[dtype], tuple(int(n) for n in shape))
-                for name, dtype, shape in header["arrays"]
-            ]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ChannelGarbage(f"a malformed header ({type(error).__name__})") from None
-        if not isinstance(kind, str) or not isinstance(fields, dict):
-            raise ChannelGarbage("a header without kind and fields")
-        if any(n < 0 for _, _, shape in described for n in shape):
-            raise ChannelGarbage("an array of negative size")
+        kind, fields, described = _read_header(bytes(self._receive_bytes(length, deadline)))
         sizes = [math.prod(shape) * dtype.itemsize for _, dtype, shape in described]
         if sum(sizes) > limit:
             raise ChannelGarbage(f"arrays of {sum(sizes)} bytes where at most {limit} are expected")
-        arrays = {
-            name: np.frombuffer(self._receive_bytes(size, deadline), dtype).reshape(shape)
-            for (name, dtype, shape), size in zip(described, sizes, strict=True)
-        }
+        arrays = {}
+        for (name, dtype, shape), size in zip(described, sizes, strict=True):
+            content = np.frombuffer(self._receive_bytes(size, deadline), dtype)
+            try:
+                arrays[name] = content.reshape(shape)
+            except ValueError:  # too many dimensions, or too large ones beside one of nought
+                raise ChannelGarbage("an array of an impossible shape") from None
         return Message(kind, fields, arrays)
 
     def _send_bytes(self, data: bytes | memoryview, deadline: float) -> None:
@@ -152,3 +143,23 @@ class Channel:
         if remaining <= 0:
             raise ChannelTimeout
         self._stream.settimeout(remaining)
+
+
+def _read_header(
+    text: bytes,
+) -> tuple[str, dict[str, Any], list[tuple[str, np.dtype[Any], tuple[int, ...]]]]:
+    """Kind, fields, and name, dtype and shape of each array. Raises ChannelGarbage."""
+    try:
+        header = json.loads(text)
+        kind, fields = header["kind"], header["fields"]
+        described = [
+            (str(name), _DTYPES[dtype], tuple(int(n) for n in shape))
+            for name, dtype, shape in header["arrays"]
+        ]
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ChannelGarbage(f"a malformed header ({type(error).__name__})") from None
+    if not isinstance(kind, str) or not isinstance(fields, dict):
+        raise ChannelGarbage("a header without kind and fields")
+    if any(n < 0 for _, _, shape in described for n in shape):
+        raise ChannelGarbage("an array of negative size")
+    return kind, fields, described

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from attnbench.backbones.backbone import Backbone, tensors_of
 from attnbench.evaluation import prediction
 from attnbench.evaluation.artefact import Artefact
-from attnbench.evaluation.inventory import Inventory, Size
+from attnbench.evaluation.inventory import InvalidArtefact, Inventory, Size
 from attnbench.evaluation.jobs import Delivered, Failure, Jobs, Killed, Predicted
 from attnbench.evaluation.laps import Laps
 from attnbench.evaluation.readouts import argmax_readouts
@@ -214,7 +214,10 @@ class Evaluator:
         return _Adapted(delivered, delivered.pass_seconds, cold_seconds, size)
 
     def _measure(self, artefact: Artefact, submission: Submission) -> Size:
-        return self._inventory.measure(artefact, submission.program)
+        try:
+            return self._inventory.measure(artefact, submission.program)
+        except InvalidArtefact as error:
+            raise Failure(f"the artefact is not valid: {error}") from None
 
     def _predict(
         self,
@@ -245,8 +248,8 @@ class Evaluator:
         logits = None if found.logits is None else found.logits[shown]
         found = replace(found, scores=found.scores[shown], logits=logits)
         first = found.scores[some]
-        others = prediction.disagreeing(first, again.scores, float(found.scores.std()))
-        if others:
+        others = prediction.disagreeing(first, again.scores, found.scores)
+        if others > prediction.MAY_DIFFER:
             raise Failure(
                 f"{others} of {len(first)} scores were others when the same images came in other "
                 "batches: a score may depend on its own image alone, not on its company or on chance"

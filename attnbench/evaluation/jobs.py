@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,8 +34,8 @@ class Failure(Exception):
 
     def __init__(self, reason: str, detail: str = "", status: str = "failed") -> None:
         super().__init__(reason)
-        self.reason = reason
-        self.detail = detail
+        self.reason = _unicode(reason)
+        self.detail = _unicode(detail)
         self.status = status
 
 
@@ -123,11 +123,10 @@ class Jobs:
                 worker.channel.send_descriptor(images)
                 answer = _answer(worker, "artefact", deadline, self._artefact_limit)
                 seconds = time.perf_counter() - started
-            missing = {"structure", "tensors"} - set(answer.arrays)
-            if missing:
-                raise ChannelGarbage("an artefact without " + " and ".join(sorted(missing)))
-            parts = {name: array.tobytes() for name, array in answer.arrays.items()}
-            artefact = canonical(Artefact(parts["structure"], parts["tensors"]))
+            try:
+                artefact = canonical(Artefact.of_arrays(answer.arrays))
+            except KeyError as missing:
+                raise ChannelGarbage(f"an artefact without {missing}") from None
             return Delivered(artefact, seconds, pass_seconds, _nondeterministic(answer))
 
         self._template.settle()  # nothing else is at work
@@ -156,10 +155,7 @@ class Jobs:
         Raises:
             Failure: where it does not, or not in time.
         """
-        packed = {
-            "structure": np.frombuffer(artefact.structure, np.uint8),
-            "tensors": np.frombuffer(artefact.tensors, np.uint8),
-        }
+        packed = replace(artefact, held=b"").arrays
         labels = self._labels if episode.asks_for_logits else 0
 
         def predict(worker: Worker) -> Predicted:
@@ -241,7 +237,7 @@ class Jobs:
 
 def _nondeterministic(answer: Message) -> tuple[str, ...]:
     said = answer.fields.get("nondeterministic")
-    return tuple(str(name)[:100] for name in said[:100]) if isinstance(said, list) else ()
+    return tuple(_unicode(str(name)[:100]) for name in said[:100]) if isinstance(said, list) else ()
 
 
 def _answer(worker: Worker, kind: str, deadline: float, limit: int) -> Message:
@@ -266,9 +262,15 @@ def _checked(
     return values
 
 
+def _unicode(text: str) -> str:
+    """A text as it can be stored: JSON can carry halves of characters, which UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _ending(status: int | None) -> str:
     if status is None:
         return "closed its channel"
     if status < 0:
-        return f"was ended by {signal.Signals(-status).name}"
+        known = -status in list(signal.Signals)  # real-time signals have no names
+        return "was ended by " + (signal.Signals(-status).name if known else f"signal {-status}")
     return f"ended by itself (exit code {status})"

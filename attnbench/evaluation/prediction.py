@@ -16,9 +16,12 @@ FORWARDS, GRACE_SECONDS = 20.0, 5.0
 _USUAL_SPREAD, _NOTICEABLE_SECONDS = 3.0, 0.05
 # So many images are shown again, to a fresh process, in batches of another size.
 _SHOWN_AGAIN = 24
-# Kernels for batches of different sizes round differently: in parts of the scores' spread, and of the
-# score itself (half-precision).
-_SPREAD_TOLERANCE, _RELATIVE_TOLERANCE, _LEAST_TOLERANCE = 0.02, 0.005, 1e-5
+# Of those so many may be others: kernels for batches of different sizes round differently, and near
+# the threshold that may turn a sign.
+MAY_DIFFER = 2
+# A score that moved by no more than this part of itself is rounded otherwise; one that passes no more
+# than this share of all images, or so many, has not moved.
+_ROUNDING, _SHARE_PASSED, _IMAGES_PASSED = 1e-5, 0.02, 2
 
 
 def budget_seconds(pass_seconds: float, pass_images: int, images: int) -> float:
@@ -49,13 +52,21 @@ def choose_again(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def disagreeing(
-    first: NDArray[np.floating[Any]], again: NDArray[np.floating[Any]], spread: float
+    first: NDArray[np.floating[Any]],
+    again: NDArray[np.floating[Any]],
+    everyone: NDArray[np.floating[Any]],
 ) -> int:
-    """How many scores `[n]` are others when the same images come in other company.
+    """How many scores `[n]` are on the other side of the threshold, or elsewhere among all the others.
+
+    That is what d′ and the area under the curve are made of. A tolerance in the scores' own units could
+    be hidden in: by scores that are all small, or by few that are very large.
 
     Args:
         first, again: scores of the same images.
-        spread: the standard deviation of the detector's scores over all images.
+        everyone: scores of all images `[m]`, as they were first.
     """
-    tolerance = _SPREAD_TOLERANCE * spread + _RELATIVE_TOLERANCE * np.abs(first) + _LEAST_TOLERANCE
-    return int((np.abs(first - again) > tolerance).sum())
+    moved = np.abs(first - again) > _ROUNDING * np.abs(first)
+    ranked = np.sort(everyone)
+    passed = np.abs(np.searchsorted(ranked, first) - np.searchsorted(ranked, again))
+    elsewhere = passed > max(_SHARE_PASSED * len(ranked), _IMAGES_PASSED)
+    return int((moved & (elsewhere | ((first > 0) != (again > 0)))).sum())

@@ -108,7 +108,7 @@ def _adapt(context: _Context) -> None:
     detector = _detector(adapt, stage.backbone, pos, neg, settings)
     artefact = stage.packer.pack(detector, context.source)
     synchronise(device)
-    channel.send(Message("artefact", context.notes, _as_arrays(artefact)))
+    channel.send(Message("artefact", context.notes, artefact.arrays))
 
 
 def _rehearse(adapt: Callable[..., object], context: _Context, counts: list[int]) -> None:
@@ -133,8 +133,7 @@ def _predict(context: _Context) -> None:
     seed(job.fields["seed"])
     synchronise(device)
     channel.send(Message("ready"))
-    packed = channel.receive()
-    artefact = Artefact(packed.arrays["structure"].tobytes(), packed.arrays["tensors"].tobytes())
+    artefact = Artefact.of_arrays(channel.receive().arrays)
     detector = unpack(artefact, backbone).eval()
     synchronise(device)
     channel.send(Message("loaded"))
@@ -231,13 +230,6 @@ def _checked(values: object, expected: tuple[int | None, ...], what: str) -> Sco
 
 def _kind(value: object) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
-
-
-def _as_arrays(artefact: Artefact) -> dict[str, Any]:
-    return {
-        "structure": np.frombuffer(artefact.structure, np.uint8),
-        "tensors": np.frombuffer(artefact.tensors, np.uint8),
-    }
 
 
 def _to_device(images: np.ndarray[Any, Any], device: torch.device) -> Tensor:
