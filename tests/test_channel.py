@@ -71,7 +71,7 @@ def test_any_json_is_a_message_or_garbage(header: dict[str, object]) -> None:
         ours.sendall(struct.pack("<I", len(text)) + text + bytes(100))
         ours.shutdown(socket.SHUT_WR)
         with contextlib.suppress(ChannelClosed, ChannelGarbage):
-            assert Channel(theirs).receive(limit=100).kind == "k"
+            assert isinstance(Channel(theirs).receive(limit=100).kind, str)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -129,6 +129,7 @@ class Jobs:
                 raise ChannelGarbage(f"an artefact without {missing}") from None
             return Delivered(artefact, seconds, pass_seconds, _nondeterministic(answer))
 
+        self._warm_up(sides=[len(side) for side in sides])
         self._template.settle()  # nothing else is at work
         return self._with_worker(adapt, "adapting", timeout)
 
@@ -137,7 +138,7 @@ class Jobs:
         submission: Submission,
         episode: Episode,
         artefact: Artefact,
-        batches: Iterable[NDArray[np.int64]],
+        batches: Sequence[NDArray[np.int64]],
         *,
         timeout: float,
         budget: float,
@@ -193,7 +194,12 @@ class Jobs:
                 _nondeterministic(answer),
             )
 
+        self._warm_up(batches=sorted({len(batch) for batch in batches}))
         return self._with_worker(predict, "predicting", budget)
+
+    def _warm_up(self, *, sides: Sequence[int] = (), batches: Sequence[int] = ()) -> None:
+        if self._device == "cpu":
+            self._template.warm_up(sides=sides, batches=batches, threads=self._threads)
 
     def _start(
         self,

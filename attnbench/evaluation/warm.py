@@ -91,6 +91,7 @@ class Template:
         limits: Limits | None = None,
     ) -> None:
         self._modules: list[str] = []
+        self._warm_for: list[dict[str, object]] = []
         if isolation not in get_args(Isolation):
             raise AttnbenchError(f"unknown isolation {isolation!r}; choose process or bwrap")
         self._hidden = reach.hidden_folders(hidden)
@@ -104,8 +105,13 @@ class Template:
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
         # NumPy's threads would keep torch's from the cores for 2^26 cycles after each product.
         environment["OPENBLAS_THREAD_TIMEOUT"] = "4"
+        # OpenMP's first thread would keep a new second one from the core for a tick of 4 ms: the kernel
+        # starts it on the core of the first, which spins until the second has done its part.
+        environment["GOMP_SPINCOUNT"] = "10000"
         # Large tensors come and go with every layer: pages of 2 MiB, kept, in place of new small ones.
         environment["GLIBC_TUNABLES"] = _MALLOC
+        # Python's own small objects too: a fork copies the tables of their pages, its end frees them.
+        environment["PYTHONMALLOC"] = "malloc"
         environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # what deterministic cuBLAS needs
         line = [
             sys.executable,
@@ -160,6 +166,21 @@ class Template:
         folder = None if self._data is None else str(self._data)
         self._tell(Message("backbone", {"name": name, "untrained": untrained, "data": folder}))
         self._expect("loaded")
+        self._warm_for.clear()
+
+    def warm_up(self, *, sides: Sequence[int], batches: Sequence[int], threads: int) -> None:
+        """Have ready what workers on a CPU need for batches of images, the first time it is asked for.
+
+        Args:
+            sides: how many images a worker adapts to on each side.
+            batches: the sizes of batches that it is shown.
+            threads: how many it has.
+        """
+        needed = {"sides": list(sides), "batches": list(batches), "threads": threads}
+        if needed not in self._warm_for:
+            self._tell(Message("warm up", needed))
+            self._expect("warm")
+            self._warm_for.append(needed)
 
     def _start(self) -> None:
         self._expect("ready")

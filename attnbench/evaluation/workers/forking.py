@@ -11,6 +11,8 @@ import importlib
 import os
 import socket
 import sys
+import threading
+import time
 from pathlib import Path
 
 import torch
@@ -21,11 +23,18 @@ from attnbench.backbones import load
 from attnbench.errors import AttnbenchError
 from attnbench.evaluation.channel import Channel, ChannelClosed, Message
 from attnbench.evaluation.isolation.confinement import Confinement, Limits, confine, prepare
-from attnbench.evaluation.isolation.linux import become_subreaper, give_back_freed_memory
+from attnbench.evaluation.isolation.linux import (
+    become_subreaper,
+    give_back_freed_memory,
+    threads_alive,
+)
 from attnbench.evaluation.workers import worker
 from attnbench.evaluation.workers.offspring import Forked, Workers
 from attnbench.evaluation.workers.scratch import Scratch
 from attnbench.evaluation.workers.stage import Stage
+
+# A pool of threads is gone a moment after the thread that it belonged to.
+_POOL_ENDS_SECONDS = 1.0
 
 
 def serve_forks(channel: Channel, scratch: Scratch) -> None:
@@ -55,6 +64,11 @@ def serve_forks(channel: Channel, scratch: Scratch) -> None:
                         channel.send(Message("loaded"))
                     except AttnbenchError as error:
                         channel.send(Message("failed", {"reason": str(error)}))
+                case "warm up":
+                    assert stage is not None
+                    workers.end_all()  # the spare one would be cold
+                    _warm_up(stage, request)
+                    channel.send(Message("warm"))
                 case "fork":
                     assert stage is not None and confinement is not None
                     fork = functools.partial(_fork, stage, scratch, confinement)
@@ -88,6 +102,28 @@ def _load_warm(request: Message) -> Stage:
     gc.freeze()  # the collector would otherwise touch, and so copy, every page in each worker
     give_back_freed_memory()  # which a worker would otherwise use again, and so copy
     return stage
+
+
+def _warm_up(stage: Stage, request: Message) -> None:
+    """Have the kernels made that workers will need, for as many threads as they will have.
+
+    In a thread of its own: the pool of threads that its layers start is its own, and ends with it.
+    """
+    sizes = [*request.fields["batches"], *stage.batch_sizes(request.fields["sides"])]
+
+    def look() -> None:
+        torch.set_num_threads(int(request.fields["threads"]))
+        stage.warm_up(sorted(set(sizes)))
+
+    before = threads_alive()
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    torch.set_num_threads(1)
+    deadline = time.monotonic() + _POOL_ENDS_SECONDS
+    while threads_alive() > before and time.monotonic() < deadline:
+        time.sleep(0.001)
+    give_back_freed_memory()
 
 
 def _fork(stage: Stage, scratch: Scratch, confinement: Confinement) -> Forked:

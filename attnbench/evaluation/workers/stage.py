@@ -8,13 +8,13 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attnbench.adaptation import balanced_loss, batches, quick_outputs
+from attnbench.adaptation import balanced_loss, batches, frozen_outputs, quick_outputs
 from attnbench.backbones.backbone import Backbone
 from attnbench.evaluation.artefact import ArtefactPacker
 
@@ -66,6 +66,24 @@ class Stage:
         """So many made-up images of positives and negatives, `[n, 3, h, w]`: few, over and over."""
         return [_repeated(few, count) for few, count in zip(self._made_up, counts, strict=True)]
 
+    def warm_up(self, sizes: Iterable[int]) -> None:
+        """Look at made-up images in batches of so many, in the ways in which workers will.
+
+        A convolution is made for a size of batch, a layout and a number of threads, when first used.
+        """
+        for size in sizes:
+            images = _repeated(self._made_up[1], size)
+            with torch.no_grad():
+                self.backbone(images)
+            frozen_outputs(self.backbone, images)
+            quick_outputs(self.backbone, images)
+
+    def batch_sizes(self, counts: Sequence[int]) -> list[int]:
+        """The sizes of batches that a pass over so many images a side is timed on."""
+        image = self._made_up[1][:1]
+        sides = [image.expand(count, *image.shape[1:]) for count in counts]
+        return sorted({min(next(batches(side)).stop, len(side)) for side in sides})
+
     def pass_seconds(self, counts: Sequence[int]) -> float:
         """Seconds of one no-grad forward over so many images, in float32 as PyTorch comes.
 
@@ -74,10 +92,7 @@ class Stage:
         image, for all of them.
         """
         device = device_of(self.backbone)
-        noise = self._made_up[1]
-        sides = [noise[:1].expand(count, *noise.shape[1:]) for count in counts]
-        sizes = {min(next(batches(side)).stop, len(side)) for side in sides}
-        pieces = [_repeated(noise, size) for size in sorted(sizes)]
+        pieces = [_repeated(self._made_up[1], size) for size in self.batch_sizes(counts)]
         spent, per_image = 0.0, []
         with torch.no_grad():
             for piece in pieces:
