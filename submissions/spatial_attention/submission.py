@@ -2,6 +2,7 @@
 
 import copy
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -18,26 +19,38 @@ class SecondPass(nn.Module):
 
     Args:
         stage: convolutions, maybe with a max-pool behind them.
-        rest: maps of the convolutions to the backbone's outputs, by way of a pool over all places.
+        rest: maps of the stage to the backbone's outputs.
+        size: of the maps that `rest` takes. Where it pools over all places, 1 x 1 will do.
     """
 
-    def __init__(self, stage: nn.Sequential, rest: nn.Module) -> None:
+    def __init__(self, stage: nn.Sequential, rest: nn.Module, size: tuple[int, int]) -> None:
         super().__init__()
         pools = isinstance(stage[-1], nn.MaxPool2d)
         self.convolutions, self.pool = (stage[:-1], stage[-1]) if pools else (stage, nn.Identity())
-        self.rest = rest
+        self.rest, self.size = rest, size
 
     def gains(self, features: Tensor) -> Tensor:
         """For each place of the stage's input `[n, c, h, w]`: `[n, 1, h, w]`, 1 in the mean."""
         maps = self.convolutions(features)
         places = maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1], 1, 1)
-        evidence = self.rest(places).relu().mean(dim=1).view(-1, 1, *maps.shape[2:])
+        activations = self.rest(places.expand(-1, -1, *self.size))
+        evidence = activations.relu().mean(dim=1).view(-1, 1, *maps.shape[2:])
         # Convolutions with a stride have fewer places than their input.
         gains = interpolate(evidence, features.shape[2:], mode="bilinear")
         return gains / gains.mean(dim=(2, 3), keepdim=True).clamp_min(1e-9)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.pool(self.convolutions(features * self.gains(features)))
+
+
+@torch.no_grad()
+def size_for(rest: nn.Module, maps: Tensor) -> tuple[int, int]:
+    """Height and width of the smallest maps of equal places that `rest` takes."""
+    try:
+        rest(maps[:, :, :1, :1])
+        return 1, 1
+    except RuntimeError:  # it has a weight for each place
+        return maps.shape[2], maps.shape[3]
 
 
 def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int) -> nn.Module:
@@ -51,7 +64,8 @@ def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int) -> nn.Module
     )
     # A copy of the head to be trained, as the first pass goes on with the head as it is.
     head = rest[-1] if backbone.target is None else copy.deepcopy(rest[-1])
-    network = nn.Sequential(before, SecondPass(stage, rest), *rest[:-1], head)
+    second = SecondPass(stage, rest, size_for(rest, backbone.upto(maps[-1])(pos[:1])))
+    network = nn.Sequential(before, second, *rest[:-1], head)
     frozen, head = split_head(network, backbone.target)
     detector = Detector(head, backbone.target, pos[:1], frozen=frozen)
     solve_penalised(detector.suffix, *detector.features(pos, neg), steps=steps)

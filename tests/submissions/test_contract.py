@@ -1,4 +1,4 @@
-"""What holds for every shipped submission: on a network with the target, on one without, on a ViT."""
+"""What holds for every shipped submission: on a network with the target, on two without, on a ViT."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ NAMES = sorted(path.parent.name for path in submissions_folder().glob("*/submiss
 NETWORKS: dict[str, Callable[[], Backbone]] = {
     "classifier": lambda: random_backbone("shipped/figures-vgg"),
     "encoder": lambda: random_backbone("shipped/figures-simclr"),
+    "encoder without a pool": lambda: random_backbone("shipped/cifar-vae"),
     "transformer": small_vit,
 }
 

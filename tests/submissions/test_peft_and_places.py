@@ -145,7 +145,8 @@ def test_windows_that_fall_on_pixels_are_slices() -> None:
 
 
 def test_gains_are_the_class_activation_map(vgg: Backbone) -> None:
-    second = module_of("spatial_attention").SecondPass(vgg.stage("block4"), vgg.after("block4"))
+    kind = module_of("spatial_attention").SecondPass
+    second = kind(vgg.stage("block4"), vgg.after("block4"), (1, 1))
     features = torch.rand(2, 96, 6, 6)
     head = vgg.stage("head")
     maps = vgg.stage("block4")[:-1](features)
@@ -156,6 +157,9 @@ def test_gains_are_the_class_activation_map(vgg: Backbone) -> None:
     torch.testing.assert_close(
         second(features), vgg.stage("block4")(features * expected), rtol=1e-3, atol=1e-3
     )
+    # Where all places are alike, how many there are makes no difference.
+    whole = kind(vgg.stage("block4"), vgg.after("block4"), (3, 3))
+    torch.testing.assert_close(whole.gains(features), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_the_published_map_is_constant() -> None:
