@@ -111,6 +111,18 @@ def test_an_honest_submission_is_scored(judge: Callable[..., EpisodeResult]) -> 
     assert result.cost.adaptation_seconds > 0 and result.cost.pass_seconds > 0
 
 
+def test_kernels_are_made_by_threads_that_are_gone_before_a_worker_is_forked() -> None:
+    """A process with a pool of threads cannot be forked: its child would wait for them for ever."""
+    me = psutil.Process()
+    others = set(me.children())
+    with Template() as template:
+        template.load("shipped/digits-cnn", untrained=True)
+        (process,) = set(me.children()) - others
+        before = process.num_threads()
+        template.warm_up(sides=[3, 5], batches=[7], threads=2)
+        assert process.num_threads() == before
+
+
 @pytest.mark.parametrize("name", ENDS)
 def test_every_end_has_its_reason(judge: Callable[..., EpisodeResult], name: str) -> None:
     code, reason = ENDS[name]
