@@ -32,8 +32,6 @@ from attnbench.resources import weights_folder, weights_folders
 # What a worker may know of its surroundings: nothing of data sets, records or the user.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME")
 _START_SECONDS = 300.0
-# With more, a new thread finds a core of its own, and to wake so many takes longer than to spin.
-_FEW_CORES = 4
 _MALLOC = ":".join(
     (
         "glibc.malloc.hugetlb=1",
@@ -107,14 +105,8 @@ class Template:
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
         # NumPy's threads would keep torch's from the cores for 2^26 cycles after each product.
         environment["OPENBLAS_THREAD_TIMEOUT"] = "4"
-        if (os.cpu_count() or 1) <= _FEW_CORES:
-            # OpenMP's first thread would keep a new second one from the core for a tick of 4 ms: the
-            # kernel starts it on the core of the first, which spins until the second has done its part.
-            environment["GOMP_SPINCOUNT"] = "10000"
         # Large tensors come and go with every layer: pages of 2 MiB, kept, in place of new small ones.
         environment["GLIBC_TUNABLES"] = _MALLOC
-        # Python's own small objects too: a fork copies the tables of their pages, its end frees them.
-        environment["PYTHONMALLOC"] = "malloc"
         environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # what deterministic cuBLAS needs
         line = [
             sys.executable,
