@@ -91,7 +91,6 @@ class Template:
         limits: Limits | None = None,
     ) -> None:
         self._modules: list[str] = []
-        self._warm_for: list[dict[str, object]] = []
         if isolation not in get_args(Isolation):
             raise AttnbenchError(f"unknown isolation {isolation!r}; choose process or bwrap")
         self._hidden = reach.hidden_folders(hidden)
@@ -161,10 +160,9 @@ class Template:
         folder = None if self._data is None else str(self._data)
         self._tell(Message("backbone", {"name": name, "untrained": untrained, "data": folder}))
         self._expect("loaded")
-        self._warm_for.clear()
 
     def warm_up(self, *, sides: Sequence[int], batches: Sequence[int], threads: int) -> None:
-        """Have ready what workers on a CPU need for batches of images, the first time it is asked for.
+        """Have ready what workers on a CPU need for batches of images; what is ready takes no time.
 
         Args:
             sides: how many images a worker adapts to on each side.
@@ -172,10 +170,8 @@ class Template:
             threads: how many it has.
         """
         needed = {"sides": list(sides), "batches": list(batches), "threads": threads}
-        if needed not in self._warm_for:
-            self._tell(Message("warm up", needed))
-            self._expect("warm")
-            self._warm_for.append(needed)
+        self._tell(Message("warm up", needed))
+        self._expect("warm")
 
     def _start(self) -> None:
         self._expect("ready")

@@ -66,8 +66,10 @@ def serve_forks(channel: Channel, scratch: Scratch) -> None:
                         channel.send(Message("failed", {"reason": str(error)}))
                 case "warm up":
                     assert stage is not None
-                    workers.end_all()  # the spare one would be cold
-                    _warm_up(stage, request)
+                    sides, shown = request.fields["sides"], request.fields["batches"]
+                    if cold := {*stage.batch_sizes(sides), *shown} - stage.warm:
+                        workers.end_all()  # the spare one would be cold
+                        _warm_up(stage, cold, int(request.fields["threads"]))
                     channel.send(Message("warm"))
                 case "fork":
                     assert stage is not None and confinement is not None
@@ -104,16 +106,15 @@ def _load_warm(request: Message) -> Stage:
     return stage
 
 
-def _warm_up(stage: Stage, request: Message) -> None:
+def _warm_up(stage: Stage, sizes: set[int], threads: int) -> None:
     """Have the kernels made that workers will need, for as many threads as they will have.
 
     In a thread of its own: the pool of threads that its layers start is its own, and ends with it.
     """
-    sizes = [*request.fields["batches"], *stage.batch_sizes(request.fields["sides"])]
 
     def look() -> None:
-        torch.set_num_threads(int(request.fields["threads"]))
-        stage.warm_up(sorted(set(sizes)))
+        torch.set_num_threads(threads)
+        stage.warm_up(sorted(sizes))
 
     before = threads_alive()
     thread = threading.Thread(target=look)

@@ -32,10 +32,12 @@ class Stage:
 
     Attributes:
         rehearsal_label: what a rehearsal has as target where the episode has one (see `_hardly_told`).
+        warm: the sizes of batches that `warm_up` has looked at.
     """
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
+        self.warm: set[int] = set()
         self.packer = ArtefactPacker(backbone)
         self.rehearsal = copy.deepcopy(backbone)
         self.rehearsal_packer = ArtefactPacker(self.rehearsal)
@@ -77,6 +79,7 @@ class Stage:
                 self.backbone(images)
             frozen_outputs(self.backbone, images)
             quick_outputs(self.backbone, images)
+            self.warm.add(size)
 
     def batch_sizes(self, counts: Sequence[int]) -> list[int]:
         """The sizes of batches that a pass over so many images a side is timed on."""
