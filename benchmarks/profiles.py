@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import cProfile
-import inspect
 import pstats
 import sys
 import time
@@ -18,7 +17,7 @@ import time
 import torch
 
 from attnbench import NotApplicable
-from attnbench.adaptation import fit, frozen_outputs, gauss_newton, solve
+from attnbench.adaptation import features, fit, gauss_newton, solve
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
 from attnbench.resources import submissions_folder
@@ -26,7 +25,7 @@ from attnbench.submission import MANIFEST, load_submission
 from tests.submissions.adapted import images, module_of
 
 PARTS = {
-    "frozen part": inspect.unwrap(frozen_outputs),
+    "frozen part": features._until_little_is_left,
     "fit": fit,
     "solve": solve,
     "gauss_newton": gauss_newton,

@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,17 +22,13 @@ from attnbench.adaptation import (
     Pooled,
     Shift,
     balanced_loss,
-    batches,
     best,
     encoder,
-    features,
     fit,
-    frozen_outputs,
     gauss_newton,
     held_out,
     log_odds,
     middle_stage,
-    quick_outputs,
     replace,
     solve,
     solve_penalised,
@@ -43,24 +37,6 @@ from attnbench.adaptation import (
 )
 from attnbench.adaptation.detectors import LogOdds, Readout
 from tests.conftest import small_backbone
-
-
-@given(st.integers(1, 300), st.integers(1, 200_000))
-def test_batches_hold_every_row_once_and_little_at_a_time(count: int, width: int) -> None:
-    rows = torch.empty(1, width).expand(count, width)
-    cut = list(batches(rows))
-    assert [i for piece in cut for i in range(count)[piece]] == list(range(count))
-    assert all(len(range(count)[piece]) * width * 4 <= (5 << 20) + 4 * width for piece in cut)
-
-
-def test_frozen_outputs_are_the_networks_own() -> None:
-    network = small_backbone()
-    images = torch.randn(70, 3, 224, 224)
-    with torch.no_grad():
-        expected = network(images)
-    found = frozen_outputs(network, images)
-    assert not found.requires_grad
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_log_odds_are_those_of_the_softmax() -> None:
@@ -148,6 +124,29 @@ def test_a_path_of_penalties_ends_where_the_chosen_one_alone_would(apart: float)
     torch.testing.assert_close(found.bias, expected.bias, atol=0.02, rtol=0.02)
 
 
+def test_a_layer_solved_in_the_directions_of_few_images_is_the_same_layer() -> None:
+    torch.manual_seed(0)
+    pos, neg = torch.randn(9, 60) + 0.3, torch.randn(12, 60) - 0.3
+    images = torch.cat([pos, neg])
+    origin = nn.Sequential(nn.Linear(60, 5), LogOdds(1))
+    whole, few = copy.deepcopy(origin), copy.deepcopy(origin)
+    solve(whole, pos, neg, steps=300, penalty=0.3)
+    solve_penalised(few, pos, neg, steps=300, penalties=[0.3])
+
+    @torch.no_grad()
+    def change_and_cost(found: nn.Sequential) -> tuple[Tensor, float]:
+        change = found[0].weight - origin[0].weight
+        size = images.square().sum(dim=1).mean() * change.square().sum()
+        return change, (balanced_loss(found(pos), found(neg)) + 0.3 / 2 * size).item()
+
+    (change, cost), (expected, least) = change_and_cost(few), change_and_cost(whole)
+    assert cost == pytest.approx(least, rel=2e-3)
+    torch.testing.assert_close(change, expected, atol=0.005, rtol=0.01)
+    # Nothing was learned of what none of the images has.
+    directions, _ = torch.linalg.qr(images.T)
+    assert (change - change @ directions @ directions.T).abs().max() < 1e-5
+
+
 def test_a_step_of_lbfgs_takes_little_more_than_one_look_at_the_images() -> None:
     pos, neg = two_clouds()
     read, looks = Readout(3), []
@@ -219,38 +218,6 @@ def test_an_epoch_sees_each_image_once_and_both_sides_in_each_step() -> None:
     assert len(steps) == 5
     assert sorted(itertools.chain(*steps)) == [*range(5), *range(100, 160)]
     assert all(min(step) < 100 <= max(step) for step in steps)
-
-
-def test_more_than_half_a_gibibyte_of_features_is_mapped_from_a_file_without_a_name(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(features, "_BYTES_IN_MEMORY", 1000)
-    network = small_backbone().upto("block2")
-    images = torch.randn(70, 3, 16, 16)
-    kept = frozen_outputs(network, images)
-    assert str(tmp_path) in Path("/proc/self/maps").read_text() and not list(tmp_path.iterdir())
-    with torch.no_grad():
-        torch.testing.assert_close(kept, network(images), rtol=1e-4, atol=1e-5)
-    assert kept.is_contiguous(memory_format=torch.channels_last)
-    with pytest.raises(ValueError, match="no images"):
-        frozen_outputs(network, images[:0])
-
-
-def test_bfloat16_changes_features_by_less_than_a_hundredth(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    network, images = small_backbone(), torch.randn(40, 3, 64, 64)
-    plain = frozen_outputs(network, images)
-    monkeypatch.setattr(features, "multiplies_bfloat16", lambda device: True)
-    quick = quick_outputs(network, images)
-    assert torch.equal(
-        quick_outputs(network, images[..., :32]), frozen_outputs(network, images[..., :32])
-    )
-    assert quick.dtype == torch.float32 and not torch.equal(quick, plain)
-    torch.testing.assert_close(quick, plain, rtol=0, atol=0.01 * plain.abs().max().item())
-    assert np.corrcoef(quick.flatten(), plain.flatten())[0, 1] > 0.999
-    assert next(network.parameters()).dtype == torch.float32
 
 
 @given(st.integers(2, 40))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from attnbench.adaptation.detectors import LinearDetector
-from attnbench.adaptation.features import encoder, quick_outputs
+from attnbench.adaptation.features import encoder, layers_of, quick_outputs
 from attnbench.adaptation.fitting import balanced_loss, learned, solve
 from attnbench.backbones.backbone import Backbone
 
@@ -67,7 +68,42 @@ def solve_penalised(
     Along the path of solutions: the strongest penalty first, each weaker one from where the one before
     it ended; and from the best of them to the solution for all images.
     Where one side has a single image, and none could be held out, the strongest penalty is taken.
+
+    A linear layer that sees fewer images than an image has features is solved for in the directions
+    that these images span: penalised, it changes in no other (the representer theorem).
     """
+    first, *behind = layers_of(score)
+    images = torch.cat([pos, neg])
+    if isinstance(first, nn.Linear) and images.dim() == 2 and len(images) < first.in_features:
+        with _in_directions_of(images, first) as (directions, twin):
+            sides = pos @ directions, neg @ directions
+            _solve_penalised(nn.Sequential(twin, *behind), *sides, steps, penalties)
+    else:
+        _solve_penalised(score, pos, neg, steps, penalties)
+
+
+@contextmanager
+def _in_directions_of(images: Tensor, layer: nn.Linear) -> Iterator[tuple[Tensor, nn.Linear]]:
+    """Orthonormal directions `[d, n]` that span images `[n, d]`, and a twin of a layer in them.
+
+    The twin says of `images @ directions` what the layer says of the images. What it learns until the
+    end is then given to the layer.
+    """
+    directions, _ = torch.linalg.qr(images.T)
+    twin = copy.deepcopy(layer)
+    twin.in_features = len(images)
+    before = layer.weight.detach() @ directions
+    twin.weight = nn.Parameter(before.clone(), layer.weight.requires_grad)
+    yield directions, twin
+    with torch.no_grad():
+        layer.weight += (twin.weight - before) @ directions.T
+        if layer.bias is not None:
+            layer.bias.copy_(twin.bias)
+
+
+def _solve_penalised(
+    score: nn.Module, pos: Tensor, neg: Tensor, steps: int, penalties: Sequence[float]
+) -> None:
     around = [each.detach().clone() for each in learned(score)]
     strongest_first = sorted(penalties, reverse=True)
     chosen, state = strongest_first[0], copy.deepcopy(score.state_dict())
