@@ -92,3 +92,16 @@ def test_what_a_training_of_stawm_writes_is_the_network_it_trained(tmp_path: Pat
     images = torch.from_numpy(pictures.shares(np.arange(8)))
     with torch.no_grad():
         torch.testing.assert_close(read.eval()(images), network(images), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize(("name", "mirrored"), [("cifar-stawm", True), ("mnist-stawm", False)])
+def test_mirror_images_are_seen_of_pictures_but_not_of_digits(name: str, mirrored: bool) -> None:
+    network = untrained_stawm("made-up").requires_grad_(True).train()
+    pixels = np.zeros((64, 3, 32, 32), np.uint8)
+    pixels[..., 16:] = 255
+    seen: list[torch.Tensor] = []
+    network.stage("memory").context.register_forward_pre_hook(lambda _, rows: seen.append(rows[0]))
+    pictures = Pictures(pixels, torch.zeros(64), network.preprocessing)
+    train_stawm(replace(RECIPES[name], epochs=1, batch=32), network, pictures)
+    bright_at_the_left = torch.cat(seen)[:, 0, 0, 0] > 0
+    assert len(bright_at_the_left) == 64 and bool(bright_at_the_left.any()) == mirrored

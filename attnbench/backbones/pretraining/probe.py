@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
+from attnbench.backbones.pretraining.recipes import CIFAR_SOURCE
 from attnbench.stimuli.preparing import in_unit_range, normalise, resize_and_crop
 from attnbench.stimuli.sources import open_source
 from attnbench.tasks import HubSource
@@ -24,12 +25,9 @@ _BATCH = 500
 
 
 def codes(
-    backbone: Backbone, split: str, data: Path | None
+    backbone: Backbone, definition: HubSource, data: Path | None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The backbone's output for every image of a split of CIFAR-10, `[N, d]`, and the labels."""
-    definition = HubSource(
-        kind="hub", hub="uoft-cs/cifar10", folder="cifar10-jpeg", split=split, image="img"
-    )
+    """The backbone's output for every picture of a source, `[N, d]`, and the labels."""
     source = open_source(definition, data)
     parts = []
     with torch.no_grad():
@@ -41,17 +39,22 @@ def codes(
     return np.concatenate(parts), source.labels
 
 
-def probe_error(backbone: Backbone, data: Path | None) -> tuple[float, int]:
+def testing_split(definition: HubSource) -> HubSource:
+    """The test pictures of the set whose training pictures these are."""
+    return definition.model_copy(update={"split": "test"})
+
+
+def probe_error(backbone: Backbone, training: HubSource, data: Path | None) -> tuple[float, int]:
     """Error of the probe on the test split, 0 to 1, and the probe's number of parameters."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    training, labels = codes(backbone, "train[:40000]", data)
-    test, truth = codes(backbone, "test", data)
+    seen, labels = codes(backbone, training, data)
+    test, truth = codes(backbone, testing_split(training), data)
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
-    probe.fit(training, labels)
-    return float((probe.predict(test) != truth).mean()), 10 * (training.shape[1] + 1)
+    probe.fit(seen, labels)
+    return float((probe.predict(test) != truth).mean()), 10 * (seen.shape[1] + 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     for name in options.names:
         backbone = load(name, untrained=options.untrained)
-        error, parameters = probe_error(backbone, options.data)
+        error, parameters = probe_error(backbone, CIFAR_SOURCE, options.data)
         print(f"{name}: error {error:.2%}, {parameters} parameters in the probe")
 
 

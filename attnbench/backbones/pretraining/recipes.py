@@ -41,6 +41,11 @@ class Recipe:
         """SHA-256 (hex) of the recipe's canonical JSON."""
         return hashlib.sha256(self.as_json().encode()).hexdigest()
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether a picture's mirror image is as good as itself; a digit's is not."""
+        return self.images != _MNIST
+
     def as_json(self) -> str:
         """Canonical JSON."""
         return json.dumps(asdict(self), sort_keys=True)
@@ -54,13 +59,14 @@ class UnlabelledRecipe(Recipe):
 
 
 _CIFAR = "uoft-cs/cifar10 (folder cifar10-jpeg), split train[:40000]"
+_MNIST = "ylecun/mnist, split train[:50000]"
 RECIPES: dict[str, Recipe] = {
     recipe.network: recipe
     for recipe in (
         Recipe("figures-vgg", "figures", 150, 10, 64, 2e-3, 1e-2),
         Recipe("figures-filter", "figures", 150, 12, 64, 2e-3, 1e-2, seed=1),
         Recipe("digits-cnn", "digits, split pretrain", None, 40, 32, 2e-3, 1e-2),
-        Recipe("mnist-cnn", "ylecun/mnist, split train[:50000]", None, 3, 128, 2e-3, 1e-2),
+        Recipe("mnist-cnn", _MNIST, None, 3, 128, 2e-3, 1e-2),
         UnlabelledRecipe("figures-simclr", "figures", 150, 20, 256, 2e-3, 1e-4, objective="simclr"),
         UnlabelledRecipe("cifar-simclr", _CIFAR, None, 5, 256, 2e-3, 1e-4, objective="simclr"),
         UnlabelledRecipe("cifar-vae", _CIFAR, None, 20, 128, 5e-4, 0.0, objective="vae"),
@@ -68,6 +74,10 @@ RECIPES: dict[str, Recipe] = {
         UnlabelledRecipe("cifar-stawm", _CIFAR, None, 100, 128, 1e-4, 0.0, objective="stawm"),
         UnlabelledRecipe(
             "cifar-stawm-small-budget", _CIFAR, None, 1, 64, 5e-4, 0.0, objective="stawm"
+        ),
+        UnlabelledRecipe("mnist-stawm", _MNIST, None, 100, 128, 1e-4, 0.0, objective="stawm"),
+        UnlabelledRecipe(
+            "mnist-stawm-small-budget", _MNIST, None, 1, 64, 5e-4, 0.0, objective="stawm"
         ),
     )
 }
@@ -106,16 +116,19 @@ def load_pictures(recipe: Recipe, preprocessing: Preprocessing, data: Path | Non
     return Pictures(np.stack(resized), torch.from_numpy(source.labels), preprocessing)
 
 
-_CIFAR_SOURCE = HubSource(
+CIFAR_SOURCE = HubSource(
     kind="hub", hub="uoft-cs/cifar10", folder="cifar10-jpeg", split="train[:40000]", image="img"
 )
+MNIST_SOURCE = HubSource(kind="hub", hub="ylecun/mnist", folder="mnist", split="train[:50000]")
 _SOURCES: dict[str, DigitsSource | HubSource] = {
     "digits-cnn": DigitsSource(kind="digits", split="pretrain"),
-    "mnist-cnn": HubSource(kind="hub", hub="ylecun/mnist", folder="mnist", split="train[:50000]"),
-    "cifar-vae": _CIFAR_SOURCE,
-    "cifar-simclr": _CIFAR_SOURCE,
-    "cifar-stawm": _CIFAR_SOURCE,
-    "cifar-stawm-small-budget": _CIFAR_SOURCE,
+    "mnist-cnn": MNIST_SOURCE,
+    "cifar-vae": CIFAR_SOURCE,
+    "cifar-simclr": CIFAR_SOURCE,
+    "cifar-stawm": CIFAR_SOURCE,
+    "cifar-stawm-small-budget": CIFAR_SOURCE,
+    "mnist-stawm": MNIST_SOURCE,
+    "mnist-stawm-small-budget": MNIST_SOURCE,
 }
 
 

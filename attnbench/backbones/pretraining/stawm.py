@@ -31,10 +31,17 @@ from torch.nn.functional import relu6
 
 from attnbench.adaptation.glimpses import HebbRosenblatt, Written, sample
 from attnbench.backbones.backbone import Backbone, Preprocessing
-from attnbench.backbones.pretraining.probe import codes, probe_error
-from attnbench.backbones.pretraining.recipes import Pictures, Recipe, batches
+from attnbench.backbones.pretraining.probe import codes, probe_error, testing_split
+from attnbench.backbones.pretraining.recipes import (
+    CIFAR_SOURCE,
+    MNIST_SOURCE,
+    Pictures,
+    Recipe,
+    batches,
+)
 from attnbench.backbones.pretraining.vae import LATENT, loss
 from attnbench.errors import AttnbenchError
+from attnbench.tasks import HubSource
 
 GLIMPSES = 8
 WIDTH = 256  # of the recurrent layers and of the memory
@@ -186,7 +193,8 @@ def train_stawm(
         parts = batches(rng.permutation(len(pictures.pixels)), recipe.batch)
         for rows in parts[training.step :]:
             images = torch.from_numpy(pictures.shares(rows))
-            images = torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(3), images)
+            if recipe.mirrored:
+                images = torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(3), images)
             images = images.to(device, memory_format=torch.channels_last)
             step_loss = loss(images, *model(images))
             optimiser.zero_grad()
@@ -308,17 +316,19 @@ class PublishedProbe(nn.Module):
         return cast(Tensor, self.classes(answer))
 
 
-def published_error(backbone: Backbone, data: Path | None, epochs: int = 50) -> tuple[float, int]:
+def published_error(
+    backbone: Backbone, pictures: HubSource, data: Path | None, epochs: int = 50
+) -> tuple[float, int]:
     """Error of the published probe on the test split, 0 to 1, and its number of parameters.
 
     Adam, 0.001, a tenth of it from epochs 25, 40 and 45 of 50 on; as glimpses are computed once, no
-    augmentation and no drop-out.
+    augmentation and no drop-out. `pictures` are those the backbone was trained on.
     """
     look = cast(Look, backbone.stage("memory"))
     glimpses = _backbone({"glimpses": Glimpses(look)}, backbone.name)
     (training, labels), (test, truth) = (
-        [torch.from_numpy(each) for each in codes(glimpses, split, data)]
-        for split in ("train[:40000]", "test")
+        [torch.from_numpy(each) for each in codes(glimpses, source, data)]
+        for source in (pictures, testing_split(pictures))
     )
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -340,18 +350,20 @@ def published_error(backbone: Backbone, data: Path | None, epochs: int = 50) -> 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the errors of the probes of a trained STAWM."""
-    parser = argparse.ArgumentParser(description="10-way errors of probes of a STAWM on CIFAR-10.")
+    parser = argparse.ArgumentParser(description="10-way errors of probes of a STAWM.")
     parser.add_argument("weights", type=Path, help="as the training wrote them; `-` for untrained")
+    parser.add_argument("--pictures", choices=("cifar", "mnist"), default="cifar")
     parser.add_argument("--data", type=Path, help="the data folder")
     options = parser.parse_args(arguments)
     backbone = untrained_stawm(options.weights.stem)
     if options.weights != Path("-"):
         backbone.load_state_dict(safetensors.torch.load_file(options.weights))
     memory = _backbone({"memory": backbone.stage("memory")}, backbone.name)
+    pictures = {"cifar": CIFAR_SOURCE, "mnist": MNIST_SOURCE}[options.pictures]
     for name, (error, parameters) in {
-        "linear, the 32 means": probe_error(backbone, options.data),
-        "linear, the memory's answer": probe_error(memory, options.data),
-        "as published": published_error(backbone, options.data),
+        "linear, the 32 means": probe_error(backbone, pictures, options.data),
+        "linear, the memory's answer": probe_error(memory, pictures, options.data),
+        "as published": published_error(backbone, pictures, options.data),
     }.items():
         print(f"{name}: error {error:.2%}, {parameters:,} parameters in the probe", flush=True)
 
