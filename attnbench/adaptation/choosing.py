@@ -73,9 +73,9 @@ def solve_penalised(
     that these images span: penalised, it changes in no other (the representer theorem).
     """
     first, *behind = layers_of(score)
-    images = torch.cat([pos, neg])
-    if isinstance(first, nn.Linear) and images.dim() == 2 and len(images) < first.in_features:
-        with _in_directions_of(images, first) as (directions, twin):
+    count = len(pos) + len(neg)
+    if isinstance(first, nn.Linear) and pos.dim() == 2 and count < first.in_features:
+        with _in_directions_of(torch.cat([pos, neg]), first) as (directions, twin):
             sides = pos @ directions, neg @ directions
             _solve_penalised(nn.Sequential(twin, *behind), *sides, steps, penalties)
     else:

@@ -139,9 +139,9 @@ def quick_outputs(network: nn.Module, images: Tensor) -> Tensor:
     Returns:
         Its outputs `[n, ...]`, in the images' dtype. Raises ValueError where there are no images.
     """
-    layers = list(layers_of(network))
-    if not layers or not len(images) or not pays_in_bfloat16(network, images.device):
+    if not pays_in_bfloat16(network, images.device):
         return frozen_outputs(network, images)
+    layers = list(layers_of(network))
     outputs, done = _until_little_is_left(in_bfloat16(layers), images)
     return frozen_outputs(nn.Sequential(*layers[done:]), outputs.to(images.dtype))
 

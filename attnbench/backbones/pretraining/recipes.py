@@ -44,7 +44,7 @@ class Recipe:
     @property
     def mirrored(self) -> bool:
         """Whether a picture's mirror image is as good as itself; a digit's is not."""
-        return self.images != _MNIST
+        return self.images not in (_MNIST, _DIGITS)
 
     def as_json(self) -> str:
         """Canonical JSON."""
@@ -59,13 +59,14 @@ class UnlabelledRecipe(Recipe):
 
 
 _CIFAR = "uoft-cs/cifar10 (folder cifar10-jpeg), split train[:40000]"
+_DIGITS = "digits, split pretrain"
 _MNIST = "ylecun/mnist, split train[:50000]"
 RECIPES: dict[str, Recipe] = {
     recipe.network: recipe
     for recipe in (
         Recipe("figures-vgg", "figures", 150, 10, 64, 2e-3, 1e-2),
         Recipe("figures-filter", "figures", 150, 12, 64, 2e-3, 1e-2, seed=1),
-        Recipe("digits-cnn", "digits, split pretrain", None, 40, 32, 2e-3, 1e-2),
+        Recipe("digits-cnn", _DIGITS, None, 40, 32, 2e-3, 1e-2),
         Recipe("mnist-cnn", _MNIST, None, 3, 128, 2e-3, 1e-2),
         UnlabelledRecipe("figures-simclr", "figures", 150, 20, 256, 2e-3, 1e-4, objective="simclr"),
         UnlabelledRecipe("cifar-simclr", _CIFAR, None, 5, 256, 2e-3, 1e-4, objective="simclr"),

@@ -49,6 +49,7 @@ _GLIMPSE, _PICTURE = (16, 16), (32, 32)  # pixels
 _SEEN = 512  # features of the context, and of a glimpse
 _DROPOUT = 0.5
 _LARGEST_GRADIENT = 5.0  # of a single parameter
+_PICTURES = {"cifar": CIFAR_SOURCE, "mnist": MNIST_SOURCE}
 _REPORT_EVERY, _SAVE_EVERY = 30.0, 120.0  # seconds
 
 
@@ -352,14 +353,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the errors of the probes of a trained STAWM."""
     parser = argparse.ArgumentParser(description="10-way errors of probes of a STAWM.")
     parser.add_argument("weights", type=Path, help="as the training wrote them; `-` for untrained")
-    parser.add_argument("--pictures", choices=("cifar", "mnist"), default="cifar")
+    parser.add_argument("--pictures", choices=sorted(_PICTURES), default="cifar")
     parser.add_argument("--data", type=Path, help="the data folder")
     options = parser.parse_args(arguments)
     backbone = untrained_stawm(options.weights.stem)
     if options.weights != Path("-"):
         backbone.load_state_dict(safetensors.torch.load_file(options.weights))
     memory = _backbone({"memory": backbone.stage("memory")}, backbone.name)
-    pictures = {"cifar": CIFAR_SOURCE, "mnist": MNIST_SOURCE}[options.pictures]
+    pictures = _PICTURES[options.pictures]
     for name, (error, parameters) in {
         "linear, the 32 means": probe_error(backbone, pictures, options.data),
         "linear, the memory's answer": probe_error(memory, pictures, options.data),
