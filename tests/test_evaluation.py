@@ -123,6 +123,26 @@ def test_kernels_are_made_by_threads_that_are_gone_before_a_worker_is_forked() -
         assert process.num_threads() == before
 
 
+def test_a_detector_may_overwrite_its_images(
+    evaluator: Evaluator, submission_folder: Write
+) -> None:
+    """They come in the same few places over and over."""
+    network = load("shipped/digits-cnn", untrained=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (2 * 8 + 400, 3, 28, 28), dtype=np.uint8)
+    episode = Episode.of_pixels(pixels, per_side=8, label=0, preprocessing=network.preprocessing)
+    assert len(list(episode.batches(np.arange(400)))) > 4
+    scored = []
+    for name, expression in {
+        "reads": "scores",
+        "spoils": "scores + 0 * images.zero_().sum()",
+    }.items():
+        submission = load_submission(submission_folder(name, SPOILT.format(expression=expression)))
+        result, scores = evaluator.judge(submission, episode, 60.0, cold=False)
+        assert result.status == "ok", result.reason
+        scored.append(scores)
+    pd.testing.assert_frame_equal(*scored, check_exact=True)
+
+
 @pytest.mark.parametrize("name", ENDS)
 def test_every_end_has_its_reason(judge: Callable[..., EpisodeResult], name: str) -> None:
     code, reason = ENDS[name]

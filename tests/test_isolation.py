@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnbench.evaluation.handover import mapped, shared
+from attnbench.evaluation.handover import mapped, places, shared, watched
 from attnbench.evaluation.isolation import landlock, reach, seccomp
 from attnbench.evaluation.workers.scratch import Scratch, remove
 
@@ -137,6 +137,24 @@ def test_images_handed_over_are_the_same_and_a_copy(shapes: list[tuple[int, int]
             for one, other in zip(sides, found, strict=True):
                 np.testing.assert_array_equal(one, other)
                 other[...] = -1
+
+
+def test_places_are_seen_as_they_are_filled_and_their_file_cannot_be_cut_short() -> None:
+    import numpy as np
+
+    shapes = [(2, 3, 5, 5), (4, 3, 5, 5)]
+    with places(shapes) as (descriptor, filled):
+        seen = watched(os.dup(descriptor), shapes)
+        for value in (1.0, 2.0):  # over and over
+            for place in filled:
+                place[...] = value
+            assert all(np.all(each == value) for each in seen)
+        seen[0][...] = -1  # a detector that works in place
+        filled[0][...] = 3.0
+        assert np.all(seen[0] == 3.0) and np.all(seen[1] == 2.0)
+        for size in (0, 1 << 20):
+            with pytest.raises(PermissionError):
+                os.ftruncate(descriptor, size)
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next(

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from attnbench.evaluation.artefact import Artefact
 from attnbench.evaluation.channel import ChannelClosed, ChannelGarbage, ChannelTimeout, Message
-from attnbench.evaluation.handover import shared
+from attnbench.evaluation.handover import places, shared
 from attnbench.evaluation.inventory import InvalidArtefact, canonical
 from attnbench.evaluation.warm import Template, Worker
 from attnbench.stimuli.episodes import Episode
+from attnbench.stimuli.preparing import Images
 from attnbench.submission import Submission
 
 # An artefact may be so many times as large as the backbone, and so many bytes larger.
@@ -158,38 +159,50 @@ class Jobs:
         """
         packed = replace(artefact, held=b"").arrays
         labels = self._labels if episode.asks_for_logits else 0
+        # Two, in turn: the next images are made in one while the worker looks at those in the other.
+        shapes = [(max(map(len, batches)), *episode.pos.shape[1:])] * 2
 
         def predict(worker: Worker) -> Predicted:
-            ready = self._start(worker, "predict", episode, {}, submission.program, timeout)
-            _answer(worker, "ready", ready, 0)
+            job = {"shapes": shapes}
+            ready = self._start(worker, "predict", episode, job, submission.program, timeout)
+            with places(shapes) as (descriptor, trays):
+                worker.channel.send_descriptor(descriptor)
+                _answer(worker, "ready", ready, 0)
+                return show(worker, trays)
+
+        def show(worker: Worker, trays: Sequence[Images]) -> Predicted:
             started = time.perf_counter()
             deadline = time.monotonic() + budget
             worker.channel.send(Message("artefact", arrays=packed), deadline)
             answer = _answer(worker, "loaded", deadline, 0)
             loading = time.perf_counter() - started
-            scores, logits, sizes = [], [], []
+            scores, logits = [], []
             durations: list[float] = []
-            pictures = map(episode.make, batches)
+
+            def make(turn: int) -> None:
+                episode.make(batches[turn], trays[turn % 2][: len(batches[turn])])
+
             with ThreadPoolExecutor(1) as maker:
-                upcoming = maker.submit(next, pictures, None)
-                while (images := upcoming.result()) is not None:
+                made = maker.submit(make, 0)
+                for turn, batch in enumerate(batches):
+                    made.result()
                     started = time.perf_counter()
                     deadline = time.monotonic() + budget - loading - sum(durations)
-                    request = Message("images", {"logits": labels > 0}, {"images": images})
-                    worker.channel.send(request, deadline)
-                    upcoming = maker.submit(next, pictures, None)  # while the worker looks
-                    answer = _answer(worker, "scores", deadline, 4 * len(images) * (1 + labels))
+                    where = {"place": turn % 2, "count": len(batch), "logits": labels > 0}
+                    worker.channel.send(Message("images", where), deadline)
+                    if turn + 1 < len(batches):
+                        made = maker.submit(make, turn + 1)  # while the worker looks
+                    answer = _answer(worker, "scores", deadline, 4 * len(batch) * (1 + labels))
                     durations.append(time.perf_counter() - started)
-                    sizes.append(len(images))
-                    shapes = {"scores": (len(images),), "logits": (len(images), labels)}
-                    scores.append(_checked(answer, shapes, "scores"))
+                    expected = {"scores": (len(batch),), "logits": (len(batch), labels)}
+                    scores.append(_checked(answer, expected, "scores"))
                     if "logits" in answer.arrays:
-                        logits.append(_checked(answer, shapes, "logits"))
+                        logits.append(_checked(answer, expected, "logits"))
             return Predicted(
                 np.concatenate(scores),
                 np.concatenate(logits) if len(logits) == len(scores) else None,
                 loading,
-                tuple(sizes),
+                tuple(map(len, batches)),
                 tuple(durations),
                 _nondeterministic(answer),
             )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,15 @@ _BATCH_BYTES, _BATCH_IMAGES = 5 << 20, 64
 _LEAST_BATCHES = 4
 
 
+class Maker(Protocol):
+    """Builds the test images with these indices, float32 `[k, 3, H, W]`, in `out` if that is given.
+
+    An image is the same whatever others it is built with.
+    """
+
+    def __call__(self, order: NDArray[np.int64], out: Images | None = None) -> Images: ...
+
+
 @dataclass(frozen=True)
 class Episode:
     """One target with one seed.
@@ -37,8 +47,7 @@ class Episode:
         present: bool `[n]`, whether the target is in each test image.
         image_ids: a name for each test image.
         fingerprint: SHA-256 (hex) over the pixels of all images, before any generator.
-        make: builds the test images with these indices, float32 `[k, 3, H, W]`; an image is the same
-            whatever others it is built with.
+        make: builds test images.
     """
 
     target: str
@@ -50,7 +59,7 @@ class Episode:
     present: NDArray[np.bool_]
     image_ids: tuple[str, ...]
     fingerprint: str
-    make: Callable[[NDArray[np.int64]], Images] = field(repr=False)
+    make: Maker = field(repr=False)
 
     @property
     def asks_for_logits(self) -> bool:
@@ -91,7 +100,7 @@ class Episode:
             present=np.arange(len(test)) < per_side,
             image_ids=tuple(f"made-up/{i}" for i in range(len(test))),
             fingerprint=hashlib.sha256(pixels.tobytes()).hexdigest(),
-            make=lambda order: test[order],
+            make=lambda order, out=None: np.take(test, order, axis=0, out=out),
         )
 
 
@@ -144,7 +153,7 @@ class TrackStimuli:
             part = adapt.part(rows)
             pixels = self._adapt.pixels(part)
             digest.update(pixels.tobytes())
-            images[rows] = self._adapt.images_of(pixels, part, seed)
+            self._adapt.images_of(pixels, part, seed, images[rows])
         for rows in _parts(test):
             digest.update(self._test.pixels(test.part(rows)).tobytes())
         labels = self._labels or ()
@@ -160,7 +169,7 @@ class TrackStimuli:
             present=np.arange(len(test.pictures)) < test.positives,
             image_ids=self._test.image_names(test),
             fingerprint=digest.hexdigest(),
-            make=lambda order: self._test.images(test.part(order), seed),
+            make=lambda order, out=None: self._test.images(test.part(order), seed, out),
         )
 
 

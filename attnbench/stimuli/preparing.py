@@ -42,13 +42,17 @@ def in_unit_range(pixels: NDArray[np.uint8]) -> Images:
     return images
 
 
-def normalise(images: Images, preprocessing: Preprocessing) -> Images:
-    """(pixel - mean) / std per channel, in place; the images, float32 `[n, 3, H, W]`."""
+def normalise(images: Images, preprocessing: Preprocessing, out: Images | None = None) -> Images:
+    """(pixel - mean) / std per channel, float32 `[..., 3, H, W]`.
+
+    Args:
+        images: pixels in [0, 1]; overwritten.
+        preprocessing: the backbone's.
+        out: where the result goes, and nothing but it; by default to `images`.
+    """
     mean, std = (
         np.array(values, np.float32)[:, None, None]
         for values in (preprocessing.mean, preprocessing.std)
     )
-    for image in images:  # one at a time stays in a processor's cache
-        image -= mean
-        image /= std
-    return images
+    np.subtract(images, mean, out=images)
+    return np.divide(images, std, out=images if out is None else out)

@@ -116,34 +116,29 @@ class Side:
             everything.append(self.pictures.load(draw.partners))
         return np.concatenate(everything)
 
-    def images(self, draw: Draw, seed: int) -> Images:
+    def images(self, draw: Draw, seed: int, out: Images | None = None) -> Images:
         """What the detector gets, float32 `[n, 3, s, s]`, normalised."""
-        return self.images_of(self.pixels(draw), draw, seed)
+        return self.images_of(self.pixels(draw), draw, seed, out)
 
-    def images_of(self, pixels: NDArray[np.uint8], draw: Draw, seed: int) -> Images:
-        """The same from the drawn pictures' pixels."""
-        images = in_unit_range(pixels)
-        match self._sample.generator:
-            case Noise() as definition:
-                # Each image has noise of its own: the same in any order and batch.
-                images = np.stack(
-                    [
-                        noise(
-                            image,
-                            definition.level(number),
-                            _noise_source(seed, self._role, number, picture),
-                        )
-                        for image, number, picture in zip(
-                            images, draw.pictures.tolist(), pixels, strict=True
-                        )
-                    ]
-                )
-            case Blend(alpha=alpha):
-                ours, others = np.split(images, 2)
-                images = blend(ours, others, alpha)
-            case _:
-                pass
-        return normalise(images, self._preprocessing)
+    def images_of(
+        self, pixels: NDArray[np.uint8], draw: Draw, seed: int, out: Images | None = None
+    ) -> Images:
+        """The same from the drawn pictures' pixels; in `out` there is never an image half made."""
+        count = len(draw.pictures)
+        images = np.empty((count, *pixels.shape[1:]), np.float32) if out is None else out
+        # One at a time: it stays in a processor's cache, and is the same in any order and batch.
+        for place, number in enumerate(draw.pictures.tolist()):
+            image = in_unit_range(pixels[place])
+            match self._sample.generator:
+                case Noise() as definition:
+                    source = _noise_source(seed, self._role, number, pixels[place])
+                    image = noise(image, definition.level(number), source)
+                case Blend(alpha=alpha):
+                    image = blend(image, in_unit_range(pixels[count + place]), alpha)
+                case _:
+                    pass
+            normalise(image, self._preprocessing, images[place])
+        return images
 
 
 def _noise_source(

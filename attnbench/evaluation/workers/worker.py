@@ -25,7 +25,7 @@ from attnbench.backbones.backbone import Backbone
 from attnbench.errors import NotApplicable
 from attnbench.evaluation.artefact import Artefact, unpack
 from attnbench.evaluation.channel import Channel, Message
-from attnbench.evaluation.handover import mapped
+from attnbench.evaluation.handover import mapped, watched
 from attnbench.evaluation.workers.stage import Stage, device_of, seed, synchronise
 
 SUBMISSION_MODULE = "submission"
@@ -123,6 +123,7 @@ def _rehearse(adapt: Callable[..., object], context: _Context, counts: list[int]
 def _predict(context: _Context) -> None:
     job, backbone, channel = context.job, context.stage.backbone, context.channel
     device = device_of(backbone)
+    places = watched(channel.receive_descriptor(), [tuple(shape) for shape in job.fields["shapes"]])
     if (
         device.type == "cuda"
     ):  # its kernels are loaded at their first use, which is no detector's time
@@ -139,7 +140,8 @@ def _predict(context: _Context) -> None:
     channel.send(Message("loaded"))
     with torch.no_grad():
         while (request := channel.receive()).kind == "images":
-            images = _to_device(request.arrays["images"], device)
+            place, count = request.fields["place"], request.fields["count"]
+            images = _to_device(places[place][:count], device)
             answers = _read_out(detector, images, logits=bool(request.fields["logits"]))
             channel.send(Message("scores", context.notes, answers))
 
