@@ -159,7 +159,7 @@ class Jobs:
         """
         packed = replace(artefact, held=b"").arrays
         labels = self._labels if episode.asks_for_logits else 0
-        # Two, in turn: the next images are made in one while the worker looks at those in the other.
+        # Two, in turn: the worker has always images to look at, and the next are made beside them.
         shapes = [(max(map(len, batches)), *episode.pos.shape[1:])] * 2
 
         def predict(worker: Worker) -> Predicted:
@@ -175,25 +175,27 @@ class Jobs:
             deadline = time.monotonic() + budget
             worker.channel.send(Message("artefact", arrays=packed), deadline)
             answer = _answer(worker, "loaded", deadline, 0)
-            loading = time.perf_counter() - started
+            loading = ended = time.perf_counter() - started
             scores, logits = [], []
             durations: list[float] = []
 
-            def make(turn: int) -> None:
-                episode.make(batches[turn], trays[turn % 2][: len(batches[turn])])
+            def ask(turn: int) -> float:
+                place, count = turn % 2, len(batches[turn])
+                episode.make(batches[turn], trays[place][:count])
+                where = {"place": place, "count": count, "logits": labels > 0}
+                worker.channel.send(Message("images", where), time.monotonic() + budget)
+                return time.perf_counter() - started
 
-            with ThreadPoolExecutor(1) as maker:
-                made = maker.submit(make, 0)
+            with ThreadPoolExecutor(1) as asker:
+                asked = [asker.submit(ask, turn) for turn in range(len(batches[:2]))]
                 for turn, batch in enumerate(batches):
-                    made.result()
-                    started = time.perf_counter()
+                    began = max(asked[turn].result(), ended)
                     deadline = time.monotonic() + budget - loading - sum(durations)
-                    where = {"place": turn % 2, "count": len(batch), "logits": labels > 0}
-                    worker.channel.send(Message("images", where), deadline)
-                    if turn + 1 < len(batches):
-                        made = maker.submit(make, turn + 1)  # while the worker looks
                     answer = _answer(worker, "scores", deadline, 4 * len(batch) * (1 + labels))
-                    durations.append(time.perf_counter() - started)
+                    ended = time.perf_counter() - started
+                    durations.append(ended - began)
+                    if turn + 2 < len(batches):
+                        asked.append(asker.submit(ask, turn + 2))
                     expected = {"scores": (len(batch),), "logits": (len(batch), labels)}
                     scores.append(_checked(answer, expected, "scores"))
                     if "logits" in answer.arrays:

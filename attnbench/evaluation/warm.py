@@ -32,7 +32,7 @@ from attnbench.resources import weights_folder, weights_folders
 # What a worker may know of its surroundings: nothing of data sets, records or the user.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME")
 _START_SECONDS = 300.0
-_MALLOC = ":".join(
+MALLOC = ":".join(
     (
         "glibc.malloc.hugetlb=1",
         f"glibc.malloc.mmap_threshold={4 << 30}",
@@ -105,7 +105,7 @@ class Template:
         # NumPy's threads would keep torch's from the cores for 2^26 cycles after each product.
         environment["OPENBLAS_THREAD_TIMEOUT"] = "4"
         # Large tensors come and go with every layer: pages of 2 MiB, kept, in place of new small ones.
-        environment["GLIBC_TUNABLES"] = _MALLOC
+        environment["GLIBC_TUNABLES"] = MALLOC
         environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # what deterministic cuBLAS needs
         line = [
             sys.executable,

@@ -22,6 +22,8 @@ from attnbench.evaluation.artefact import ArtefactPacker
 _FEW = 8
 # A pass is timed on batches that take so long together.
 _PASS_SECONDS = 0.02
+# So many numbers PyTorch has all of its threads add.
+_SHARED_AMONG_THREADS = 1 << 20
 
 
 class Stage:
@@ -147,6 +149,17 @@ def _hardly_told(backbone: Backbone, made_up: Sequence[Tensor]) -> int:
 def device_of(backbone: nn.Module) -> torch.device:
     """The device a backbone's parameters are on."""
     return next(backbone.parameters()).device
+
+
+def start_up(backbone: Backbone) -> None:
+    """Start what a process starts at its first use: a processor's threads, a GPU's kernels."""
+    device = device_of(backbone)
+    if device.type == "cuda":
+        size = backbone.preprocessing.size
+        with torch.no_grad():
+            backbone(torch.zeros(1, 3, size, size, device=device))
+    else:
+        torch.zeros(_SHARED_AMONG_THREADS).add_(1)
 
 
 def synchronise(device: torch.device) -> None:

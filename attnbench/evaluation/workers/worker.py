@@ -26,7 +26,7 @@ from attnbench.errors import NotApplicable
 from attnbench.evaluation.artefact import Artefact, unpack
 from attnbench.evaluation.channel import Channel, Message
 from attnbench.evaluation.handover import mapped, watched
-from attnbench.evaluation.workers.stage import Stage, device_of, seed, synchronise
+from attnbench.evaluation.workers.stage import Stage, device_of, seed, start_up, synchronise
 
 SUBMISSION_MODULE = "submission"
 
@@ -124,12 +124,7 @@ def _predict(context: _Context) -> None:
     job, backbone, channel = context.job, context.stage.backbone, context.channel
     device = device_of(backbone)
     places = watched(channel.receive_descriptor(), [tuple(shape) for shape in job.fields["shapes"]])
-    if (
-        device.type == "cuda"
-    ):  # its kernels are loaded at their first use, which is no detector's time
-        size = backbone.preprocessing.size
-        with torch.no_grad():
-            backbone(torch.zeros(1, 3, size, size, device=device))
+    start_up(backbone)  # which is no detector's time
     _load_adapt()
     seed(job.fields["seed"])
     synchronise(device)
