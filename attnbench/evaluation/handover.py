@@ -38,8 +38,8 @@ def places(shapes: Sequence[Shape]) -> Iterator[tuple[int, list[Images]]]:
     """A descriptor of empty places for images, float32, and the places to fill.
 
     Who has the descriptor sees what lies in them at any time and may write there, so nothing is to be
-    read back and nothing written that is not meant to be seen. Its size is fixed: to write to a file cut
-    short behind its map would end this process.
+    read back and nothing written that is not meant to be seen. Its size is fixed: to write to a file
+    cut short behind its map would end this process.
     """
     with _nameless(shapes) as descriptor:
         fcntl.fcntl(
