@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Images = NDArray[np.float32]
@@ -47,23 +48,26 @@ def places(shapes: Sequence[Shape]) -> Iterator[tuple[int, list[Images]]]:
             fcntl.F_ADD_SEALS,
             fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL,
         )
-        yield descriptor, _views(descriptor, shapes, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        yield descriptor, _views(mmap.mmap(descriptor, _starts(shapes)[-1]), shapes)
 
 
 def mapped(descriptor: int, shapes: Sequence[Shape]) -> list[Images]:
     """The images behind a descriptor, which is closed; what is written to them stays here."""
     try:
-        return _views(descriptor, shapes, mmap.MAP_PRIVATE)
+        memory = mmap.mmap(descriptor, _starts(shapes)[-1], flags=mmap.MAP_PRIVATE)
     finally:
         os.close(descriptor)
+    return _views(memory, shapes)
 
 
 def watched(descriptor: int, shapes: Sequence[Shape]) -> list[Images]:
     """The places behind a descriptor, which is closed: what is written on either side is on both."""
-    try:
-        return _views(descriptor, shapes, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+    count = _starts(shapes)[-1] // 4
+    try:  # `mmap` would keep a descriptor of its own open
+        memory = torch.from_file(f"/proc/self/fd/{descriptor}", shared=True, size=count).numpy()
     finally:
         os.close(descriptor)
+    return _views(memory, shapes)
 
 
 @contextlib.contextmanager
@@ -77,9 +81,8 @@ def _nameless(shapes: Sequence[Shape]) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _views(descriptor: int, shapes: Sequence[Shape], flags: int) -> list[Images]:
-    *starts, end = _starts(shapes)
-    memory = mmap.mmap(descriptor, end, flags=flags)
+def _views(memory: mmap.mmap | Images, shapes: Sequence[Shape]) -> list[Images]:
+    *starts, _ = _starts(shapes)
     return [
         np.frombuffer(memory, np.float32, math.prod(shape), start).reshape(shape)
         for shape, start in zip(shapes, starts, strict=True)
