@@ -1,21 +1,24 @@
 """How long shipped methods take to adapt: in passes, beside plain loops and peers, in one run.
 
-    tox -e benchmarks -- benchmarks/test_adaptation.py --backbone torchvision/vgg16 \
-        --rounds 1 --benchmark-json vgg16.json
-    python benchmarks/report.py vgg16.json
+    python -m benchmarks run benchmarks/test_adaptation.py --backbone torchvision/vgg16
 
-All contenders of a test run in turn, round by round, on the same images; what they took, as multiples
-of the pass of the same round, and the loss where they ended are in `extra_info`. torchvision's networks
-are taken without weights: times do not depend on them, and losses are compared within a test only.
+The contenders of a race run in turn, round by round, on the same images, in a process of their own;
+what they took stands as multiples of the pass of the same round. torchvision's networks are taken
+without weights: times do not depend on them, and losses are compared within a race only.
 """
 
 from __future__ import annotations
 
 import copy
+import importlib.util
+import math
+import multiprocessing
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -28,86 +31,160 @@ from attnbench.adaptation import (
     Gains,
     balanced_loss,
     batches,
+    frozen_outputs,
     middle_stage,
     stages_with_maps,
     width,
 )
+from attnbench.adaptation.bfloat16 import pays_in_bfloat16
 from attnbench.adaptation.detectors import LogOdds
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
+from attnbench.evaluation.warm import MALLOC
 from attnbench.submission import load_submission
+from benchmarks.conftest import Keep
+from benchmarks.measured import Figure
+from benchmarks.rounds import in_rounds, seconds_of
+from benchmarks.studies.quick_against_plain import bfloat16
 from tests.submissions.adapted import module_of
 
 IMAGES_PER_SIDE, TARGET = 64, 3
 EPOCHS, IMAGES_A_STEP = 10, 16
+
+# On VGG-16: in passes, and where no processor's bfloat16 helps in the best passes in float32.
+AIMED_AT, AIMS = (
+    "torchvision/vgg16",
+    {
+        "attention": (0.5, 1.2),
+        "last_layer": (0.45, 1.1),
+        "linear_probe": (0.4, 1.05),
+        "ridge_probe": (0.4, 1.05),
+        "prototype": (0.35, 1.02),
+    },
+)
+
+# The C library's ways with memory: as in any process, and as in attnbench's workers.
+MEMORY = {"as in a worker": MALLOC, "as PyTorch comes": ""}
 
 Adapt = Callable[[Backbone, Tensor, Tensor], nn.Module]
 
 
 @dataclass(frozen=True)
 class Course:
-    """What all contenders of a test get."""
+    """What all contenders of a race get.
+
+    Attributes:
+        losses: where those that ran before ended.
+    """
 
     backbone: Backbone
     pos: Tensor
     neg: Tensor
-    rounds: int
+    losses: dict[str, float]
+
+    @classmethod
+    def on(cls, name: str, losses: dict[str, float]) -> Course:
+        backbone = load(name, untrained=name.startswith("torchvision/"))
+        backbone.target = TARGET
+        size = backbone.preprocessing.size
+        images = torch.randn(
+            2, IMAGES_PER_SIDE, 3, size, size, generator=torch.Generator().manual_seed(0)
+        )
+        # Positives are a little brighter at the top left: there is something to learn.
+        images[0, :, :, : size // 2, : size // 2] += 0.3
+        return cls(backbone, images[0], images[1], dict(losses))
 
 
-@pytest.fixture(scope="module")
-def course(request: pytest.FixtureRequest) -> Course:
-    name = request.config.getoption("--backbone")
-    backbone = load(name, untrained=name.startswith("torchvision/"))
-    backbone.target = TARGET
-    size = backbone.preprocessing.size
-    images = torch.randn(
-        2, IMAGES_PER_SIDE, 3, size, size, generator=torch.Generator().manual_seed(0)
-    )
-    # Positives are a little brighter at the top left: there is something to learn.
-    images[0, :, :, : size // 2, : size // 2] += 0.3
-    return Course(backbone, images[0], images[1], request.config.getoption("--rounds"))
-
-
-class Race:
-    """Contenders in turn, round by round.
+@dataclass(frozen=True)
+class Contender:
+    """One way to adapt.
 
     Attributes:
-        losses: where each ended in the last round.
+        aims: its name in `AIMS`; empty if it has none.
+        once: whether it is so slow that one round must do.
     """
 
-    def __init__(self, course: Course) -> None:
-        self.course = course
-        self.losses: dict[str, float] = {}
-
-    def run(self, benchmark: BenchmarkFixture, contenders: dict[str, Adapt]) -> None:
-        course = self.course
-        passes: dict[str, list[float]] = {name: [] for name in contenders}
-        pass_seconds: list[float] = []
-
-        def one_round() -> None:
-            pass_seconds.append(seconds_of(lambda: one_pass(course)))
-            for name, adapt in contenders.items():
-                backbone = copy.deepcopy(course.backbone)
-                torch.manual_seed(0)
-                started = time.perf_counter()
-                detector = adapt(backbone, course.pos, course.neg)
-                passes[name].append((time.perf_counter() - started) / pass_seconds[-1])
-                self.losses[name] = loss_of(detector, course)
-                print(f"{name}: {passes[name][-1]:.2f} passes, loss {self.losses[name]:.3f}")
-
-        benchmark.pedantic(one_round, rounds=course.rounds, iterations=1)
-        benchmark.extra_info.update(
-            backbone=course.backbone.name,
-            pass_seconds=pass_seconds,
-            passes=passes,
-            losses=self.losses,
-        )
+    name: str
+    adapt: Adapt
+    aims: str = ""
+    once: bool = False
 
 
-def seconds_of(function: Callable[[], object]) -> float:
+Race = Callable[[Course], list[Contender]]
+
+
+@dataclass
+class Times:
+    """Seconds, one a round, and the loss at the end."""
+
+    seconds: list[float] = field(default_factory=list)
+    loss: float = math.nan
+
+
+PASS, BEST_PASS, IN_FLOAT32 = "a pass", "the best pass in float32", ", float32 only"
+
+
+def run(race: Race, backbone: str, rounds: int, losses: dict[str, float]) -> dict[str, Times]:
+    """All contenders in turn; where aims are set, those that have one in float32 only, too.
+
+    Args:
+        losses: of those that ran before, in another process.
+    """
+    course = Course.on(backbone, losses)
+    times: dict[str, Times] = defaultdict(Times)
+    for _ in range(rounds):
+        times[PASS].seconds.append(seconds_of(lambda: one_pass(course)))
+        times[BEST_PASS].seconds.append(seconds_of(lambda: best_pass(course)))
+        for each in race(course):
+            if each.once and each.name in course.losses:
+                continue
+            twice = each.aims and backbone == AIMED_AT
+            if not twice or pays_in_bfloat16(course.backbone, course.pos.device):
+                _measure(times[each.name], each, course)
+                course.losses[each.name] = times[each.name].loss
+            if twice:
+                with bfloat16(False):
+                    _measure(times[each.name + IN_FLOAT32], each, course)
+    return dict(times)
+
+
+def _measure(times: Times, contender: Contender, course: Course) -> None:
+    backbone = copy.deepcopy(course.backbone)
+    torch.manual_seed(0)
     started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
+    detector = contender.adapt(backbone, course.pos, course.neg)
+    times.seconds.append(time.perf_counter() - started)
+    times.loss = loss_of(detector, course)
+
+
+def run_in_a_process(
+    malloc: str, race: Race, backbone: str, rounds: int, losses: dict[str, float]
+) -> dict[str, Times]:
+    """The same in a new process with these tunables of the C library."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLIBC_TUNABLES", malloc)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(run, race, backbone, rounds, losses).result()
+
+
+def figures_of(
+    times: dict[str, Times], contenders: list[Contender], column: str, aimed_at: bool
+) -> list[Figure]:
+    """Each contender's passes and loss; in float32 only as multiples of the best pass there."""
+    aims = {}
+    for each in contenders:
+        if each.aims and aimed_at:
+            aims[each.name], aims[each.name + IN_FLOAT32] = AIMS[each.aims]
+    figures = [Figure(row=PASS, column=column, unit="s", values=times[PASS].seconds)]
+    for name, took in times.items():
+        if name == PASS:
+            continue
+        unit = times[BEST_PASS if name.endswith(IN_FLOAT32) else PASS].seconds
+        passes = [one / whole for one, whole in zip(took.seconds, unit, strict=False)]
+        figures.append(Figure(row=name, column=column, values=passes, aim=aims.get(name)))
+        if not math.isnan(took.loss):
+            figures.append(Figure(row=name, column="loss", unit="nats", values=[took.loss]))
+    return figures
 
 
 @torch.no_grad()
@@ -116,6 +193,12 @@ def one_pass(course: Course) -> None:
     for side in (course.pos, course.neg):
         for rows in batches(side):
             course.backbone(side[rows])
+
+
+def best_pass(course: Course) -> None:
+    """The quickest we know of in float32: channels-last, large last layers on all images at once."""
+    for side in (course.pos, course.neg):
+        frozen_outputs(course.backbone.upto(course.backbone.stages[-1]), side)
 
 
 @torch.no_grad()
@@ -205,46 +288,73 @@ def plain_probe(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
 # The races.
 
 
-def test_attention(benchmark: BenchmarkFixture, course: Course) -> None:
+def attention(course: Course) -> list[Contender]:
     """To the loss at which the plain loop ends; beside peft's (IA)³ on the layer behind."""
-    pytest.importorskip("peft")
-    race = Race(course)
     behind = course.backbone.after(attended(course.backbone, course.pos)[0])
     first = next(each for each in behind.modules() if isinstance(each, nn.Conv2d))
-    name = next(name for name, each in course.backbone.named_modules() if each is first)
+    layer = next(name for name, each in course.backbone.named_modules() if each is first)
 
     def to_the_same_loss(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
-        enough = 1.02 * race.losses["plain loop"]
+        enough = 1.02 * course.losses["plain loop"]
         return shipped("attention", enough=enough, steps=20)(backbone, pos, neg)
 
-    race.run(
-        benchmark,
-        {
-            "plain loop": plain_attention,
-            "attention": to_the_same_loss,
-            "(IA)³ of peft, fit": shipped("ia3", layers=re.escape(name), epochs=EPOCHS),
-        },
-    )
+    ia3 = shipped("ia3", layers=re.escape(layer), epochs=EPOCHS)
+    contenders = [
+        Contender("plain loop", plain_attention, once=True),
+        Contender("`attention`", to_the_same_loss, aims="attention"),
+        Contender("(IA)³ of `peft` on the layer behind, trained by `fit`", ia3, once=True),
+    ]
+    if importlib.util.find_spec("tensorflow"):
+        contenders.append(Contender("Keras, as published", published_in_keras, once=True))
+    return contenders
 
 
-def test_attention_in_keras(benchmark: BenchmarkFixture, course: Course) -> None:
-    """The published procedure, to be set beside the plain loop of `test_attention` in passes."""
-    pytest.importorskip("tensorflow", reason="needs pip install -e '.[keras]'")
-    Race(course).run(benchmark, {"Keras, as published": published_in_keras})
+def last_layer(course: Course) -> list[Contender]:
+    return [
+        Contender("plain loop", plain_last_layer, once=True),
+        Contender("`last_layer`", shipped("last_layer"), aims="last_layer"),
+    ]
 
 
-def test_last_layer(benchmark: BenchmarkFixture, course: Course) -> None:
-    contenders = {"plain loop": plain_last_layer, "last_layer": shipped("last_layer")}
-    Race(course).run(benchmark, contenders)
+def read_outs(course: Course) -> list[Contender]:
+    names = ("linear_probe", "ridge_probe", "lda", "prototype")
+    return [
+        Contender("scikit-learn's logistic regression on features", plain_probe),
+        *(
+            Contender(f"`{name}`", shipped(name), aims=name if name in AIMS else "")
+            for name in names
+        ),
+    ]
 
 
-def test_read_outs(benchmark: BenchmarkFixture, course: Course) -> None:
-    contenders = {"scikit-learn on features": plain_probe}
-    for name in ("linear_probe", "ridge_probe", "lda", "prototype"):
-        contenders[name] = shipped(name)
-    Race(course).run(benchmark, contenders)
+def whole_network(course: Course) -> list[Contender]:
+    names = ("feature_gain", "film", "bitfit", "adapter", "full_finetune")
+    return [Contender(f"`{name}`", shipped(name), once=True) for name in names]
 
 
-@pytest.mark.parametrize("name", ["feature_gain", "film", "bitfit", "adapter", "full_finetune"])
-def test_the_whole_network_trained(benchmark: BenchmarkFixture, course: Course, name: str) -> None:
-    Race(course).run(benchmark, {name: shipped(name)})
+@pytest.mark.parametrize(
+    "race",
+    [
+        attention,
+        read_outs,
+        pytest.param(last_layer, marks=pytest.mark.slow),
+        pytest.param(whole_network, marks=pytest.mark.slow),
+    ],
+)
+def test_race(
+    benchmark: BenchmarkFixture, keep: Keep, pytestconfig: pytest.Config, race: Race
+) -> None:
+    backbone = pytestconfig.getoption("--backbone")
+    rounds = 1 if benchmark.disabled else pytestconfig.getoption("--rounds")
+    contenders = race(Course.on(backbone, {}))
+
+    def both() -> list[Figure]:
+        figures, losses = [], {}
+        for column, malloc in MEMORY.items():
+            times = run_in_a_process(malloc, race, backbone, rounds, losses)
+            figures += figures_of(times, contenders, column, aimed_at=backbone == AIMED_AT)
+            losses |= {name: each.loss for name, each in times.items()}
+        return figures
+
+    (figures,) = in_rounds(benchmark, both, 1, warm_up=False)
+    keep(f"{race.__name__} on {backbone}", *figures)

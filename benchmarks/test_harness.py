@@ -1,4 +1,9 @@
-"""What the harness itself costs, beside what it measures: `tox -e benchmarks`."""
+"""What the harness itself costs, beside what it measures.
+
+    ATTNBENCH_DATA=DIR python -m benchmarks run benchmarks/test_harness.py
+
+What needs the data of `small` is skipped without it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -27,32 +31,52 @@ from attnbench.evaluation.evaluator import Evaluator
 from attnbench.evaluation.isolation import Isolation
 from attnbench.evaluation.jobs import Jobs
 from attnbench.evaluation.warm import MALLOC, Template
-from attnbench.statistics.detection import Counts
-from attnbench.statistics.intervals import d_prime_interval, median_interval
-from attnbench.stimuli import figures
 from attnbench.stimuli.episodes import Episode, TrackStimuli
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task
+from benchmarks.conftest import Keep
+from benchmarks.measured import Figure
+from benchmarks.rounds import in_rounds, seconds_of
 from tests.test_exploits import write
 
-
-@pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "--help"]], ids=" ".join)
-def test_help(benchmark: BenchmarkFixture, arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "attnbench", *arguments]
-    benchmark(subprocess.run, command, check=True, capture_output=True)
+TABLE = "the harness"
 
 
-def test_first_episode(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("arguments", "aim"), [(["--help"], 0.15), (["evaluate", "--help"], None)])
+def test_help(
+    benchmark: BenchmarkFixture, keep: Keep, arguments: list[str], aim: float | None
+) -> None:
+    """What it takes above Python's own start, in turn."""
+
+    def run(*arguments: str) -> None:
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+
+    def more() -> float:
+        python = seconds_of(lambda: run("-c", ""))
+        return seconds_of(lambda: run("-m", "attnbench", *arguments)) - python
+
+    row = f"`attnbench {' '.join(arguments)}`, more than Python's own start"
+    keep(TABLE, Figure(row=row, unit="s", values=in_rounds(benchmark, more, 15), aim=aim))
+
+
+@pytest.mark.slow
+def test_first_episode(benchmark: BenchmarkFixture, keep: Keep, tmp_path: Path) -> None:
     """From the command to the first episode's line on stderr, nothing recorded yet."""
 
-    def start() -> None:
-        command = [sys.executable, "-m", "attnbench", "evaluate", "none", "--records", tmp_path]
-        with subprocess.Popen([*command, "--fresh"], stderr=subprocess.PIPE, text=True) as process:
+    def start() -> float:
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "attnbench", "evaluate", "none"]
+        command += ["--fresh", "--records", str(tmp_path)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
             assert any(line.startswith("[1/") for line in process.stderr)
+            took = time.perf_counter() - started
             process.send_signal(signal.SIGINT)
+            return took
 
-    benchmark.pedantic(start, rounds=5)
+    took = in_rounds(benchmark, start, 5, warm_up=False)
+    row = "`attnbench evaluate` on `mini`, start to first episode"
+    keep(TABLE, Figure(row=row, unit="s", values=took, aim=6.0))
 
 
 @pytest.fixture(scope="module")
@@ -73,37 +97,41 @@ def an_episode_of(track: str) -> tuple[Backbone, Episode, Path | None]:
     return backbone, stimuli.episode(stimuli.targets[0], 0), data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("track", "isolation"), [("mini", "process"), ("mini", "bwrap"), ("small", "process")]
+    ("track", "isolation", "aim"),
+    [("mini", "process", 0.12), ("mini", "bwrap", 0.15), ("small", "process", None)],
 )
-def test_what_the_judge_adds(benchmark: BenchmarkFixture, track: str, isolation: Isolation) -> None:
-    """An episode of `attention`: all but adapting and predicting, the rehearsal included.
-
-    The judge's own time is in `extra_info`, in seconds and as a share of the episode. `small` needs
-    ATTNBENCH_DATA.
-    """
+def test_what_the_judge_adds(
+    benchmark: BenchmarkFixture, keep: Keep, track: str, isolation: Isolation, aim: float | None
+) -> None:
+    """An episode of `attention`: all but adapting and predicting, the rehearsal included."""
     if isolation == "bwrap" and shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is not installed")
     backbone, episode, data = an_episode_of(track)
     submission = load_submission("attention")
-    added, shares = [], []
 
-    def judge() -> None:
+    def judge() -> tuple[float, float]:
         started = time.perf_counter()
         result, _ = evaluator.judge(submission, episode, 300.0, cold=False)
         total = time.perf_counter() - started
         assert result.cost is not None, result.reason
-        added.append(total - result.cost.adaptation_seconds - result.cost.prediction_seconds)
-        shares.append(added[-1] / total)
+        added = total - result.cost.adaptation_seconds - result.cost.prediction_seconds
+        return added, added / total
 
     with Template(isolation, data=data) as template:
         evaluator = Evaluator(backbone, template, device="cpu", untrained=False)
-        benchmark.pedantic(judge, rounds=15 if track == "mini" else 3, warmup_rounds=1)
-    benchmark.extra_info["added_seconds"] = statistics.median(added)
-    benchmark.extra_info["added_share"] = statistics.median(shares)
-    print(
-        f"{track}, {isolation}: {statistics.median(added):.3f} s, {statistics.median(shares):.1%}"
+        rounds = in_rounds(benchmark, judge, 15 if track == "mini" else 3)
+    added, shares = zip(*rounds, strict=True)
+    row = f"what the judge adds to an episode of `attention`, `{track}`, `{isolation}`"
+    seconds = Figure(row=row, unit="s", values=added, aim=aim)
+    share = Figure(
+        row=f"{row}, of the episode",
+        unit="%",
+        values=shares,
+        aim=0.03 if track == "small" else None,
     )
+    keep(TABLE, seconds, share)
 
 
 def some_batches(episode: Episode) -> list[NDArray[np.int64]]:
@@ -135,82 +163,83 @@ def loop_bare_in_a_process(track: str) -> float:
             return pool.submit(loop_bare, track).result()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("track", ["mini", "small"])
-def test_prediction_beside_a_bare_loop(benchmark: BenchmarkFixture, track: str) -> None:
+def test_prediction_beside_a_bare_loop(benchmark: BenchmarkFixture, keep: Keep, track: str) -> None:
     """The rate at which a worker is shown images and answers, over that of the network alone.
 
     `none` in its process against the same network on the same batches in another, in turn.
-    `rate_over_bare_loop` in `extra_info` is the median of the ratios, with its interval; 1 would be no
-    loss at all. `small` needs ATTNBENCH_DATA.
     """
     backbone, episode, data = an_episode_of(track)
     submission, batches = load_submission("none"), some_batches(episode)
-    ratios, loops = [], []
     with Template(data=data) as template:
         template.load(backbone.name, untrained=False)
         labels = len(backbone.labels or ())
         jobs = Jobs(template, backbone=backbone.name, labels=labels, size=0, device="cpu")
         artefact = jobs.adapt(submission, episode, 300.0, warm_up=False).artefact
 
-        def both() -> None:
+        def ratio() -> float:
             predicted = jobs.predict(
                 submission, episode, artefact, batches, timeout=300.0, budget=300.0
             )
             template.settle()
-            loops.append(loop_bare_in_a_process(track))
-            ratios.append(loops[-1] / sum(predicted.seconds))
+            return loop_bare_in_a_process(track) / sum(predicted.seconds)
 
-        benchmark.pedantic(both, rounds=20, warmup_rounds=1)
-    rate, low, high = median_interval(ratios)
-    benchmark.extra_info["rate_over_bare_loop"] = rate
-    benchmark.extra_info["rate_interval"] = [low, high]
-    print(
-        f"{track}: prediction runs at {rate:.0%} [{low:.0%}, {high:.0%}] of a bare loop's rate, "
-        f"which takes {statistics.median(loops):.3f} s"
-    )
+        ratios = in_rounds(benchmark, ratio, 20)
+    row = f"prediction on `{track}`, its rate over a bare loop's"
+    keep(TABLE, Figure(row=row, unit="%", values=ratios, aim=0.95, more_is_better=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["endless", "endless_loading"])
 def test_a_failure_beyond_its_timeout(
-    benchmark: BenchmarkFixture, template: Template, tmp_path: Path, name: str
+    benchmark: BenchmarkFixture, keep: Keep, template: Template, tmp_path: Path, name: str
 ) -> None:
-    """Seconds from the timeout of a submission that never ends to its failure, in `extra_info`.
+    """From the timeout of a submission that never ends to its failure.
 
     Loading has prediction's budget, 5 seconds and 20 forwards, behind an adaptation that went well.
     """
+    evaluator, episode = some_digits(template)
+    submission = load_submission(write(f"faults/{name}", tmp_path))
+
+    def judge() -> float:
+        started = time.perf_counter()
+        result, _ = evaluator.judge(submission, episode, 1.0, cold=False)
+        beyond = time.perf_counter() - started - 1.0
+        assert "timeout" in result.reason
+        return beyond
+
+    beyond = in_rounds(benchmark, judge, 3, warm_up=False)
+    row = f"a failure behind its timeout, `{name}`"
+    keep(TABLE, Figure(row=row, unit="s", values=beyond, aim=5.0))
+
+
+def some_digits(template: Template) -> tuple[Evaluator, Episode]:
+    """An evaluator, and an episode of `noisy-mnist` on `mini`."""
     backbone = load("shipped/digits-cnn")
     track = load_task("noisy-mnist").tracks["mini"]
     stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, None)
     evaluator = Evaluator(backbone, template, device="cpu", untrained=False)
-    submission, episode = (
-        load_submission(write(f"faults/{name}", tmp_path)),
-        stimuli.episode("3", 0),
-    )
-    beyond = []
-
-    def judge() -> None:
-        started = time.perf_counter()
-        result, _ = evaluator.judge(submission, episode, 1.0, cold=False)
-        beyond.append(time.perf_counter() - started - 1.0)
-        assert "timeout" in result.reason
-
-    benchmark.pedantic(judge, rounds=3)
-    benchmark.extra_info["seconds_beyond_timeout"] = max(beyond)
-    print(f"{name}: {max(beyond):.2f} s beyond its timeout at the most")
+    return evaluator, stimuli.episode("3", 0)
 
 
 @pytest.mark.parametrize("name", ["none", "attention"])
-def test_one_episode(benchmark: BenchmarkFixture, template: Template, name: str) -> None:
+def test_one_episode(
+    benchmark: BenchmarkFixture, keep: Keep, template: Template, name: str
+) -> None:
     """`none` is the harness alone: three processes, a pass, 450 test images."""
-    backbone = load("shipped/digits-cnn")
-    track = load_task("noisy-mnist").tracks["mini"]
-    stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, None)
-    evaluator = Evaluator(backbone, template, device="cpu", untrained=False)
-    submission, episode = load_submission(name), stimuli.episode("3", 0)
-    benchmark(evaluator.judge, submission, episode, 60.0, cold=False)
+    evaluator, episode = some_digits(template)
+    submission = load_submission(name)
+
+    def judge() -> float:
+        return seconds_of(lambda: evaluator.judge(submission, episode, 60.0, cold=False))
+
+    took = in_rounds(benchmark, judge, 15)
+    row = f"an episode of `{name}` on `noisy-mnist`, `mini`"
+    keep(TABLE, Figure(row=row, unit="s", values=took))
 
 
-def test_a_worker_starts(benchmark: BenchmarkFixture, template: Template) -> None:
+def test_a_worker_starts(benchmark: BenchmarkFixture, keep: Keep, template: Template) -> None:
     template.load("shipped/digits-cnn", untrained=True)
 
     def start() -> None:
@@ -218,12 +247,6 @@ def test_a_worker_starts(benchmark: BenchmarkFixture, template: Template) -> Non
             pass
         template.settle()
 
-    benchmark(start)
-
-
-def test_drawing_64_figures(benchmark: BenchmarkFixture) -> None:
-    benchmark(figures.draw, "adapt", 7, np.arange(64))
-
-
-def test_the_interval_of_200_targets(benchmark: BenchmarkFixture) -> None:
-    benchmark(d_prime_interval, [[Counts(40, 50, 100, 2000)]] * 200)
+    row = "a worker starts and ends"
+    values = in_rounds(benchmark, lambda: seconds_of(start), 15)
+    keep(TABLE, Figure(row=row, unit="s", values=values))

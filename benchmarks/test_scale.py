@@ -1,15 +1,16 @@
-"""Many episodes: what an engine itself costs, and what a second worker brings.
+"""Much of everything: episodes, workers, records, targets.
 
-`pytest benchmarks/test_scale.py -m "" --timeout 0 -s`
+python -m benchmarks run benchmarks/test_scale.py
 """
 
 from __future__ import annotations
 
 import functools
 import resource
+import subprocess
+import sys
 import time
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -28,11 +29,16 @@ from attnbench.records.store import Measured
 from attnbench.runs.events import Event
 from attnbench.runs.planning import Plan
 from attnbench.runs.recording import make_records
-from attnbench.statistics.detection import detect
+from attnbench.statistics.detection import Counts, detect
+from attnbench.statistics.intervals import d_prime_interval
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task
+from benchmarks import made_up_records
+from benchmarks.conftest import Keep
+from benchmarks.measured import Figure
+from benchmarks.rounds import in_rounds, seconds_of
 
-TARGETS, IMAGES = 200, 100
+TABLE, TARGETS, IMAGES = "at scale", 200, 100
 
 
 class Idle:
@@ -99,9 +105,9 @@ def plans(episodes: int) -> list[Plan]:
     ]
 
 
-@pytest.mark.parametrize("episodes", [1_000, 10_000])
+@pytest.mark.parametrize("episodes", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_what_an_episode_costs_the_engine(
-    benchmark: BenchmarkFixture, tmp_path: Path, episodes: int
+    benchmark: BenchmarkFixture, keep: Keep, tmp_path: Path, episodes: int
 ) -> None:
     """With two workers that do nothing: dispatch, scores on disk, records."""
     seats = [ProcessSeat(Idle, {}) for _ in range(2)]
@@ -112,37 +118,66 @@ def test_what_an_episode_costs_the_engine(
         make_records(plans(episodes), run, tmp_path, modules=(), fresh=True, tell=events.append)
 
     before = peak_mebibytes()
-    started = time.perf_counter()
-    benchmark.pedantic(record, rounds=1)
-    rate = episodes / (time.perf_counter() - started)
-    benchmark.extra_info["episodes_per_second"] = rate
-    benchmark.extra_info["mebibytes_more"] = peak_mebibytes() - before
-    print(f"{episodes:,} episodes: {rate:.0f} a second, {peak_mebibytes() - before:.0f} MiB more")
+    (took,) = in_rounds(benchmark, lambda: seconds_of(record), 1, warm_up=False)
+    row = f"{episodes:,} episodes, two workers that do nothing"
+    rate = Figure(row=row, unit="a second", values=[episodes / took], more_is_better=True)
+    more = Figure(row=f"{row}: memory", unit="MiB", values=[peak_mebibytes() - before])
+    keep(TABLE, rate, more)
 
 
 def peak_mebibytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> Iterator[Path]:
-    return (tmp_path / str(number) for number in range(100))  # type: ignore[return-value]
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["none", "attention"])
 def test_two_workers_beside_one(
-    benchmark: BenchmarkFixture, folders: Iterator[Path], name: str
+    benchmark: BenchmarkFixture, keep: Keep, tmp_path: Path, name: str
 ) -> None:
     """Episodes a minute on mini, three seeds, with one worker and two in turn, and their ratio."""
-    rates: dict[int, list[float]] = {1: [], 2: []}
+    folders = (tmp_path / str(number) for number in range(100))
 
-    def both() -> None:
-        for workers in rates:
-            started = time.perf_counter()
-            frame = attnbench.evaluate([name], seeds=3, records=next(folders), workers=workers)
-            rates[workers].append(frame["targets"].sum() / (time.perf_counter() - started) * 60)
+    def a_minute(workers: int) -> float:
+        started = time.perf_counter()
+        frame = attnbench.evaluate([name], seeds=3, records=next(folders), workers=workers)
+        return float(frame["targets"].sum()) / (time.perf_counter() - started) * 60
 
-    benchmark.pedantic(both, rounds=2)
-    one, two = (float(np.median(each)) for each in rates.values())
-    benchmark.extra_info |= {"a_minute_with_1": one, "a_minute_with_2": two, "ratio": two / one}
-    print(f"{name}: {one:.0f} and {two:.0f} episodes a minute, {two / one:.2f} x")
+    def both() -> tuple[float, float]:
+        return a_minute(1), a_minute(2)
+
+    one, two = zip(*in_rounds(benchmark, both, 3, warm_up=False), strict=True)
+    row = f"`{name}` on `mini`, two workers over one"
+    ratios = [after / before for before, after in zip(one, two, strict=True)]
+    keep(
+        TABLE,
+        Figure(row=f"`{name}` on `mini`", unit="a minute", values=one, more_is_better=True),
+        Figure(row=row, values=ratios, more_is_better=True),
+    )
+
+
+@pytest.mark.parametrize("records", [50, pytest.param(2_500, marks=pytest.mark.slow)])
+def test_a_leaderboard_of_many_records(
+    benchmark: BenchmarkFixture, keep: Keep, tmp_path: Path, records: int
+) -> None:
+    """The whole command: records read and checked, intervals, ranks, Markdown and site."""
+    made_up_records.main(tmp_path / "records", records)
+    command = [sys.executable, "-m", "attnbench", "leaderboard"]
+    command += ["--records", str(tmp_path / "records"), "--out", str(tmp_path / "leaderboard.md")]
+    command += ["--site", str(tmp_path / "site")]
+
+    def build() -> None:
+        subprocess.run(command, check=True, capture_output=True)
+
+    took = in_rounds(benchmark, lambda: seconds_of(build), 3, warm_up=False)
+    row = f"`attnbench leaderboard --site` of {records:,} records"
+    keep(TABLE, Figure(row=row, unit="s", values=took))
+
+
+def test_an_interval_of_many_targets(benchmark: BenchmarkFixture, keep: Keep) -> None:
+    counts = [[Counts(40, 50, 100, 2000)]] * 200
+
+    def interval() -> float:
+        return seconds_of(lambda: d_prime_interval(counts))
+
+    row = "the interval of d′ over 200 targets"
+    keep(TABLE, Figure(row=row, unit="s", values=in_rounds(benchmark, interval, 15)))

@@ -12,8 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from attnbench.adaptation import batches, features, frozen_outputs, quick_outputs
-from attnbench.adaptation.bfloat16 import in_bfloat16
+from attnbench.adaptation import (
+    Gains,
+    batches,
+    features,
+    frozen_outputs,
+    gauss_newton,
+    quick_outputs,
+)
+from attnbench.adaptation.bfloat16 import in_bfloat16, with_quick_convolutions
+from attnbench.adaptation.detectors import LogOdds
 from tests.conftest import small_backbone
 
 bfloat16, mebibyte = torch.bfloat16, 1 << 20
@@ -22,7 +30,8 @@ bfloat16, mebibyte = torch.bfloat16, 1 << 20
 @pytest.fixture
 def pays(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that multiplies in bfloat16, and networks worth it."""
-    monkeypatch.setattr(features, "pays_in_bfloat16", lambda network, device: True)
+    monkeypatch.setattr("attnbench.adaptation.bfloat16.multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr("attnbench.adaptation.bfloat16._WORTH_IT", 0)
 
 
 class Seen(nn.Module):
@@ -133,7 +142,7 @@ def test_small_networks_and_what_little_is_left_stay_in_float32(
     assert torch.equal(quick_outputs(network, images), frozen_outputs(network, images))
     early, late = Seen(), Seen()
     large = nn.Sequential(nn.Conv2d(3, 3, 1), early, nn.AdaptiveAvgPool2d(1), nn.Flatten(), late)
-    large.append(nn.Linear(3, 500_000))
+    large.append(nn.Linear(3, 1_500_000))
     assert quick_outputs(large, images).dtype == torch.float32
     assert {rows.dtype for rows in late.rows} == {torch.float32}
 
@@ -160,3 +169,46 @@ def test_a_convolution_joined_with_its_relu_says_the_same_to_the_bit(
         found = nn.Sequential(*in_bfloat16(layers))(images)
         expected = nn.Sequential(*layers).to(bfloat16)(images.to(bfloat16))
     assert found.dtype == bfloat16 and torch.equal(found, expected)
+
+
+def test_gradients_go_back_through_quick_convolutions_to_what_learns() -> None:
+    torch.manual_seed(0)
+    backbone = small_backbone()
+    gains = Gains(torch.ones(3))
+    learning = nn.Conv2d(3, 3, 1)
+    plain = nn.Sequential(gains, learning, *backbone, nn.Linear(3, 1))
+    plain[-1].requires_grad_(False)
+    quick = with_quick_convolutions(plain)
+    images = torch.randn(40, 3, 64, 64)
+
+    assert quick(images).dtype == torch.float32
+    assert not torch.equal(quick(images), plain(images))
+    assert {id(each) for each in plain.parameters()} == {id(each) for each in quick.parameters()}
+    found, expected = (
+        torch.autograd.grad(each(images).sum(), [gains.gains, learning.weight])
+        for each in (quick, plain)
+    )
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one, other, rtol=0, atol=0.05 * other.abs().max().item())
+    layers = [type(each) for each in quick]
+    assert nn.Linear in layers and layers.count(nn.Conv2d) == 1  # the one that learns
+
+
+def test_gauss_newton_in_bfloat16_finds_what_it_finds_in_float32(
+    request: pytest.FixtureRequest,
+) -> None:
+    def found() -> Tensor:
+        torch.manual_seed(0)
+        score = nn.Sequential(Gains(torch.ones(3)), *small_backbone(), LogOdds(0))
+        pos, neg = torch.randn(2, 30, 3, 64, 64)
+        pos[:, 0] *= 1.5
+        gauss_newton(score, pos, neg, steps=3)
+        with torch.no_grad():
+            return torch.cat([score(pos), score(neg)])
+
+    plain = found()
+    request.getfixturevalue("pays")
+    quick = found()
+    assert not torch.equal(quick, plain)
+    assert np.corrcoef(quick, plain)[0, 1] > 0.999

@@ -182,7 +182,7 @@ def test_the_bootstrap_of_counts_is_that_of_images() -> None:
 def test_the_interval_covers_the_true_mean_as_often_as_it_says(targets: int, seeds: int) -> None:
     """Targets' d' are normal around 1.5, sd 0.5, and c is 0.3; 50 + 450 images, 800 experiments.
 
-    The correction's bias is 0.003 here. `benchmarks/coverage.py` has more designs, with less error.
+    The correction's bias is 0.003 here. More designs: `benchmarks/studies/coverage.py`.
     """
     rng = np.random.default_rng(targets)
     covered = 0

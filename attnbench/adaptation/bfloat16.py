@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-# A network with fewer parameters stays in float32: less than a millisecond an image is all there is to
-# save (SqueezeNet 1.1 has 1.2 million; the first three blocks of VGG-16 have 1.7, and save 15), and
-# figures are the same on every processor.
-_WORTH_IT = 1_500_000
+# A network with fewer parameters stays in float32: figures are then the same on every processor. Of
+# MobileNetV2, which has 3.5 million, bfloat16 changes what `attention` finds (docs/performance.md), and
+# of SqueezeNet 1.1, which has 1.2, it saves less than a millisecond an image. VGG-16 up to its fourth
+# block has 7.6.
+_WORTH_IT = 5_000_000
 
 
 def pays_in_bfloat16(network: nn.Module, device: torch.device) -> bool:
@@ -51,6 +52,31 @@ def in_bfloat16(layers: Sequence[nn.Module]) -> list[nn.Module]:
     return quick
 
 
+def with_quick_convolutions(network: nn.Module) -> nn.Sequential:
+    """The same layers one after the other, in bfloat16 where they have maps but learn nothing.
+
+    For a network through which others are trained: gradients go back through it. It shares all
+    parameters, and gives what each layer says in float32. Linear layers stay as they are: to copy the
+    large ones takes longer than they do.
+    """
+    quick: list[nn.Module] = []
+    for layer in layers_of(network):
+        parameters = list(layer.parameters())
+        learns = any(each.requires_grad for each in parameters)
+        as_it_is = learns or not parameters or isinstance(layer, nn.Linear)
+        quick.append(layer if as_it_is else _InBfloat16(layer, torch.float32))
+    return nn.Sequential(*quick)
+
+
+def layers_of(network: nn.Module) -> Iterator[nn.Module]:
+    """The layers that run one after the other: the parts of sequences, and of sequences in them."""
+    if isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward:
+        for each in network:
+            yield from layers_of(each)
+    else:
+        yield network
+
+
 def _may_join(first: nn.Module | None, second: nn.Module) -> bool:
     """Whether these are a convolution on a CPU, with numbers for its padding, and a ReLU."""
     if type(first) is not nn.Conv2d or type(second) is not nn.ReLU:
@@ -60,16 +86,19 @@ def _may_join(first: nn.Module | None, second: nn.Module) -> bool:
 
 
 class _InBfloat16(nn.Module):
-    def __init__(self, layer: nn.Module) -> None:
+    """A layer that takes rows of any dtype, computes in bfloat16, and gives `dtype`."""
+
+    def __init__(self, layer: nn.Module, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__()
         self.layer = layer
+        self.dtype = dtype
 
     @cached_property
     def quick(self) -> nn.Module:
         return copy.deepcopy(self.layer).to(torch.bfloat16)
 
     def forward(self, rows: Tensor) -> Tensor:
-        return cast(Tensor, self.quick(rows.to(torch.bfloat16)))
+        return cast(Tensor, self.quick(rows.to(torch.bfloat16))).to(self.dtype)
 
 
 class _ConvolutionAndReLU(nn.Module):

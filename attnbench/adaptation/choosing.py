@@ -11,8 +11,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from attnbench.adaptation.bfloat16 import layers_of
 from attnbench.adaptation.detectors import LinearDetector
-from attnbench.adaptation.features import encoder, layers_of, quick_outputs
+from attnbench.adaptation.features import encoder, quick_outputs
 from attnbench.adaptation.fitting import balanced_loss, learned, solve
 from attnbench.backbones.backbone import Backbone
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from attnbench.adaptation.bfloat16 import in_bfloat16, pays_in_bfloat16
+from attnbench.adaptation.bfloat16 import in_bfloat16, layers_of, pays_in_bfloat16
 from attnbench.backbones.backbone import Backbone
 
 # How much of a tensor goes through a network at once. On a CPU what fits its caches is quickest: 8
@@ -66,15 +66,6 @@ def frozen_outputs(network: nn.Module, images: Tensor) -> Tensor:
         rows, done = _until_little_is_left(layers, rows)
         del layers[:done]
     return rows
-
-
-def layers_of(network: nn.Module) -> Iterator[nn.Module]:
-    """The layers that run one after the other: the parts of sequences, and of sequences in them."""
-    if isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward:
-        for each in network:
-            yield from layers_of(each)
-    else:
-        yield network
 
 
 def _until_little_is_left(layers: Sequence[nn.Module], rows: Tensor) -> tuple[Tensor, int]:
@@ -131,7 +122,7 @@ def _fits_on_disk(size: int) -> bool:
 def quick_outputs(network: nn.Module, images: Tensor) -> Tensor:
     """As `frozen_outputs`, computed in bfloat16 where that pays: half of the time or less.
 
-    It does on a GPU, or a CPU, with units for it, and from 1.5 million parameters on (see
+    It does on a GPU, or a CPU, with units for it, and from 5 million parameters on (see
     `pays_in_bfloat16`), until little is left of an image; all else is in the network's own precision.
     A value in bfloat16 has 8 bits, an error of up to 0.4 %; a network in which less than that decides
     something, such as which of two places is looked at, is for `frozen_outputs`.

@@ -14,6 +14,7 @@ from scipy.special import expit
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from attnbench.adaptation.bfloat16 import pays_in_bfloat16, with_quick_convolutions
 from attnbench.adaptation.features import batches, channels_last
 
 Floats = NDArray[np.float64]
@@ -43,6 +44,8 @@ def gauss_newton(
     minimisation, where a gradient step buys one step. Meant for some thousands of parameters at
     most: J has images x parameters numbers.
 
+    What learns nothing is looked through in bfloat16 where that pays (see `pays_in_bfloat16`).
+
     The loss is w mean softplus(-score) over positives + (1 - w) mean softplus(score) over negatives.
 
     Args:
@@ -54,6 +57,8 @@ def gauss_newton(
         target_weight: w, how much the positives as a whole count against the negatives.
         nonnegative: the parameters that are kept at 0 or above.
     """
+    if pays_in_bfloat16(score, pos.device):
+        score = with_quick_convolutions(score)
     parameters = {name: each for name, each in score.named_parameters() if each.requires_grad}
     problem = _Problem(score, parameters, (pos, neg))
     loss = _Loss.of(len(pos), len(neg), target_weight)

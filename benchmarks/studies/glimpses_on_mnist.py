@@ -1,7 +1,7 @@
 """RAM and STAWM as ten-way classifiers of MNIST, to stand beside the errors that their papers give.
 
-    python -m benchmarks.glimpses_on_mnist ram --glimpses 6 --epochs 20 --data ../shared/data
-    python -m benchmarks.glimpses_on_mnist stawm --glimpses 8 --epochs 4 --data ../shared/data
+    python -m benchmarks.studies.glimpses_on_mnist ram --glimpses 6 --epochs 20 --data ../shared/data
+    python -m benchmarks.studies.glimpses_on_mnist stawm --glimpses 8 --epochs 4 --data ../shared/data
 
 What looks and remembers are the modules of the submissions of these names. In place of a frozen
 backbone's maps they see pixels, through windows of 8 x 8, and all is trained, with labels. Prints each

@@ -1,6 +1,6 @@
 """How much memory the judge takes for an episode of `full`: 6,295 images to adapt on, 2,050 to test.
 
-    python -m benchmarks.memory_of_full [SUBMISSION]
+    python -m benchmarks.studies.memory_of_full [SUBMISSION]
 
 ImageNet's layout with made-up pictures, VGG-16 without weights, one target. Printed is the most that
 all processes together had at any time (memory that several share is counted once), in MiB, beside
@@ -26,7 +26,7 @@ from attnbench.evaluation.warm import Template
 from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task
-from benchmarks.memory import watched
+from benchmarks.studies.memory import watched
 
 TARGET = IMAGENET_A_WNIDS[0]
 EVERY_SECONDS = 0.5

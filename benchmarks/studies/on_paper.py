@@ -1,4 +1,6 @@
-"""What a run of the track `full` would take on a cluster, on paper: `python benchmarks/on_paper.py`.
+"""What a run of the track `full` would take on a cluster, on paper.
+
+    python -m benchmarks.studies.on_paper
 
 Passes are those measured on `mini` (the records of this checkout); what is assumed of a GPU, of a disk
 and of prices stands in `Assumptions` and is printed with the result. It is no measurement.
@@ -13,7 +15,7 @@ from statistics import mean, median
 
 from attnbench.records.store import RecordStore
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Do frozen parts in bfloat16 change what a method finds? On photographs, score by score.
 
-    ATTNBENCH_DATA=../shared/data python -m benchmarks.quick_against_plain attention last_layer …
+    ATTNBENCH_DATA=../shared/data python -m benchmarks.studies.quick_against_plain attention film …
 
 For each target of `imagenet-standard` on `small`: a submission adapts as it does here, with all frozen
 parts in bfloat16 however small the network is, and with all of it in float32; each detector sees the
@@ -24,8 +24,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attnbench.adaptation import features
-from attnbench.adaptation.bfloat16 import multiplies_bfloat16
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
 from attnbench.statistics.detection import Detection, detect
@@ -64,9 +62,10 @@ def scores(name: str, backbone: Backbone, episode: Episode) -> Scores:
 
 @contextmanager
 def bfloat16(used: bool) -> Iterator[None]:
-    """Frozen parts of any size in bfloat16, or none."""
-    used = used and multiplies_bfloat16(torch.device("cpu"))
-    with mock.patch.object(features, "pays_in_bfloat16", return_value=used):
+    """What learns nothing in bfloat16, of any size, or none of it."""
+    module = "attnbench.adaptation.bfloat16"
+    none = mock.patch(f"{module}.multiplies_bfloat16", return_value=False)
+    with mock.patch(f"{module}._WORTH_IT", 0) if used else none:
         yield
 
 

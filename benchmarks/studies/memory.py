@@ -1,6 +1,6 @@
 """How much memory an adaptation takes above the backbone's.
 
-    python -m benchmarks.memory [SUBMISSION [BACKBONE [IMAGES_PER_SIDE]]]
+    python -m benchmarks.studies.memory [SUBMISSION [BACKBONE [IMAGES_PER_SIDE]]]
 
 The images come as a worker gets them, and nothing else has been computed before. Printed is the most
 that was seen at any time, in MiB above what the process had with the backbone loaded: of memory of the

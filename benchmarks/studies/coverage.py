@@ -1,6 +1,6 @@
 """How often the interval of a task's d' holds the true mean, for observers whose d' is known.
 
-    python -m benchmarks.coverage [EXPERIMENTS]
+    python -m benchmarks.studies.coverage [EXPERIMENTS]
 
 Targets' d' are drawn from a normal population, all with one criterion c; an image with the target is
 called present at the rate Phi(d'/2 - c), one without it at Phi(-d'/2 - c). Two truths are counted:

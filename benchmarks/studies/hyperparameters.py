@@ -1,6 +1,6 @@
 """The hyperparameters of shipped submissions that were fixed once, by held-out images of `mini`.
 
-    python benchmarks/hyperparameters.py [NAME]…
+    python -m benchmarks.studies.hyperparameters [NAME]…
 
 For each submission with a `learning_rate`, or else one with `enough`, the loss at which training stops:
 the balanced loss on a quarter of the adaptation images that it has not seen, at a tenth of the value in

@@ -1,6 +1,6 @@
 """What each choice of the timing protocol is worth on this machine: the tables of docs/timing.md.
 
-python benchmarks/timing_protocol.py [cpu|cuda]
+python -m benchmarks.studies.timing_protocol [cpu|cuda]
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""How fast attnbench is, and what else is measured about it: see `__main__`."""

@@ -1,0 +1,32 @@
+"""Rounds of a benchmark."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from pytest_benchmark.fixture import BenchmarkFixture
+
+Found = TypeVar("Found")
+
+
+def in_rounds(
+    benchmark: BenchmarkFixture, one: Callable[[], Found], rounds: int, *, warm_up: bool = True
+) -> list[Found]:
+    """What `one` gives in each round, behind one that does not count unless it is not to warm up.
+
+    Where pytest-benchmark is disabled it is called once, to see that it runs.
+    """
+    found: list[Found] = []
+    benchmark.pedantic(  # type: ignore[no-untyped-call]
+        lambda: found.append(one()), rounds=rounds, warmup_rounds=int(warm_up)
+    )
+    return found[-rounds:]
+
+
+def seconds_of(function: Callable[[], object]) -> float:
+    """How long a call takes."""
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started

@@ -1,0 +1,1 @@
+"""What is measured about attnbench and its methods and is not speed: tables of the docs."""
