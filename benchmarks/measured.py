@@ -192,10 +192,10 @@ def cell(figure: Figure) -> str:
     """The median and its interval, as they stand in a table."""
     middle, low, high = figure.interval
     factor, unit = _scale(middle, figure.unit)
-    told = f"{_number(factor * middle)} {unit}".strip()
+    told = f"{_number(factor * middle, unit)} {unit}".strip()
     if len(figure.values) < _LEAST_ROUNDS:
         return told
-    return f"{told} [{_number(factor * low)}, {_number(factor * high)}]"
+    return f"{told} [{_number(factor * low, unit)}, {_number(factor * high, unit)}]"
 
 
 def _scale(value: float, unit: str) -> tuple[float, str]:
@@ -211,15 +211,18 @@ def _scale(value: float, unit: str) -> tuple[float, str]:
             return 1, unit
 
 
-def _number(value: float) -> str:
-    """Three significant digits, or whole ones."""
-    return f"{value:,.0f}" if abs(value) >= 99.5 else f"{value:.3g}"
+def _number(value: float, unit: str) -> str:
+    """Three significant digits, two of a share, but always whole numbers to the last digit."""
+    digits = 2 if unit == "%" else 3
+    return f"{value:,.0f}" if abs(value) >= 99.5 else f"{value:.{digits}g}"
 
 
 def table(name: str, results: Iterable[Result]) -> str:
     """A Markdown table of the figures of one table, and where they were measured."""
     of_it = [each for each in results if each.table == name]
     figures = [figure for each in of_it for figure in each.figures]
+    if not figures:
+        return "Not measured yet."
     columns = list(dict.fromkeys(each.column for each in sorted(figures, key=_no_speed)))
     rows = list(dict.fromkeys(each.row for each in figures))
     has_aims = any(each.aim is not None for each in figures)
@@ -249,4 +252,5 @@ def _marked(figure: Figure) -> str:
 def _aim(figure: Figure) -> str:
     assert figure.aim is not None
     factor, unit = _scale(figure.aim, figure.unit)
-    return f"{'≥' if figure.more_is_better else '≤'} {_number(factor * figure.aim)} {unit}".strip()
+    sign = "≥" if figure.more_is_better else "≤"
+    return f"{sign} {_number(factor * figure.aim, unit)} {unit}".strip()

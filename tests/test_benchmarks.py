@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.measured import Figure, Machine, Result, compared, keep, read, table
+from benchmarks.measured import Figure, Machine, Result, cell, compared, keep, read, table
 
 ROOT = Path(__file__).parents[1]
 MACHINE = Machine(processor="a processor", cores=2, python="3.11.7", packages={"torch": "2.14"})
@@ -78,6 +78,18 @@ def test_a_table() -> None:
         "",
         "Measured on a processor, 2 cores; Python 3.11.7, torch 2.14; 2026-01-31.",
     ]
+
+
+def test_a_table_of_nothing_says_so() -> None:
+    assert table("another", [result(Figure(row="r", values=[1.0]))]) == "Not measured yet."
+
+
+def test_numbers_are_easily_read() -> None:
+    told = {"µs": 1.234e-4, "ms": 0.01234, "s": 1.234}
+    for unit, seconds in told.items():
+        assert cell(Figure(row="r", unit="s", values=[seconds])).endswith(f" {unit}")
+    assert cell(Figure(row="r", unit="%", values=[0.999])) == "100 %"
+    assert cell(Figure(row="r", unit="a second", values=[1234.5])) == "1,234 a second"
 
 
 def test_a_result_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
