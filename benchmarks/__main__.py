@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -30,6 +31,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Where results go, beside those of others.")] = RESULTS,
 ) -> None:
     """Run benchmarks, all or those that pytest's arguments choose, and keep what they measured."""
+    read(out)  # a file that holds something else is told before anything is measured
     chosen = context.args
     if not any(Path(each.split("::")[0]).exists() for each in chosen):
         chosen = [str(Path(__file__).parent), *chosen]
@@ -70,11 +72,7 @@ def with_tables(page: str) -> str:
 @app.command()
 def compare(results: Path) -> None:
     """Set results beside the committed ones; fails where one is worse by more than its noise."""
-    try:
-        lines = compared(read(results), read(RESULTS))
-    except AttnbenchError as error:
-        typer.echo(error, err=True)
-        raise typer.Exit(2) from None
+    lines = compared(read(results), read(RESULTS))
     for line, _ in lines:
         typer.echo(line)
     if not lines:
@@ -84,4 +82,8 @@ def compare(results: Path) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    try:
+        app()
+    except AttnbenchError as error:
+        typer.echo(error, err=True)
+        sys.exit(2)

@@ -162,25 +162,26 @@ def compared(now: Iterable[Result], before: Iterable[Result]) -> list[tuple[str,
 
     Worse is what lies beyond the noise: its interval wholly on the bad side of the other's.
     """
-    known = {
+    known = _by_place(before)
+    lines = []
+    for place, (result, figure) in _by_place(now).items():
+        if place not in known or not _compare(figure, result, known[place][0]):
+            continue
+        earlier = known[place][1]
+        worse = figure.is_worse_than(earlier)
+        if worse is not None:
+            said = f"{cell(earlier)}, now {cell(figure)}: {'WORSE' if worse else 'not worse'}"
+            lines.append((f"{result.table}: {figure.row}, {figure.column}: {said}", worse))
+    return lines
+
+
+def _by_place(results: Iterable[Result]) -> dict[tuple[str, ...], tuple[Result, Figure]]:
+    """Each figure, and the result it is of, by where it stands."""
+    return {
         (each.table, each.benchmark, figure.row, figure.column): (each, figure)
-        for each in before
+        for each in results
         for figure in each.figures
     }
-    lines = []
-    for result in now:
-        for figure in result.figures:
-            key = (result.table, result.benchmark, figure.row, figure.column)
-            earlier, its_figure = known.get(key, (None, None))
-            if earlier is None or its_figure is None or not _compare(figure, result, earlier):
-                continue
-            worse = figure.is_worse_than(its_figure)
-            if worse is not None:
-                said = (
-                    f"{cell(its_figure)}, now {cell(figure)}: {'WORSE' if worse else 'not worse'}"
-                )
-                lines.append((f"{result.table}: {figure.row}, {figure.column}: {said}", worse))
-    return lines
 
 
 def _compare(figure: Figure, now: Result, before: Result) -> bool:
@@ -223,7 +224,9 @@ def table(name: str, results: Iterable[Result]) -> str:
     figures = [figure for each in of_it for figure in each.figures]
     if not figures:
         return "Not measured yet."
-    columns = list(dict.fromkeys(each.column for each in sorted(figures, key=_no_speed)))
+    columns = list(
+        dict.fromkeys(each.column for each in sorted(figures, key=lambda each: not each.is_speed))
+    )
     rows = list(dict.fromkeys(each.row for each in figures))
     has_aims = any(each.aim is not None for each in figures)
     heads = ["", *columns, *(["aim"] if has_aims else [])]
@@ -239,10 +242,6 @@ def table(name: str, results: Iterable[Result]) -> str:
         places.setdefault(str(each.machine), []).append(each.day)
     told = [f"{place}; {' and '.join(sorted(set(days)))}" for place, days in places.items()]
     return "\n".join([*lines, "", *(f"Measured on {each}." for each in told)])
-
-
-def _no_speed(figure: Figure) -> bool:
-    return not figure.is_speed
 
 
 def _marked(figure: Figure) -> str:

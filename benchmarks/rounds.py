@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from concurrent.futures import ProcessPoolExecutor
+from typing import ParamSpec, TypeVar
 
+import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+Given = ParamSpec("Given")
 Found = TypeVar("Found")
 
 
@@ -30,3 +34,13 @@ def seconds_of(function: Callable[[], object]) -> float:
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
+
+
+def in_a_process(
+    malloc: str, function: Callable[Given, Found], *args: Given.args, **kwargs: Given.kwargs
+) -> Found:
+    """What a function of a module gives in a new process with these tunables of the C library."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLIBC_TUNABLES", malloc)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(function, *args, **kwargs).result()

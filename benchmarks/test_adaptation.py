@@ -12,12 +12,9 @@ from __future__ import annotations
 import copy
 import importlib.util
 import math
-import multiprocessing
 import re
 import time
-from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
@@ -44,7 +41,7 @@ from attnbench.evaluation.warm import MALLOC
 from attnbench.submission import load_submission
 from benchmarks.conftest import Keep
 from benchmarks.measured import Figure
-from benchmarks.rounds import in_rounds, seconds_of
+from benchmarks.rounds import in_a_process, in_rounds, seconds_of
 from benchmarks.studies.quick_against_plain import bfloat16
 from tests.submissions.adapted import module_of
 
@@ -52,16 +49,14 @@ IMAGES_PER_SIDE, TARGET = 64, 3
 EPOCHS, IMAGES_A_STEP = 10, 16
 
 # On VGG-16: in passes, and where no processor's bfloat16 helps in the best passes in float32.
-AIMED_AT, AIMS = (
-    "torchvision/vgg16",
-    {
-        "attention": (0.5, 1.2),
-        "last_layer": (0.45, 1.1),
-        "linear_probe": (0.4, 1.05),
-        "ridge_probe": (0.4, 1.05),
-        "prototype": (0.35, 1.02),
-    },
-)
+AIMED_AT = "torchvision/vgg16"
+AIMS = {
+    "attention": (0.5, 1.2),
+    "last_layer": (0.45, 1.1),
+    "linear_probe": (0.4, 1.05),
+    "ridge_probe": (0.4, 1.05),
+    "prototype": (0.35, 1.02),
+}
 
 # The C library's ways with memory: as in any process, and as in attnbench's workers.
 MEMORY = {"as in a worker": MALLOC, "as PyTorch comes": ""}
@@ -115,8 +110,9 @@ Race = Callable[[Course], list[Contender]]
 
 @dataclass
 class Times:
-    """Seconds, one a round, and the loss at the end."""
+    """Seconds, one a round, the loss at the end, and the aim in passes if there is one."""
 
+    aim: float | None = None
     seconds: list[float] = field(default_factory=list)
     loss: float = math.nan
 
@@ -131,21 +127,24 @@ def run(race: Race, backbone: str, rounds: int, losses: dict[str, float]) -> dic
         losses: of those that ran before, in another process.
     """
     course = Course.on(backbone, losses)
-    times: dict[str, Times] = defaultdict(Times)
+    times = {PASS: Times(), BEST_PASS: Times()}
     for _ in range(rounds):
         times[PASS].seconds.append(seconds_of(lambda: one_pass(course)))
         times[BEST_PASS].seconds.append(seconds_of(lambda: best_pass(course)))
         for each in race(course):
             if each.once and each.name in course.losses:
                 continue
-            twice = each.aims and backbone == AIMED_AT
-            if not twice or pays_in_bfloat16(course.backbone, course.pos.device):
-                _measure(times[each.name], each, course)
-                course.losses[each.name] = times[each.name].loss
-            if twice:
+            aims = AIMS.get(each.aims) if backbone == AIMED_AT else None
+            aim, aim_in_float32 = aims or (None, None)
+            if aims is None or pays_in_bfloat16(course.backbone, course.pos.device):
+                own = times.setdefault(each.name, Times(aim))
+                _measure(own, each, course)
+                course.losses[each.name] = own.loss
+            if aims is not None:
                 with bfloat16(False):
-                    _measure(times[each.name + IN_FLOAT32], each, course)
-    return dict(times)
+                    own = times.setdefault(each.name + IN_FLOAT32, Times(aim_in_float32))
+                    _measure(own, each, course)
+    return times
 
 
 def _measure(times: Times, contender: Contender, course: Course) -> None:
@@ -157,31 +156,15 @@ def _measure(times: Times, contender: Contender, course: Course) -> None:
     times.loss = loss_of(detector, course)
 
 
-def run_in_a_process(
-    malloc: str, race: Race, backbone: str, rounds: int, losses: dict[str, float]
-) -> dict[str, Times]:
-    """The same in a new process with these tunables of the C library."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GLIBC_TUNABLES", malloc)
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(run, race, backbone, rounds, losses).result()
-
-
-def figures_of(
-    times: dict[str, Times], contenders: list[Contender], column: str, aimed_at: bool
-) -> list[Figure]:
+def figures_of(times: dict[str, Times], column: str) -> list[Figure]:
     """Each contender's passes and loss; in float32 only as multiples of the best pass there."""
-    aims = {}
-    for each in contenders:
-        if each.aims and aimed_at:
-            aims[each.name], aims[each.name + IN_FLOAT32] = AIMS[each.aims]
     figures = [Figure(row=PASS, column=column, unit="s", values=times[PASS].seconds)]
     for name, took in times.items():
         if name == PASS:
             continue
         unit = times[BEST_PASS if name.endswith(IN_FLOAT32) else PASS].seconds
         passes = [one / whole for one, whole in zip(took.seconds, unit, strict=False)]
-        figures.append(Figure(row=name, column=column, values=passes, aim=aims.get(name)))
+        figures.append(Figure(row=name, column=column, values=passes, aim=took.aim))
         if not math.isnan(took.loss):
             figures.append(Figure(row=name, column="loss", unit="nats", values=[took.loss]))
     return figures
@@ -346,13 +329,13 @@ def test_race(
 ) -> None:
     backbone = pytestconfig.getoption("--backbone")
     rounds = 1 if benchmark.disabled else pytestconfig.getoption("--rounds")
-    contenders = race(Course.on(backbone, {}))
 
     def both() -> list[Figure]:
-        figures, losses = [], {}
+        figures: list[Figure] = []
+        losses: dict[str, float] = {}
         for column, malloc in MEMORY.items():
-            times = run_in_a_process(malloc, race, backbone, rounds, losses)
-            figures += figures_of(times, contenders, column, aimed_at=backbone == AIMED_AT)
+            times = in_a_process(malloc, run, race, backbone, rounds, losses)
+            figures += figures_of(times, column)
             losses |= {name: each.loss for name, each in times.items()}
         return figures
 

@@ -7,7 +7,6 @@ What needs the data of `small` is skipped without it.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -15,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +34,7 @@ from attnbench.submission import load_submission
 from attnbench.tasks import load_task
 from benchmarks.conftest import Keep
 from benchmarks.measured import Figure
-from benchmarks.rounds import in_rounds, seconds_of
+from benchmarks.rounds import in_a_process, in_rounds, seconds_of
 from tests.test_exploits import write
 
 TABLE = "the harness"
@@ -140,7 +138,10 @@ def some_batches(episode: Episode) -> list[NDArray[np.int64]]:
 
 
 def loop_bare(track: str) -> float:
-    """Seconds of the network alone over `some_batches`, behind one that does not count."""
+    """Seconds of the network alone over `some_batches`, behind one that does not count.
+
+    For a new process each time, as a worker is: how quick one is differs by a tenth from the next.
+    """
     backbone, episode, _ = an_episode_of(track)
     images = [torch.from_numpy(episode.make(rows)) for rows in some_batches(episode)]
     with torch.no_grad():
@@ -149,18 +150,6 @@ def loop_bare(track: str) -> float:
         for batch in images:
             backbone(channels_last(batch))
     return time.perf_counter() - started
-
-
-def loop_bare_in_a_process(track: str) -> float:
-    """The same in a process of its own, which keeps memory as workers do.
-
-    A new one each time, as a worker is: how quick a process is differs by a tenth from one to the next.
-    """
-    context = multiprocessing.get_context("spawn")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GLIBC_TUNABLES", MALLOC)
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
-            return pool.submit(loop_bare, track).result()
 
 
 @pytest.mark.slow
@@ -183,7 +172,7 @@ def test_prediction_beside_a_bare_loop(benchmark: BenchmarkFixture, keep: Keep, 
                 submission, episode, artefact, batches, timeout=300.0, budget=300.0
             )
             template.settle()
-            return loop_bare_in_a_process(track) / sum(predicted.seconds)
+            return in_a_process(MALLOC, loop_bare, track) / sum(predicted.seconds)
 
         ratios = in_rounds(benchmark, ratio, 20)
     row = f"prediction on `{track}`, its rate over a bare loop's"

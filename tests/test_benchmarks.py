@@ -142,6 +142,8 @@ def test_a_file_that_is_none_of_results_is_told(tmp_path: Path) -> None:
 def test_a_damaged_file_of_results_is_told(tmp_path: Path, text: str) -> None:
     path = tmp_path / "damaged.json"
     path.write_text(text)
-    done = command("compare", path)
-    assert done.returncode == 2 and "damaged.json" in done.stderr
-    assert "Traceback" not in done.stderr
+    for arguments in (["compare", path], ["run", "--out", path]):
+        done = command(*arguments)
+        assert done.returncode == 2 and "damaged.json" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert path.read_text() == text

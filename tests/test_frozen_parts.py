@@ -118,6 +118,18 @@ def test_more_than_a_quarter_gibibyte_of_features_is_mapped_from_a_file_without_
     assert kept.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_quick_features_are_mapped_from_a_file_as_well(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pays: None
+) -> None:
+    network, images = small_backbone().upto("block2"), torch.randn(70, 3, 16, 16)
+    expected = quick_outputs(network, images)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(features, "_BYTES_IN_MEMORY", expected.nbytes - 1)
+    kept = quick_outputs(network, images)
+    assert str(tmp_path) in Path("/proc/self/maps").read_text() and not list(tmp_path.iterdir())
+    assert torch.equal(kept, expected)
+
+
 @pytest.mark.parametrize("outputs", [frozen_outputs, quick_outputs])
 def test_without_images_there_is_nothing_to_say(outputs: object, pays: None) -> None:
     assert callable(outputs)

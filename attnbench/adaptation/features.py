@@ -68,8 +68,13 @@ def frozen_outputs(network: nn.Module, images: Tensor) -> Tensor:
     return rows
 
 
-def _until_little_is_left(layers: Sequence[nn.Module], rows: Tensor) -> tuple[Tensor, int]:
-    """Rows through layers, until a row's outputs are a quarter of it; these, and how many layers."""
+def _until_little_is_left(
+    layers: Sequence[nn.Module], rows: Tensor, kept_in: torch.dtype | None = None
+) -> tuple[Tensor, int]:
+    """Rows through layers, until a row's outputs are a quarter of it; these, and how many layers.
+
+    They are kept in the dtype that the layers give, or in `kept_in`.
+    """
     kept, last = rows, len(layers)
     for n, batch in enumerate(batches(rows)):
         outputs = channels_last(rows[batch])
@@ -79,7 +84,7 @@ def _until_little_is_left(layers: Sequence[nn.Module], rows: Tensor) -> tuple[Te
                 last = count
                 break
         if n == 0:
-            kept = _room_for(len(rows), outputs)
+            kept = _room_for(len(rows), outputs if kept_in is None else outputs.to(kept_in))
         kept[batch] = outputs
     return kept, last
 
@@ -133,8 +138,8 @@ def quick_outputs(network: nn.Module, images: Tensor) -> Tensor:
     if not pays_in_bfloat16(network, images.device):
         return frozen_outputs(network, images)
     layers = list(layers_of(network))
-    outputs, done = _until_little_is_left(in_bfloat16(layers), images)
-    return frozen_outputs(nn.Sequential(*layers[done:]), outputs.to(images.dtype))
+    outputs, done = _until_little_is_left(in_bfloat16(layers), images, images.dtype)
+    return frozen_outputs(nn.Sequential(*layers[done:]), outputs)
 
 
 def encoder(backbone: Backbone) -> nn.Sequential:

@@ -12,10 +12,11 @@ these stands float32 with images that differ by one part in 100,000: what any ro
 from __future__ import annotations
 
 import copy
+import importlib
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from unittest import mock
 
@@ -25,11 +26,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attnbench.adaptation import bfloat16
 from attnbench.backbones.backbone import Backbone, Preprocessing
-from attnbench.statistics.detection import Detection, detect
-from attnbench.statistics.intervals import mean_interval
 from attnbench.submission import load_submission
+from benchmarks.studies.quick_against_plain import Beside, bfloat16, differences
 from tests.submissions.adapted import module_of
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)
@@ -94,14 +93,10 @@ def train(stages: dict[str, nn.Module], images: Tensor, labels: Tensor) -> None:
 @contextmanager
 def way(name: str) -> Iterator[None]:
     """How precisely adaptation computes."""
-    gauss_newton = sys.modules["attnbench.adaptation.gauss_newton"]
-    least = 0 if name in (FROZEN, LOOKS) else sys.maxsize
-    with ExitStack() as patched:
-        patched.enter_context(mock.patch.object(bfloat16, "_WORTH_IT", least))
-        if name == FROZEN:
-            patched.enter_context(
-                mock.patch.object(gauss_newton, "pays_in_bfloat16", return_value=False)
-            )
+    # by its path: in the package that name is the function
+    gauss_newton = importlib.import_module("attnbench.adaptation.gauss_newton")
+    no_looks = mock.patch.object(gauss_newton, "pays_in_bfloat16", return_value=False)
+    with bfloat16(name in (FROZEN, LOOKS)), no_looks if name == FROZEN else nullcontext():
         yield
 
 
@@ -142,7 +137,7 @@ def main(data: Path, names: list[str]) -> None:
     print("| submission | | least correlation, median | d′, less float32's | d_a, less float32's |")
     print("|---|---|---|---|---|")
     for name in names:
-        rows: dict[str, list[tuple[float, Detection, Detection]]] = defaultdict(list)
+        rows: dict[str, list[Beside]] = defaultdict(list)
         for target in range(10):
             backbone.target = target
             sides = images[labels == target][:PER_SIDE], images[labels != target][:PER_SIDE]
@@ -150,15 +145,11 @@ def main(data: Path, names: list[str]) -> None:
             is_target = (truth == target).numpy()
             for how in (PERTURBED, FROZEN, LOOKS):
                 quick = scores(name, how, backbone, sides, test)
-                correlation = float(np.corrcoef(quick, plain)[0, 1])
-                rows[how].append((correlation, detect(quick, is_target), detect(plain, is_target)))
+                rows[how].append(Beside.of(quick, plain, is_target))
         for how, targets in rows.items():
-            correlations = [each[0] for each in targets]
+            correlations = [each.correlation for each in targets]
             cells = [f"{min(correlations):.5f}, {np.median(correlations):.5f}"]
-            for measure in ("d_prime", "d_a"):
-                less = [getattr(q, measure) - getattr(p, measure) for _, q, p in targets]
-                low, high = mean_interval([np.array(less)])
-                cells.append(f"{np.mean(less):+.3f} [{low:+.3f}, {high:+.3f}]")
+            cells += differences(targets)
             print(f"| `{name}` | {how} | {' | '.join(cells)} |", flush=True)
 
 

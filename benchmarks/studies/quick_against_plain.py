@@ -17,6 +17,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
@@ -69,9 +70,31 @@ def bfloat16(used: bool) -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What a method found for a target, beside what it found all in float32."""
+
+    correlation: float
+    quick: Detection
+    plain: Detection
+
+    @classmethod
+    def of(cls, quick: Scores, plain: Scores, present: NDArray[np.bool_]) -> Beside:
+        correlation = float(np.corrcoef(quick, plain)[0, 1])
+        return cls(correlation, detect(quick, present), detect(plain, present))
+
+
+def differences(targets: list[Beside]) -> Iterator[str]:
+    """Of d' and of d_a, quick less plain: the mean and its interval over targets."""
+    for measure in ("d_prime", "d_a"):
+        less = [getattr(each.quick, measure) - getattr(each.plain, measure) for each in targets]
+        low, high = mean_interval([np.array(less)])
+        yield f"{np.mean(less):+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
 def main(names: list[str]) -> None:
     """Print two rows for each submission."""
-    found: dict[str, list[tuple[float, Detection, Detection]]] = defaultdict(list)
+    found: dict[str, list[Beside]] = defaultdict(list)
     for backbone, episode in episodes(Path(os.environ["ATTNBENCH_DATA"])):
         for name in names:
             with bfloat16(False):
@@ -80,17 +103,11 @@ def main(names: list[str]) -> None:
                 all_quick = scores(name, backbone, episode)
             as_shipped = scores(name, backbone, episode)
             for row, quick in (f"`{name}`", as_shipped), (f"`{name}`, bfloat16", all_quick):
-                correlation = float(np.corrcoef(quick, plain)[0, 1])
-                measured = (detect(each, episode.present) for each in (quick, plain))
-                found[row].append((correlation, *measured))
+                found[row].append(Beside.of(quick, plain, episode.present))
     print("| submission | least correlation | d′, quick less plain | d_a, quick less plain |")
     print("|---|---|---|---|")
     for name, targets in found.items():
-        cells = [f"{min(each[0] for each in targets):.5f}"]
-        for measure in ("d_prime", "d_a"):
-            changes = [getattr(q, measure) - getattr(p, measure) for _, q, p in targets]
-            low, high = mean_interval([np.array(changes)])
-            cells.append(f"{np.mean(changes):+.3f} [{low:+.3f}, {high:+.3f}]")
+        cells = [f"{min(each.correlation for each in targets):.5f}", *differences(targets)]
         print(f"| {name} | {' | '.join(cells)} |")
 
 
