@@ -4,7 +4,8 @@
 
 The images come as a worker gets them, and nothing else has been computed before. Printed is the most
 that was seen at any time, in MiB above what the process had with the backbone loaded: of memory of the
-process's own, the images among it, and of files it had mapped, which the system can take back.
+process's own, of files it had mapped, which the system can take back, and of all at once, with the
+images, which are in memory that is shared.
 """
 
 from __future__ import annotations
