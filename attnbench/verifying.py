@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from attnbench.backbones import fingerprint
 from attnbench.evaluation.environment import describe_environment
 from attnbench.evaluation.evaluator import Evaluator
+from attnbench.evaluation.neighbours import Neighbours
 from attnbench.evaluation.prediction import disagreeing
 from attnbench.evaluation.warm import Template
 from attnbench.materials import Materials
@@ -22,6 +24,7 @@ from attnbench.records.record import EpisodeResult, Record
 from attnbench.records.store import RecordStore, write_atomically
 from attnbench.records.verification import Verification, fingerprint_of, path_beside
 from attnbench.runs.planning import require_device
+from attnbench.stimuli.episodes import Episode
 from attnbench.submission import Submission, load_submission
 from attnbench.tasks import TaskDefinition, load_task
 
@@ -35,6 +38,8 @@ _CORRELATION_ELSEWHERE, _D_PRIME_ELSEWHERE = 0.999, 0.25
 _TIME_FACTOR, _TIME_SECONDS = 3.0, 0.1
 # A time that is further off is taken so many times more: other work makes it longer, none shorter.
 _TIMES_MORE = 2
+# And where others took more than this share of the processors each time, it says nothing.
+_QUIET = 0.1
 
 
 def verify(
@@ -65,6 +70,7 @@ def verify(
     backbone = materials.backbone(identity.backbone)
     problems = contradictions(path, found)
     problems += _other_versions(found, chosen, task, fingerprint(backbone))
+    unsettled: list[str] = []
     targets: list[str] = []
     confinement: tuple[str, ...] = ()
     if not problems:
@@ -73,8 +79,8 @@ def verify(
         recorded = {episode.target: episode for episode in found.episodes}
         targets = [target for target in stimuli.targets if target in recorded]
         if sample is not None:
-            again = random.SystemRandom().sample(targets, min(sample, len(targets)))
-            targets = [target for target in targets if target in again]
+            drawn = random.SystemRandom().sample(targets, min(sample, len(targets)))
+            targets = [target for target in targets if target in drawn]
         scores = read_scores(path, found)
         here = describe_environment(identity.device, ()).device_name
         elsewhere = found.environment.device_name != here
@@ -86,30 +92,56 @@ def verify(
             )
             for target in targets:
                 episode = stimuli.episode(target, identity.seed)
-                result, now = evaluator.judge(chosen, episode, track.timeout, cold=False)
-                for _ in range(_TIMES_MORE):
-                    if _slower(recorded[target], result) is None:
-                        break
-                    result, _ = evaluator.time_again(
-                        chosen, episode, track.timeout, result, cold=False
-                    )
+                again = _judged_again(evaluator, chosen, episode, track.timeout, recorded[target])
                 then = scores[scores["target"] == target]
                 problems += [
                     f"{target}: {each}"
                     for each in _differences(
-                        recorded[target], then, result, now, elsewhere=elsewhere
+                        recorded[target], then, again.result, again.scores, elsewhere=elsewhere
                     )
                 ]
+                if slower := _slower(recorded[target], again.result):
+                    (unsettled if again.disturbed else problems).append(f"{target}: {slower}")
             confinement = evaluator.confinement
     outcome = Verification(
         record_sha256=fingerprint_of(path),
         targets=tuple(targets),
         problems=tuple(each[:1000] for each in problems[:1000]),
+        unsettled=tuple(each[:1000] for each in unsettled[:1000]),
         environment=describe_environment(identity.device, confinement),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     write_atomically(path_beside(path), outcome.model_dump_json(indent=1).encode(), path.parent)
     return outcome
+
+
+@dataclass(frozen=True)
+class _Again:
+    """An episode judged again; `disturbed` where its times were taken beside other work only."""
+
+    result: EpisodeResult
+    scores: pd.DataFrame
+    disturbed: bool
+
+
+def _judged_again(
+    evaluator: Evaluator,
+    submission: Submission,
+    episode: Episode,
+    timeout: float,
+    recorded: EpisodeResult,
+) -> _Again:
+    """Judge an episode again, and time it more often where it seems slower than recorded."""
+    watched = Neighbours()
+    result, scores = evaluator.judge(submission, episode, timeout, cold=False)
+    disturbed = watched.share() > _QUIET
+    for _ in range(_TIMES_MORE):
+        if _slower(recorded, result) is None:
+            break
+        watched = Neighbours()
+        result, _scores = evaluator.time_again(submission, episode, timeout, result, cold=False)
+        disturbed &= watched.share() > _QUIET
+    return _Again(result, scores, disturbed)
 
 
 def _by_name(name: str) -> str | Path:
@@ -144,7 +176,7 @@ def _differences(
     *,
     elsewhere: bool,
 ) -> Iterator[str]:
-    """What came out otherwise than recorded, beyond what rounding or another precision explains.
+    """What but times came out otherwise than recorded, beyond what rounding or precision explains.
 
     Args:
         recorded, then: a record's episode, and its scores.
@@ -172,8 +204,6 @@ def _differences(
         was, is_now = getattr(recorded.cost, name), getattr(result.cost, name)
         if was != is_now:
             yield f"{name} recorded {was:,}, now {is_now:,}"
-    if slower := _slower(recorded, result):
-        yield slower
 
 
 def _other_scores(

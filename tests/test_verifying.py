@@ -16,12 +16,16 @@ import pandas as pd
 import pytest
 
 import attnbench
+from attnbench import verifying
 from attnbench.cli.main import main
+from attnbench.evaluation.neighbours import Neighbours
 from attnbench.leaderboard.markdown import leaderboard_markdown
 from attnbench.records.integrity import contradictions
 from attnbench.records.record import EpisodeResult, Record
 from attnbench.records.store import RecordStore
+from attnbench.records.summary import summarise
 from attnbench.records.verification import badge_of, path_beside
+from attnbench.statistics.detection import detect
 from attnbench.verifying import _differences
 
 Edit = Callable[[dict[str, Any]], None]
@@ -29,10 +33,12 @@ Edit = Callable[[dict[str, Any]], None]
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real record: its JSON."""
+    """A real record: its JSON. Other tests run beside this one, so its times are contended."""
     folder = tmp_path_factory.mktemp("records")
     frame = attnbench.evaluate(["bias_only"], tasks=["imagenet-standard"], records=folder)
-    return Path(frame["record"][0])
+    path = Path(frame["record"][0])
+    edit_episodes(path, lambda episode: episode["cost"].update(contended=True))
+    return path
 
 
 @pytest.fixture
@@ -47,6 +53,18 @@ def edit(path: Path, change: Edit) -> None:
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
+
+
+def edit_episodes(path: Path, change: Edit) -> None:
+    """Other episodes, with the summary made to match."""
+
+    def whole(content: dict[str, Any]) -> None:
+        for episode in content["episodes"]:
+            change(episode)
+        results = [EpisodeResult.model_validate(each) for each in content["episodes"]]
+        content["summary"] = summarise(results).model_dump()
+
+    edit(path, whole)
 
 
 def replace_scores(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
@@ -145,9 +163,6 @@ def test_a_true_record_is_verified_and_loses_its_badge_when_edited(record: Path)
 
 def test_what_was_never_measured_fails_when_it_is_run_again(record: Path) -> None:
     """Scores, figures and hashes all agree; only running it again tells."""
-    from attnbench.records.record import EpisodeResult
-    from attnbench.records.summary import summarise
-    from attnbench.statistics.detection import detect
 
     def better(scores: pd.DataFrame) -> pd.DataFrame:
         return scores.assign(score=(scores["score"] + scores["present"] * 5).astype("float32"))
@@ -155,41 +170,73 @@ def test_what_was_never_measured_fails_when_it_is_run_again(record: Path) -> Non
     replace_scores(record, better)
     scores = pd.read_parquet(record.with_suffix(".parquet"))
 
-    def change(content: dict[str, Any]) -> None:
-        for episode in content["episodes"]:
-            own = scores[scores["target"] == episode["target"]]
-            found = detect(own["score"].to_numpy(), own["present"].to_numpy())
-            counts = {"hits": found.counts.hits, "false_alarms": found.counts.false_alarms}
-            figures = {
-                name: getattr(found, name)
-                for name in ("hit_rate", "false_alarm_rate", "d_prime", "criterion", "auc", "d_a")
-            }
-            episode["measures"].update(counts | figures)
-        results = [EpisodeResult.model_validate(each) for each in content["episodes"]]
-        content["summary"] = summarise(results).model_dump()
+    def change(episode: dict[str, Any]) -> None:
+        own = scores[scores["target"] == episode["target"]]
+        found = detect(own["score"].to_numpy(), own["present"].to_numpy())
+        counts = {"hits": found.counts.hits, "false_alarms": found.counts.false_alarms}
+        figures = {
+            name: getattr(found, name)
+            for name in ("hit_rate", "false_alarm_rate", "d_prime", "criterion", "auc", "d_a")
+        }
+        episode["measures"].update(counts | figures)
 
-    edit(record, change)
+    edit_episodes(record, change)
     assert contradictions(record, read(record)) == []
     outcome = attnbench.verify(record, sample=1)
     assert any("scores are others" in each for each in outcome.problems)
     assert badge_of(record, read(record)) == "failed verification"
 
 
-def test_the_verb_says_what_held_and_what_did_not(
-    record: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def run(*arguments: object) -> tuple[int | str | None, str]:
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int | str | None, str]]:
+    """`attnbench verify` with arguments: its exit code, and what it printed."""
+
+    def verify(*arguments: object) -> tuple[int | str | None, str]:
         monkeypatch.setattr(sys, "argv", ["attnbench", "verify", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             main()
         return end.value.code, capsys.readouterr().out
 
+    return verify
+
+
+Run = Callable[..., tuple[int | str | None, str]]
+
+
+def test_the_verb_says_what_held_and_what_did_not(record: Path, run: Run) -> None:
     code, said = run(record, "--sample", "1")
-    assert code == 0 and "verified, 1 targets run again" in said
+    assert code == 0 and "verified, 1 targets run again" in said, said
     edit(record, lambda content: content["identity"].update(submission_sha256="0" * 64))
     code, said = run(record, "--sample", "1", "--json")
     assert code == 1 and "another version" in json.loads(said)["problems"][0]
     assert run(record.with_name("nothing.json"))[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("others", "said", "badge"),
+    [(0.0, "failed verification", "failed verification"), (0.5, "not settled", "self-reported")],
+)
+def test_a_time_too_short_to_be_true_fails_unless_other_work_may_be_why(
+    record: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    others: float,
+    said: str,
+    badge: str,
+) -> None:
+    def forge(episode: dict[str, Any]) -> None:
+        # Some millionth of a pass.
+        episode["cost"].update(contended=False, adaptation_seconds=1e-6, pass_seconds=1.0)
+
+    edit_episodes(record, forge)
+    monkeypatch.setattr(verifying, "_TIME_SECONDS", 0.001)
+    monkeypatch.setattr(Neighbours, "share", lambda _: others)
+    code, printed = run(record, "--sample", "1")
+    assert code == 1 and said in printed and "adaptation recorded as 0.00 passes" in printed
+    assert ("on an idle machine" in printed) == (others > 0)
+    assert badge_of(record, read(record)) == badge
 
 
 def test_a_verification_beside_a_record_is_not_trusted_blindly(record: Path) -> None:

@@ -44,14 +44,17 @@ def verify(
     found = verifying.verify(record, sample=sample, submission=submission, data=data)
     if as_json:
         typer.echo(found.model_dump_json())
-    elif found.problems:
-        typer.echo(f"{printable(record)}: failed verification")
-        for problem in found.problems:
+    elif found.problems or found.unsettled:
+        said = "failed verification" if found.problems else "not settled"
+        typer.echo(f"{printable(record)}: {said}")
+        for problem in (*found.problems, *found.unsettled):
             typer.echo(f"  - {printable(problem)}")
+        if found.unsettled:
+            typer.echo("Other work kept the processors busy: verify times on an idle machine.")
     else:
         typer.echo(
             f"{printable(record)}: verified, {len(found.targets)} targets run again: "
             + printable(", ".join(found.targets))
         )
-    if found.problems:
+    if found.problems or found.unsettled:
         raise typer.Exit(1)

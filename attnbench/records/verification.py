@@ -22,7 +22,8 @@ class Verification(BaseModel):
     Attributes:
         record_sha256: of the record's JSON as it was verified; of another one, this says nothing.
         targets: whose episodes were run again.
-        problems: what did not hold; none means that all did.
+        problems: what did not hold.
+        unsettled: what could not be told, as other work kept the processors busy.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,6 +31,7 @@ class Verification(BaseModel):
     record_sha256: Sha256
     targets: tuple[Text, ...]
     problems: Annotated[tuple[Text, ...], Field(max_length=1000)]
+    unsettled: Annotated[tuple[Text, ...], Field(max_length=1000)] = ()
     environment: Environment
     created: Text
 
@@ -66,4 +68,6 @@ def _badge(path: Path, problems: list[str]) -> Badge:
         return "self-reported"
     if found.record_sha256 != fingerprint_of(path) or not found.targets:
         return "self-reported"
-    return "failed verification" if found.problems else "verified"
+    if found.problems:
+        return "failed verification"
+    return "self-reported" if found.unsettled else "verified"
