@@ -206,6 +206,37 @@ def test_gauss_newton_takes_gradients_only_where_another_step_may_follow() -> No
         assert reached < settings.get("enough", 0.6)
 
 
+def test_gauss_newton_asks_no_more_images_than_it_takes_to_tell_whether_a_step_was_one() -> None:
+    class Curved(Readout):
+        """Scores that are not linear in what is learned."""
+
+        def forward(self, outputs: Tensor) -> Tensor:
+            if not torch.is_grad_enabled():
+                asked.append(len(outputs))
+            scores = super().forward(outputs)
+            return scores + 0.1 * scores**2
+
+    def adapted(pos: Tensor, neg: Tensor, **settings: float) -> float:
+        """The loss it reaches; `asked` has how many images were asked for their score only."""
+        asked.clear()
+        curved = Curved(3)
+        gauss_newton(curved, pos, neg, **settings)  # type: ignore[arg-type]
+        return balanced_loss(curved(pos), curved(neg)).item()
+
+    asked: list[int] = []
+    pos, neg = two_clouds()  # 40 and 160
+    reached = adapted(pos, neg, steps=1)
+    assert asked == [16, 16]
+    # What is a hair above or below the loss that was reached no few images can tell.
+    assert adapted(pos, neg, steps=30, enough=reached + 1e-5) == reached
+    assert asked == [16, 16, 40, 160]
+    assert adapted(pos, neg, steps=2, enough=reached - 1e-5) < reached
+    assert asked[:4] == [16, 16, 40, 160]
+    # So few that all are asked.
+    adapted(pos[:32], neg[:20], steps=1)
+    assert asked == [32, 20]
+
+
 def test_an_epoch_sees_each_image_once_and_both_sides_in_each_step() -> None:
     class Seen(Readout):
         def forward(self, x: Tensor) -> Tensor:
