@@ -153,7 +153,8 @@ def _measure(times: Times, contender: Contender, course: Course) -> None:
     started = time.perf_counter()
     detector = contender.adapt(backbone, course.pos, course.neg)
     times.seconds.append(time.perf_counter() - started)
-    times.loss = loss_of(detector, course)
+    if math.isnan(times.loss):  # the same in every round
+        times.loss = loss_of(detector, course)
 
 
 def figures_of(times: dict[str, Times], column: str) -> list[Figure]:

@@ -22,6 +22,7 @@ from attnbench.adaptation import (
 )
 from attnbench.adaptation.bfloat16 import in_bfloat16, with_quick_convolutions
 from attnbench.adaptation.detectors import LogOdds
+from attnbench.adaptation.large import with_large_layers
 from tests.conftest import small_backbone
 
 bfloat16, mebibyte = torch.bfloat16, 1 << 20
@@ -224,3 +225,36 @@ def test_gauss_newton_in_bfloat16_finds_what_it_finds_in_float32(
     quick = found()
     assert not torch.equal(quick, plain)
     assert np.corrcoef(quick, plain)[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_large_layer_computed_by_onednn_says_the_same_and_passes_the_same_gradients_back(
+    bias: bool,
+) -> None:
+    torch.manual_seed(0)
+    large = nn.Linear(4096, 1024, bias=bias).requires_grad_(False)
+    network = nn.Sequential(nn.ReLU(), nn.Sequential(large, nn.Tanh()))
+    quick = with_large_layers(network)
+    assert [type(each) for each in quick][::2] == [nn.ReLU, nn.Tanh]
+    assert type(quick[1]) is not nn.Linear
+    assert [each.data_ptr() for each in quick.parameters()] == [
+        each.data_ptr() for each in network.parameters()
+    ]
+    for shape in ((0, 4096), (1, 4096), (5, 4096), (2, 3, 4096)):
+        own, same = (torch.ones(shape).normal_().requires_grad_() for _ in range(2))
+        same.data = own.data
+        outputs, expected = quick(own), network(same)
+        torch.testing.assert_close(outputs, expected, atol=1e-5, rtol=1e-4)
+        weights = torch.randn_like(expected)
+        for out in (outputs, expected):
+            torch.autograd.backward((out * weights).sum())
+        torch.testing.assert_close(own.grad, same.grad, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(frozen_outputs(network, own), expected.detach())
+
+
+def test_small_layers_those_that_learn_and_other_dtypes_stay_as_they_are() -> None:
+    small = nn.Linear(2000, 2000).requires_grad_(False)
+    learns = nn.Linear(4096, 1024)
+    double = nn.Linear(4096, 1024, dtype=torch.float64).requires_grad_(False)
+    for layer in (small, learns, double):
+        assert list(with_large_layers(layer)) == [layer]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.adaptation.bfloat16 import in_bfloat16, layers_of, pays_in_bfloat16
+from attnbench.adaptation.large import with_large_layers
 from attnbench.backbones.backbone import Backbone
 
 # How much of a tensor goes through a network at once. On a CPU what fits its caches is quickest: 8
@@ -61,7 +62,7 @@ def frozen_outputs(network: nn.Module, images: Tensor) -> Tensor:
     """
     if not len(images):
         raise ValueError("there are no images")
-    rows, layers = images, list(layers_of(network))
+    rows, layers = images, list(with_large_layers(network))
     while layers:
         rows, done = _until_little_is_left(layers, rows)
         del layers[:done]

@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 from attnbench.adaptation.bfloat16 import pays_in_bfloat16, with_quick_convolutions
 from attnbench.adaptation.features import batches, channels_last
+from attnbench.adaptation.large import with_large_layers
 
 Floats = NDArray[np.float64]
 
@@ -63,6 +64,7 @@ def gauss_newton(
     """
     if pays_in_bfloat16(score, pos.device):
         score = with_quick_convolutions(score)
+    score = with_large_layers(score)
     parameters = {name: each for name, each in score.named_parameters() if each.requires_grad}
     problem = _Problem(score, parameters, (pos, neg))
     loss = _Loss.of(len(pos), len(neg), target_weight)
