@@ -29,6 +29,7 @@ from attnbench.statistics.detection import detect
 from attnbench.verifying import _differences
 
 Edit = Callable[[dict[str, Any]], None]
+Run = Callable[..., tuple[int | str | None, str]]
 
 
 @pytest.fixture(scope="module")
@@ -188,9 +189,7 @@ def test_what_was_never_measured_fails_when_it_is_run_again(record: Path) -> Non
 
 
 @pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int | str | None, str]]:
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """`attnbench verify` with arguments: its exit code, and what it printed."""
 
     def verify(*arguments: object) -> tuple[int | str | None, str]:
@@ -200,9 +199,6 @@ def run(
         return end.value.code, capsys.readouterr().out
 
     return verify
-
-
-Run = Callable[..., tuple[int | str | None, str]]
 
 
 def test_the_verb_says_what_held_and_what_did_not(record: Path, run: Run) -> None:

@@ -84,8 +84,8 @@ def gauss_newton(
             if problem.is_below(limit, values, at, loss):
                 best = values
                 break
-        if not left:
-            break
+            if not left:
+                break
         expected = loss.value(at.scores) - promised
         there = problem.look(values)
         gained = loss.value(at.scores) - loss.value(there.scores)

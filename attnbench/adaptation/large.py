@@ -18,8 +18,8 @@ def with_large_layers(network: nn.Module) -> nn.Sequential:
     """The same layers one after the other, large linear ones that learn nothing computed by oneDNN.
 
     Gradients go back through them to what they are given. Shares all parameters; stays in float32, and
-    differs from PyTorch's by rounding. A matrix product of few rows with so large a matrix takes less
-    than half of PyTorch's time there (docs/performance.md).
+    differs from PyTorch's by rounding. A product of few rows with so large a matrix takes about
+    half of PyTorch's time there (docs/performance.md).
     """
     return nn.Sequential(
         *(_Large(each) if _is_large(each) else each for each in layers_of(network))
