@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Any
 import pydantic
 
 from attnbench.errors import AttnbenchError
+from attnbench.evaluation.environment import processor_name
 from attnbench.statistics.intervals import median_interval
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -106,10 +108,9 @@ _RESULTS = pydantic.TypeAdapter(list[Result])
 
 def results_of(report: dict[str, Any]) -> list[Result]:
     """What a run of pytest-benchmark kept through the fixture `keep`: of its JSON report."""
-    cpu = report["machine_info"]["cpu"]
     machine = Machine(
-        processor=cpu.get("brand_raw", report["machine_info"]["machine"]),
-        cores=cpu["count"],
+        processor=processor_name(),
+        cores=os.cpu_count() or 1,
         python=platform.python_version(),
         packages={name: metadata.version(name) for name in _PACKAGES if _is_installed(name)},
     )

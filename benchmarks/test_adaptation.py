@@ -33,7 +33,7 @@ from attnbench.adaptation import (
     stages_with_maps,
     width,
 )
-from attnbench.adaptation.bfloat16 import pays_in_bfloat16
+from attnbench.adaptation.bfloat16 import multiplies_bfloat16, pays_in_bfloat16
 from attnbench.adaptation.detectors import LogOdds
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
@@ -341,4 +341,9 @@ def test_race(
         return figures
 
     (figures,) = in_rounds(benchmark, both, 1, warm_up=False)
-    keep(f"{race.__name__} on {backbone}", *figures)
+    keep(f"{race.__name__} on {backbone}{_kind_of_processor()}", *figures)
+
+
+def _kind_of_processor() -> str:
+    """What tells tables of processors apart whose figures are not about the same computation."""
+    return "" if multiplies_bfloat16(torch.device("cpu")) else ", without bfloat16"

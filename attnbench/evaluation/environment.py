@@ -16,7 +16,7 @@ from attnbench.records.record import Environment
 def describe_environment(device: str, confinement: tuple[str, ...]) -> Environment:
     """What a reader needs to judge a time: device, threads, versions; no host or user name."""
     return Environment(
-        device_name=torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        device_name=torch.cuda.get_device_name() if device == "cuda" else processor_name(),
         threads=torch.get_num_threads(),
         python=platform.python_version(),
         torch=torch.__version__,
@@ -27,10 +27,16 @@ def describe_environment(device: str, confinement: tuple[str, ...]) -> Environme
     )
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """The processor's name, its family and model: machines to rent may all have one name."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    said: dict[str, str] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        said.setdefault(key.strip(), value.strip())  # of the first core
+    kind = [f"{key.split()[-1]} {said[key]}" for key in ("cpu family", "model") if key in said]
+    name = said.get("model name", platform.machine())
+    return f"{name} ({', '.join(kind)})" if kind else name
