@@ -47,7 +47,7 @@ class PictureCache:
                 stored = os.pread(file.fileno(), self._stride, row * self._stride)
         except OSError:
             return None
-        pixels = stored[2 * _DIGEST :]
+        pixels = memoryview(stored)[2 * _DIGEST :]
         if len(stored) < self._stride or stored[: 2 * _DIGEST] != _digests(encoded, pixels):
             return None
         return np.frombuffer(pixels, np.uint8).reshape(self._shape)
@@ -64,6 +64,6 @@ class PictureCache:
                 os.close(descriptor)
 
 
-def _digests(encoded: bytes, pixels: bytes) -> bytes:
+def _digests(encoded: bytes, pixels: bytes | memoryview) -> bytes:
     """What tells other pictures apart; and what tells damage, which is quick to compute."""
     return hashlib.blake2b(encoded, digest_size=_DIGEST).digest() + xxhash.xxh3_128_digest(pixels)

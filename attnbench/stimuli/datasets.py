@@ -121,7 +121,7 @@ def _open_hub(definition: HubSource, folder: Path | None) -> _Opened:
         )
         names = getattr(table.features[definition.label], "names", None)
         labels = np.asarray(table.with_format("numpy")[definition.label][:], dtype=np.int64)
-        column = table.cast_column(definition.image, datasets.Image(decode=False))
+        pictures = table.cast_column(definition.image, datasets.Image(decode=False))
     except Exception as error:  # the library raises dozens of kinds, for all of which the user
         where = definition.hub if folder is None else folder  # needs to know just this much
         raise AttnbenchError(
@@ -130,8 +130,11 @@ def _open_hub(definition: HubSource, folder: Path | None) -> _Opened:
             + (f". {definition.access}" if definition.access else "")
         ) from None
 
+    # The Arrow column itself: to ask the dataset for a row takes longer than to normalise the picture.
+    column = pictures.data.column(definition.image)
+
     def encoded(row: int) -> bytes:
-        stored: dict[str, Any] = column[row][definition.image]
+        stored: dict[str, Any] = column[row].as_py()
         return stored["bytes"] or Path(stored["path"]).read_bytes()
 
     return tuple(names or (str(i) for i in range(int(labels.max()) + 1))), labels, encoded
