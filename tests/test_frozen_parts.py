@@ -160,6 +160,10 @@ def test_small_networks_and_what_little_is_left_stay_in_float32(
     assert {rows.dtype for rows in late.rows} == {torch.float32}
 
 
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    reason="oneDNN has no convolutions in bfloat16 for this processor",
+)
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 @given(
     st.integers(1, 3),

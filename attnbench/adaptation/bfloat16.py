@@ -38,8 +38,8 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 def in_bfloat16(layers: Sequence[nn.Module]) -> list[nn.Module]:
     """As many layers that compute the same in bfloat16, and take rows of any dtype.
 
-    A layer is copied when it is first called. On a CPU a convolution and the ReLU behind it are
-    computed both at once, and the second is left with nothing to do.
+    A layer is copied when it is first called. Where oneDNN can, a convolution and the ReLU behind it
+    are computed both at once, and the second is left with nothing to do.
     """
     quick: list[nn.Module] = []
     for n, layer in enumerate(layers):
@@ -78,11 +78,13 @@ def layers_of(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def _may_join(first: nn.Module | None, second: nn.Module) -> bool:
-    """Whether these are a convolution on a CPU, with numbers for its padding, and a ReLU."""
+    """Whether these are a convolution, with numbers for its padding, and a ReLU, on a CPU for which
+    oneDNN has convolutions in bfloat16 (not one with AVX2 only)."""
     if type(first) is not nn.Conv2d or type(second) is not nn.ReLU:
         return False
     plain = first.padding_mode == "zeros" and not isinstance(first.padding, str)
-    return plain and first.weight.device.type == "cpu"
+    on_cpu = first.weight.device.type == "cpu"
+    return plain and on_cpu and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class _InBfloat16(nn.Module):
