@@ -122,6 +122,8 @@ def _open_hub(definition: HubSource, folder: Path | None) -> _Opened:
         names = getattr(table.features[definition.label], "names", None)
         labels = np.asarray(table.with_format("numpy")[definition.label][:], dtype=np.int64)
         pictures = table.cast_column(definition.image, datasets.Image(decode=False))
+        # To ask the dataset for a row would take longer than to normalise the picture in it.
+        column = pictures.data.column(definition.image)
     except Exception as error:  # the library raises dozens of kinds, for all of which the user
         where = definition.hub if folder is None else folder  # needs to know just this much
         raise AttnbenchError(
@@ -129,9 +131,6 @@ def _open_hub(definition: HubSource, folder: Path | None) -> _Opened:
             f"{str(error)[:300]}; give a folder that holds `{definition.folder}` with --data DIR"
             + (f". {definition.access}" if definition.access else "")
         ) from None
-
-    # The Arrow column itself: to ask the dataset for a row takes longer than to normalise the picture.
-    column = pictures.data.column(definition.image)
 
     def encoded(row: int) -> bytes:
         stored: dict[str, Any] = column[row].as_py()
