@@ -34,5 +34,7 @@ def command(readable: Sequence[Path], hidden: Sequence[Path]) -> list[str]:
         if device.exists() and device.name.startswith("nvidia"):
             line += ["--dev-bind", str(device), str(device)]
     for path in hidden:
-        line += ["--tmpfs", str(path)]
+        # Not merely empty: whoever opens it gets a PermissionError, which tells it from a folder that
+        # has been renamed.
+        line += ["--perms", "0000", "--tmpfs", str(path)]
     return [*line, "--chdir", "/tmp", "--"]

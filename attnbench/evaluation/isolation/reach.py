@@ -9,15 +9,23 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import attnbench
-from attnbench.resources import weights_folder
+from attnbench.resources import submissions_folder, tasks_folder, weights_folder
 
 _SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/sys", "/nix/store")
 _INSTALLED = ("site-packages", "dist-packages")
 _OF_PROC = ("cpuinfo", "meminfo", "stat", "version", "loadavg", "filesystems", "sys")
 _OF_GPUS = ("driver", "devices", "modules")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
-# What of attnbench tells how stimuli are drawn, what was recorded, and who has how many points.
-_EVALUATOR_ONLY = ("stimuli", "records", "tasks", "submissions", "leaderboard")
+# The parts of attnbench that draw stimuli with their labels, hold recorded results, or judge. A worker
+# has no use for any of them.
+TRUSTED_PACKAGES = (
+    "attnbench.cli",
+    "attnbench.engines",
+    "attnbench.leaderboard",
+    "attnbench.records",
+    "attnbench.runs",
+    "attnbench.stimuli",
+)
 
 
 def program_folders() -> list[Path]:
@@ -37,16 +45,35 @@ def program_folders() -> list[Path]:
 
 
 def hidden_folders(also: Iterable[Path] = ()) -> list[Path]:
-    """What a worker must not see even where it lies among programs.
+    """The folders a worker must not see, even where they lie among its libraries.
 
-    The parts of attnbench that know the stimuli, the networks it ships (a detector has one of them,
-    given to it, and no second), scikit-learn's data sets, and `also`.
+    These are the trusted packages of attnbench, the task definitions, the shipped submissions, the
+    shipped networks (a detector is given one and must not load another), scikit-learn's data sets,
+    and whatever is in `also`. Each path is derived from the module or function that uses it, so a
+    renamed folder cannot silently become visible.
+
+    Args:
+        also: more files or folders to hide, such as records and data; those that do not exist yet
+            are left out.
+
+    Raises:
+        RuntimeError: if a folder that must be hidden is not where its module says.
     """
-    package = Path(attnbench.__file__).parent
-    hidden = [package / name for name in _EVALUATOR_ONLY] + [weights_folder()]
-    if (sklearn := find_spec("sklearn")) and sklearn.origin:
-        hidden.append(Path(sklearn.origin).parent / "datasets" / "data")
-    return [path.resolve() for path in (*hidden, *also) if path.exists()]
+    hidden = [_folder_of(package) for package in TRUSTED_PACKAGES]
+    hidden += [tasks_folder(), submissions_folder(), weights_folder()]
+    hidden.append(_folder_of("sklearn") / "datasets" / "data")
+    missing = [path for path in hidden if not path.is_dir()]
+    if missing:
+        raise RuntimeError(f"cannot hide {missing[0]} from workers: there is no such folder")
+    return [path.resolve() for path in (*hidden, *(path for path in also if path.exists()))]
+
+
+def _folder_of(package: str) -> Path:
+    """The folder of an installed package, which is not imported. Raises RuntimeError."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError(f"cannot hide {package} from workers: there is no such package")
+    return Path(next(iter(spec.submodule_search_locations)))
 
 
 def whole_and_split(
@@ -86,4 +113,7 @@ def _children(folder: Path) -> list[Path]:
 
 
 def _is_code(path: Path) -> bool:
-    return path.suffix in (".py", ".so") or (path / "__init__.py").is_file()
+    try:
+        return path.suffix in (".py", ".so") or (path / "__init__.py").is_file()
+    except OSError:  # hidden by bubblewrap
+        return False
