@@ -1,26 +1,28 @@
-"""attnbench: a judge for ways of re-purposing a trained vision network."""
+"""attnbench: a judge for methods that re-purpose a trained vision network for a new target."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from attnbench.version import __version__
+
 if TYPE_CHECKING:
     from attnbench.adaptation import log_odds
     from attnbench.backbones.backbone import Backbone
-    from attnbench.checking import check
-    from attnbench.comparing import compare
+    from attnbench.commands.check import check
+    from attnbench.commands.compare import compare
+    from attnbench.commands.evaluate import evaluate
+    from attnbench.commands.new import new
+    from attnbench.commands.verify import verify
     from attnbench.errors import AttnbenchError, NotApplicable
-    from attnbench.runs.announcing import status
-    from attnbench.runs.run import evaluate
-    from attnbench.scaffold import new
-    from attnbench.verifying import verify
+    from attnbench.runs.status_file import status
 
-__version__ = "0.1.0"
 __all__ = [
     "AttnbenchError",
     "Backbone",
     "NotApplicable",
+    "__version__",
     "check",
     "compare",
     "evaluate",
@@ -30,22 +32,22 @@ __all__ = [
     "verify",
 ]
 
-_HOME = {
+_MODULES = {
     "AttnbenchError": "attnbench.errors",
     "Backbone": "attnbench.backbones.backbone",
     "NotApplicable": "attnbench.errors",
-    "check": "attnbench.checking",
-    "compare": "attnbench.comparing",
-    "evaluate": "attnbench.runs.run",
+    "check": "attnbench.commands.check",
+    "compare": "attnbench.commands.compare",
+    "evaluate": "attnbench.commands.evaluate",
     "log_odds": "attnbench.adaptation",
-    "new": "attnbench.scaffold",
-    "status": "attnbench.runs.announcing",
-    "verify": "attnbench.verifying",
+    "new": "attnbench.commands.new",
+    "status": "attnbench.runs.status_file",
+    "verify": "attnbench.commands.verify",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # Public names are imported where they are used: `attnbench --help` must not wait for torch.
-    if name not in _HOME:
+    # Public names are imported on first use: `attnbench --help` must not wait for torch.
+    if name not in _MODULES:
         raise AttributeError(f"module 'attnbench' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,16 +1,16 @@
-"""The two exceptions that are part of attnbench's vocabulary."""
+"""The two exceptions that attnbench shares with its users and with submissions."""
 
 
 class AttnbenchError(Exception):
-    """A user's mistake, or something that is not there.
+    """A mistake of the user, or something that is missing.
 
-    The message names what was wrong, where, and what to do; the command line prints it without a
-    traceback and exits with 2.
+    The message says what was wrong, where, and what to do. The command line prints it without a
+    traceback and exits with code 2.
     """
 
 
 class NotApplicable(Exception):
-    """Raised by a submission's `adapt` where the method has no meaning for this backbone or target.
+    """Raised by a submission's `adapt` if the method makes no sense for this backbone or target.
 
     Such an episode is reported as `not applicable`, not as a failure.
     """

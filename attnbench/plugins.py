@@ -1,13 +1,14 @@
-"""Submissions and tasks that other installed packages bring, by their entry points.
+"""Submissions and tasks from other installed packages, found through their entry points.
 
-A package that holds a submission in `my_package/fast_gain/`, with its `submission.toml`, says in its
-`pyproject.toml`
+A package with a submission in `my_package/fast_gain/` (a folder with a `submission.toml`) declares
+it in its `pyproject.toml`:
 
     [project.entry-points."attnbench.submissions"]
     fast_gain = "my_package.fast_gain"
 
-and `attnbench evaluate fast_gain` finds it. A task stands likewise under `attnbench.tasks`: the package
-named there holds `NAME.toml`. Nothing of the package is imported to find it.
+Then `attnbench evaluate fast_gain` finds it. A task is declared in the same way under
+`attnbench.tasks`: the value names the package that holds `NAME.toml`. Finding a submission or a task
+imports nothing of the package, so its code cannot run in the evaluator.
 """
 
 from __future__ import annotations
@@ -17,20 +18,28 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-Group = Literal["attnbench.submissions", "attnbench.tasks"]
+EntryPointGroup = Literal["attnbench.submissions", "attnbench.tasks"]
 
 
-def offered(group: Group) -> dict[str, Path]:
-    """The folders that installed packages offer, by the names they give; those that are there."""
-    folders = {entry.name: _folder(entry.value) for entry in entry_points(group=group)}
+def entry_point_folders(group: EntryPointGroup) -> dict[str, Path]:
+    """Return the folders that installed packages declare in a group, by entry point name, sorted.
+
+    Entry points whose folder does not exist are left out.
+    """
+    folders = {entry.name: _package_folder(entry.value) for entry in entry_points(group=group)}
     return {name: folder for name, folder in sorted(folders.items()) if folder is not None}
 
 
-def _folder(package: str) -> Path | None:
-    first, *rest = package.split(".")
-    spec = find_spec(first)  # of a package without a parent: imports nothing
-    for place in (spec and spec.submodule_search_locations) or ():
-        folder = Path(place, *rest)
+def _package_folder(package: str) -> Path | None:
+    """Return the folder of a dotted package name without importing anything, or None."""
+    # `find_spec("a.b")` would import `a`, so only the top-level package is looked up.
+    top_level, *subpackages = package.split(".")
+    spec = find_spec(top_level)
+    for location in (spec and spec.submodule_search_locations) or ():
+        folder = Path(location, *subpackages)
         if folder.is_dir():
             return folder
     return None
+
+
+offered = entry_point_folders  # the former name, until attnbench/submission.py uses the new one

@@ -1,4 +1,4 @@
-"""Where the task definitions, the shipped submissions, the shipped weights and the cache lie."""
+"""The folders of tasks, submissions and weights that attnbench carries, and of its cache."""
 
 from __future__ import annotations
 
@@ -9,22 +9,28 @@ _PACKAGE = Path(__file__).parent
 
 
 def tasks_folder() -> Path:
-    """The folder of task definitions, one TOML each."""
-    return _beside_or_inside("tasks")
+    """Return the folder of task definitions, one TOML file each."""
+    return _carried_folder("tasks")
 
 
 def submissions_folder() -> Path:
-    """The folder of shipped submissions, one folder each."""
-    return _beside_or_inside("submissions")
+    """Return the folder of shipped submissions, one folder each."""
+    return _carried_folder("submissions")
 
 
 def weights_folder() -> Path:
-    """The folder of shipped weights, one safetensors file each."""
+    """Return the folder of shipped weights, one safetensors file each."""
     return _PACKAGE / "backbones" / "weights"
 
 
 def weights_folders(data: Path | None) -> list[Path]:
-    """Where backbones' weights are read from: `weights` in the data folder, torch's own downloads."""
+    """Return the existing folders of published weights: torch's downloads and `data/weights`.
+
+    Workers run confined and load backbones from these folders, so they must be able to read them.
+
+    Args:
+        data: a data folder, if there is one.
+    """
     torch_home = os.environ.get("TORCH_HOME") or (
         Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torch"
     )
@@ -35,13 +41,13 @@ def weights_folders(data: Path | None) -> list[Path]:
 
 
 def cache_folder() -> Path:
-    """Where prepared pictures are kept: ATTNBENCH_CACHE, or attnbench in the user's cache folder."""
-    chosen = os.environ.get("ATTNBENCH_CACHE")
-    users = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(chosen) if chosen else Path(users) / "attnbench"
+    """Return the folder of cached data: `ATTNBENCH_CACHE`, else `attnbench` in the user's cache."""
+    configured = os.environ.get("ATTNBENCH_CACHE")
+    user_cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(configured) if configured else Path(user_cache) / "attnbench"
 
 
-def _beside_or_inside(name: str) -> Path:
-    # A wheel carries the folder inside the package; a clone has it beside the package.
+def _carried_folder(name: str) -> Path:
+    # A wheel carries the folder inside the package. A clone has it next to the package.
     inside = _PACKAGE / name
     return inside if inside.is_dir() else _PACKAGE.parent / name

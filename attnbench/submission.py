@@ -1,6 +1,6 @@
-"""A submission on disk: its manifest, and the hash of its source.
+"""A submission on disk: its manifest, its files and their hash.
 
-The submission's code is not imported here, nor anywhere else in the evaluator.
+The submission's code is imported in workers only, never here or elsewhere in the trusted process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ SIZE_LIMIT = 10 * 2**20
 MANIFEST_LIMIT = 64 * 2**10
 FILES_LIMIT = 1000
 
-# Libraries that a submission may ask for by name, and the modules of each that take long to import.
+# attnbench's own toolkit, which any submission may use without naming it.
+_TOOLKIT = ("attnbench.adaptation",)
+# Libraries that a submission may name, and the modules of each that are slow to import.
 LIBRARIES = {
     "scikit-learn": ("sklearn.linear_model", "sklearn.discriminant_analysis"),
     "peft": ("peft",),
@@ -43,12 +45,12 @@ _Count = Annotated[int, Field(ge=0)]
 
 
 class _Model(BaseModel):
-    # Strict: `lr = "0.1"` is a text and stays one, `declared_parameters = true` is no number.
+    # Strict mode converts nothing: `lr = "0.1"` stays a text, `declared_parameters = true` is an error.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class BackboneSettings(_Model):
-    """What a submission sets for one backbone, in place of its general settings."""
+    """A submission's settings for one backbone, which override its general settings."""
 
     declared_parameters: _Count | None = None
     hyperparameters: _Hyperparameters = Field(default_factory=dict)
@@ -58,15 +60,15 @@ class Manifest(_Model):
     """`submission.toml`. `name`, `title` and `authors` are required.
 
     Attributes:
-        name: as on the leaderboard; letters, digits, `_`, `.`, `-`.
-        title: one line saying what the method is.
-        authors: who made the submission.
-        licence: SPDX identifier of the submission's code.
-        paper: reference or URL of where the method comes from.
+        name: the name on the leaderboard: letters, digits, `_`, `.`, `-`.
+        title: what the method is, in one line.
+        authors: the submission's authors.
+        licence: SPDX identifier of the licence of its code.
+        paper: a reference or URL for the method.
         description: a few sentences.
-        declared_parameters: how many parameters the authors say it adds or changes.
-        libraries: which of `LIBRARIES` it imports; imported once for all its workers.
-        hyperparameters: keyword arguments given to `adapt`.
+        declared_parameters: how many parameters it adds or changes, according to its authors.
+        libraries: which of `LIBRARIES` it imports. They are imported once for all its workers.
+        hyperparameters: keyword arguments for `adapt`.
         backbone: overrides by backbone name, such as `torchvision/vgg16`.
     """
 
@@ -88,13 +90,13 @@ class Manifest(_Model):
 
 @dataclass(frozen=True)
 class Submission:
-    """A submission as it was read: what is run is what was hashed.
+    """A submission as it was read from disk. Exactly these files are hashed and run.
 
     Attributes:
         folder: where it was read from.
-        manifest: what `submission.toml` says.
+        manifest: the contents of `submission.toml`.
         files: the contents of all its files, by their path in the folder.
-        sha256: over these paths and contents.
+        sha256: hash of these paths and contents.
     """
 
     folder: Path
@@ -104,7 +106,7 @@ class Submission:
 
     @property
     def program(self) -> dict[str, bytes]:
-        """The files that are Python: all that a detector has of the folder when it predicts."""
+        """Its Python files: the only part of the folder that a detector has when it predicts."""
         return {path: content for path, content in self.files.items() if path.endswith(".py")}
 
     @property
@@ -114,16 +116,17 @@ class Submission:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The modules of its libraries that take long to import."""
-        return tuple(m for library in self.manifest.libraries for m in LIBRARIES[library])
+        """Modules that it may import and that are slow to import."""
+        named = [name for library in self.manifest.libraries for name in LIBRARIES[library]]
+        return (*_TOOLKIT, *named)
 
     def hyperparameters_for(self, backbone: str) -> dict[str, bool | int | float | str]:
-        """The keyword arguments for `adapt` on a backbone: general ones, overridden by its own."""
+        """The keyword arguments for `adapt` on a backbone: the general ones, with its overrides."""
         own = self.manifest.backbone.get(backbone)
         return self.manifest.hyperparameters | (own.hyperparameters if own else {})
 
     def declared_for(self, backbone: str) -> int | None:
-        """How many parameters the manifest declares on a backbone, or None."""
+        """The number of parameters that the manifest declares for a backbone, or None."""
         own = self.manifest.backbone.get(backbone)
         if own is not None and own.declared_parameters is not None:
             return own.declared_parameters
@@ -131,16 +134,17 @@ class Submission:
 
 
 def load_submission(path_or_name: str | Path) -> Submission:
-    """The submission in a folder, or the one of that name that is shipped or that a package offers.
+    """Read the submission in a folder, or the shipped or packaged one of that name.
 
-    Raises AttnbenchError where there is none, or where manifest or files are not as they must be.
+    Raises:
+        AttnbenchError: if there is none, or its manifest or files are not valid.
     """
     folder = _find(path_or_name)
     for name in (MANIFEST, SOURCE):
         if not (folder / name).is_file():
             raise AttnbenchError(
                 f"{folder} has no {name}: a submission is a folder with {MANIFEST} and {SOURCE}. "
-                "`attnbench new NAME` makes one to start from."
+                "`attnbench new NAME` creates one to start from."
             )
     files = _read_files(folder)
     manifest = _read_manifest(folder / MANIFEST, files[MANIFEST])
@@ -157,10 +161,12 @@ def _find(path_or_name: str | Path) -> Path:
     if path.is_dir():
         return path.resolve()
     if path.exists():
-        raise AttnbenchError(f"{path} is a file; give the submission's folder, {path.parent}")
+        raise AttnbenchError(
+            f"{path} is a file; name the submission's folder instead: {path.parent}"
+        )
     text = str(path_or_name)
     shipped_folder = submissions_folder()
-    # `attention`, and the `submissions/attention` of the documentation where there is no clone.
+    # `attention`; and `submissions/attention`, as in the documentation, when there is no clone.
     name = path.name if text in (path.name, f"submissions/{path.name}") else ""
     if name and (shipped_folder / name / MANIFEST).is_file():
         return (shipped_folder / name).resolve()
@@ -170,8 +176,8 @@ def _find(path_or_name: str | Path) -> Path:
     shipped = sorted(p.parent.name for p in shipped_folder.glob(f"*/{MANIFEST}"))
     known = ", ".join([*shipped, *packaged])
     raise AttnbenchError(
-        f"no submission {text!r}: neither a folder nor one that comes with attnbench or another "
-        f"package ({known or 'none are installed'})"
+        f"no submission {text!r}: there is no such folder, and neither attnbench nor an installed "
+        f"package has one of that name (known: {known or 'none'})"
     )
 
 
@@ -181,20 +187,20 @@ def _read_manifest(path: Path, text: bytes) -> Manifest:
     try:
         content = tomllib.loads(text.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise AttnbenchError(f"{path} is not TOML: {error}") from None
+        raise AttnbenchError(f"{path} is not valid TOML: {error}") from None
     try:
         return Manifest.model_validate(content)
     except ValidationError as error:
         problems = "\n".join(f"  {line}" for line in _explain(error))
-        raise AttnbenchError(f"{path} is not a manifest:\n{problems}") from None
+        raise AttnbenchError(f"{path} is not a valid manifest:\n{problems}") from None
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
-    """A line for each key that is wrong: the key, what is wrong, what is allowed."""
+    """A line for each wrong key: the key, what is wrong with it, and what is allowed."""
     seen = set()
     for problem in error.errors(include_url=False):
         location = [str(part) for part in problem["loc"]]
-        # The branches of a union are one problem: a hyperparameter of the wrong type.
+        # pydantic reports each branch of a union. To the user it is one problem: a wrong type.
         if "hyperparameters" in location:
             at = location.index("hyperparameters")
             location = location[: at + 2]
@@ -206,12 +212,12 @@ def _explain(error: ValidationError) -> Iterator[str]:
             case "extra_forbidden":
                 model = BackboneSettings if location[0] == "backbone" else Manifest
                 allowed = ", ".join(model.model_fields)
-                yield f"{key}: no such key; allowed are {allowed}"
+                yield f"{key}: unknown key; allowed are {allowed}"
             case "missing":
                 yield f"{key}: is missing"
             case _ if "hyperparameters" in location[:-1]:
                 yield (
-                    f"{key}: a hyperparameter has a Python name and is a boolean, a number "
+                    f"{key}: a hyperparameter needs a Python name, and must be a boolean, a number "
                     "or a text of at most 1,000 characters"
                 )
             case _:
@@ -219,7 +225,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
 
 
 def _read_files(folder: Path) -> dict[str, bytes]:
-    """The contents of a folder's files by their relative paths, sorted."""
+    """The contents of a folder's files, by relative path, sorted."""
     files: dict[str, bytes] = {}
     total = 0
     for path in sorted(_files(folder), key=lambda path: path.as_posix()):
@@ -229,12 +235,12 @@ def _read_files(folder: Path) -> dict[str, bytes]:
             if total > SIZE_LIMIT or len(files) >= FILES_LIMIT:
                 raise AttnbenchError(
                     f"{folder} holds more than {SIZE_LIMIT // 2**20} MiB or {FILES_LIMIT:,} files: "
-                    "a submission is source code; leave data, results and environments outside"
+                    "a submission is source code; keep data, results and environments elsewhere"
                 )
             files[path.as_posix()] = (folder / path).read_bytes()
         except UnicodeEncodeError:
             raise AttnbenchError(
-                f"{folder} holds a file whose name is not UTF-8, {path.as_posix()!a}: rename it"
+                f"{folder} has a file whose name is not UTF-8, {path.as_posix()!a}: rename it"
             ) from None
         except OSError as error:
             raise AttnbenchError(f"{folder / path} cannot be read: {error.strerror}") from None
@@ -242,7 +248,7 @@ def _read_files(folder: Path) -> dict[str, bytes]:
 
 
 def _hash(files: Mapping[str, bytes]) -> str:
-    """SHA-256 over paths and contents."""
+    """SHA-256 (hex) of paths and contents."""
     digest = hashlib.sha256()
     for path, content in files.items():
         digest.update(f"{path}\0{len(content)}\0".encode())
@@ -260,7 +266,9 @@ def _files(folder: Path) -> Iterator[Path]:
         for name in [*folders, *files]:
             path = Path(parent, name)
             if path.is_symlink() and not path.resolve().is_relative_to(folder):
-                raise AttnbenchError(f"{path} links out of the submission: copy the file into it")
+                raise AttnbenchError(
+                    f"{path} is a link out of the submission: copy the file into it"
+                )
         for name in files:
             path = Path(parent, name)
             if not name.startswith(".") and path.is_file():

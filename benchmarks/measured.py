@@ -13,7 +13,7 @@ from typing import Any
 import pydantic
 
 from attnbench.errors import AttnbenchError
-from attnbench.evaluation.environment import processor_name
+from attnbench.judge.environment import processor_name
 from attnbench.statistics.intervals import median_interval
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -242,7 +242,7 @@ def table(name: str, results: Iterable[Result]) -> str:
     for each in of_it:
         places.setdefault(str(each.machine), []).append(each.day)
     told = [f"{place}; {' and '.join(sorted(set(days)))}" for place, days in places.items()]
-    return "\n".join([*lines, "", *(f"Measured on {each}." for each in told)])
+    return "\n".join([*lines, "", *(f"EpisodeOutcome on {each}." for each in told)])
 
 
 def _marked(figure: Figure) -> str:

@@ -37,7 +37,7 @@ from attnbench.adaptation.bfloat16 import multiplies_bfloat16, pays_in_bfloat16
 from attnbench.adaptation.detectors import LogOdds
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
-from attnbench.evaluation.warm import MALLOC
+from attnbench.judge.template import MALLOC
 from attnbench.submission import load_submission
 from benchmarks.conftest import Keep
 from benchmarks.measured import Figure

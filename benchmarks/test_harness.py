@@ -27,10 +27,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from attnbench.adaptation import channels_last
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
-from attnbench.evaluation.evaluator import Evaluator
-from attnbench.evaluation.isolation import Isolation
-from attnbench.evaluation.jobs import Jobs
-from attnbench.evaluation.warm import MALLOC, Template
+from attnbench.judge.evaluator import Evaluator
+from attnbench.isolation import Isolation
+from attnbench.judge.worker_session import Jobs
+from attnbench.judge.template import MALLOC, Template
 from attnbench.stimuli.episodes import Episode, TrackStimuli
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task

@@ -20,15 +20,15 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import attnbench
-from attnbench.engines.dispatch import dispatch
+from attnbench.engines.pool import dispatch
 from attnbench.engines.engine import Job
-from attnbench.engines.seat import ProcessSeat
-from attnbench.evaluation.environment import describe_environment
+from attnbench.engines.runner_process import ProcessRunner
+from attnbench.judge.environment import describe_environment
 from attnbench.records.record import Cost, EpisodeResult, Identity, Measures
-from attnbench.records.store import Measured
+from attnbench.records.store import EpisodeOutcome
 from attnbench.runs.events import Event
 from attnbench.runs.planning import Plan
-from attnbench.runs.recording import make_records
+from attnbench.runs.record_writer import make_records
 from attnbench.statistics.detection import Counts, detect
 from attnbench.statistics.intervals import d_prime_interval
 from attnbench.submission import load_submission
@@ -66,7 +66,7 @@ class Idle:
     def __exit__(self, *ended: object) -> None:
         pass
 
-    def judge(self, job: Job) -> Measured:
+    def judge(self, job: Job) -> EpisodeOutcome:
         result = EpisodeResult(
             target=job.target,
             status="ok",
@@ -75,7 +75,7 @@ class Idle:
             cost=self._cost,
         )
         scores = pa.table({"target": [job.target] * IMAGES} | self._columns)
-        return Measured(result, scores, self._environment)
+        return EpisodeOutcome(result, scores, self._environment)
 
 
 def plans(episodes: int) -> list[Plan]:
@@ -110,7 +110,7 @@ def test_what_an_episode_costs_the_engine(
     benchmark: BenchmarkFixture, keep: Keep, tmp_path: Path, episodes: int
 ) -> None:
     """With two workers that do nothing: dispatch, scores on disk, records."""
-    seats = [ProcessSeat(Idle, {}) for _ in range(2)]
+    seats = [ProcessRunner(Idle, {}) for _ in range(2)]
     run = functools.partial(dispatch, seats)
     events: deque[Event] = deque(maxlen=1)
 

@@ -13,8 +13,8 @@ from conftest import small_backbone
 from torch import Tensor, nn
 
 from attnbench.backbones.backbone import Backbone
-from attnbench.evaluation.artefact import ArtefactPacker, unpack
-from attnbench.evaluation.inventory import InvalidArtefact, Inventory
+from attnbench.sandbox.packing import ArtefactPacker, unpack
+from attnbench.judge.parameter_count import InvalidArtefact, Inventory
 
 
 class Detector(nn.Module):

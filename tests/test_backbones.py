@@ -1,4 +1,4 @@
-"""Backbones: cutting a network into stages changes nothing of it."""
+"""Backbones: stages preserve the network, and weights and names are checked."""
 
 from __future__ import annotations
 
@@ -15,16 +15,25 @@ from torch import Tensor, nn
 from torchvision import models
 
 from attnbench.backbones import Backbone, fingerprint, load
-from attnbench.backbones.cutting import cut, features_and_head, in_a_row
 from attnbench.backbones.shipped import SHIPPED
+from attnbench.backbones.stage_splitting import (
+    features_and_head,
+    sequential_stages,
+    split_into_stages,
+)
 from attnbench.errors import AttnbenchError
+from attnbench.resources import weights_folder
+from attnbench.stimuli.episodes import TrackStimuli
+from attnbench.stimuli.figures import CLASSES, SIZE
+from attnbench.tasks import load_task
+from pretraining.recipes import RECIPES
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 NETWORKS = ["squeezenet1_1", "resnet18", "mobilenet_v2", "mobilenet_v3_small", "alexnet"]
 LARGE = ["vgg16", "vit_b_16", "convnext_tiny", "efficientnet_b0", "resnet50", "swin_t", "googlenet"]
-# A ResNet, two vision transformers (one that pools by the mean), an encoder without a head, a network
-# whose maps have their channels last, and others of timm's makes.
-OF_TIMM = {
+# The number of stages of timm's networks: a ResNet, two vision transformers (one of which averages its
+# tokens), an encoder without a head, a network whose maps have their channels last, and others.
+TIMM_STAGES = {
     "resnet18": 7,
     "vit_tiny_patch16_224": 15,
     "vit_base_patch32_clip_224.laion2b_ft_in1k": 15,
@@ -42,7 +51,7 @@ OF_TIMM = {
 @pytest.mark.parametrize(
     "name", NETWORKS + [pytest.param(name, marks=pytest.mark.slow) for name in LARGE]
 )
-def test_the_stages_in_a_row_are_the_network(name: str) -> None:
+def test_torchvision_stages_preserve_the_output(name: str) -> None:
     backbone = load(f"torchvision/{name}", untrained=True)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -62,14 +71,14 @@ def test_a_backbone_is_frozen_and_in_eval_mode(name: str) -> None:
     assert backbone.target is None
 
 
-def test_upto_and_after_make_the_whole(backbone: Backbone) -> None:
+def test_upto_and_after_compose_to_the_network(backbone: Backbone) -> None:
     images = torch.randn(2, 3, 16, 16)
     for stage in backbone.stages:
-        parts = backbone.after(stage)(backbone.upto(stage)(images))
-        assert torch.equal(parts, backbone(images))
+        outputs = backbone.after(stage)(backbone.upto(stage)(images))
+        assert torch.equal(outputs, backbone(images))
 
 
-def test_an_unknown_stage_is_named_with_the_known_ones(backbone: Backbone) -> None:
+def test_the_error_for_an_unknown_stage_lists_the_stages(backbone: Backbone) -> None:
     with pytest.raises(ValueError, match=r"no stage 'block9'.*block1, block2, head"):
         backbone.upto("block9")
 
@@ -77,13 +86,13 @@ def test_an_unknown_stage_is_named_with_the_known_ones(backbone: Backbone) -> No
 @pytest.mark.parametrize(
     "name", ["vgg16", "shipped/none-such", "torchvision/none-such", "timm/none-such", "x/y"]
 )
-def test_an_unknown_backbone_is_a_users_mistake(name: str) -> None:
+def test_an_unknown_backbone_is_an_error_that_names_it(name: str) -> None:
     with pytest.raises(AttnbenchError, match=name.split("/")[-1]):
         load(name, untrained=True)
 
 
-@pytest.mark.parametrize("name", OF_TIMM)
-def test_the_stages_of_a_network_of_timms_in_a_row_are_the_network(name: str) -> None:
+@pytest.mark.parametrize("name", TIMM_STAGES)
+def test_timm_stages_preserve_the_output(name: str) -> None:
     timm = pytest.importorskip("timm", reason="needs attnbench[timm]")
     backbone = load(f"timm/{name}", untrained=True)
     with torch.random.fork_rng():
@@ -93,9 +102,9 @@ def test_the_stages_of_a_network_of_timms_in_a_row_are_the_network(name: str) ->
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         assert torch.equal(backbone(images), original(images))
-    assert len(backbone.stages) == OF_TIMM[name]
-    counted = sum(each.numel() for each in backbone.parameters())
-    assert counted == sum(each.numel() for each in original.parameters())
+    assert len(backbone.stages) == TIMM_STAGES[name]
+    size = sum(parameter.numel() for parameter in backbone.parameters())
+    assert size == sum(parameter.numel() for parameter in original.parameters())
     if original.num_classes:
         assert backbone.labels is not None and len(backbone.labels) == original.num_classes
         assert backbone.labels[:1] == ("n01440764",) and backbone.stages[-1] == "head"
@@ -103,8 +112,8 @@ def test_the_stages_of_a_network_of_timms_in_a_row_are_the_network(name: str) ->
         assert backbone.labels is None and backbone.stages[-1] == "norm"
 
 
-def test_what_is_more_than_its_last_layer_and_the_rest_cannot_be_cut() -> None:
-    class Twofold(nn.Module):
+def test_a_network_with_two_parallel_heads_cannot_be_split() -> None:
+    class TwoHeads(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.first, self.second = nn.Linear(3, 2), nn.Linear(3, 2)
@@ -113,20 +122,20 @@ def test_what_is_more_than_its_last_layer_and_the_rest_cannot_be_cut() -> None:
             means = images.mean(dim=(2, 3))
             return self.first(means) + self.second(means)
 
-    with pytest.raises(AttnbenchError, match="x/y cannot be cut into stages"):
-        cut("x/y", Twofold().eval(), 8, (in_a_row, features_and_head))
+    with pytest.raises(AttnbenchError, match="cannot split x/y into stages"):
+        split_into_stages("x/y", TwoHeads().eval(), 8, (sequential_stages, features_and_head))
 
 
-def test_untrained_weights_are_the_same_each_time_and_leave_the_generator_alone() -> None:
+def test_untrained_weights_are_reproducible_and_do_not_advance_the_global_generator() -> None:
     torch.manual_seed(5)
     first = fingerprint(load("torchvision/squeezenet1_1", untrained=True))
-    drawn = torch.rand(1)
+    next_number = torch.rand(1)
     torch.manual_seed(5)
-    assert torch.equal(torch.rand(1), drawn)
+    assert torch.equal(torch.rand(1), next_number)
     assert fingerprint(load("torchvision/squeezenet1_1", untrained=True)) == first
 
 
-def test_a_fingerprint_sees_one_changed_scalar() -> None:
+def test_one_changed_scalar_changes_the_fingerprint() -> None:
     changed = small_backbone()
     with torch.no_grad():
         next(changed.parameters()).view(-1)[0] += 1e-3
@@ -141,7 +150,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         load("torchvision/squeezenet1_1", data=tmp_path)
 
 
-def test_weights_of_a_network_of_timms_come_from_the_data_folder(tmp_path: Path) -> None:
+def test_timm_weights_are_loaded_from_the_data_folder(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm", reason="needs attnbench[timm]")
     (tmp_path / "weights").mkdir()
     trained = timm.create_model("test_vit4.r160_in1k", pretrained=False).eval()
@@ -162,46 +171,38 @@ def test_a_stage_can_be_pickled() -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_weights_are_small_and_say_where_they_come_from(name: str) -> None:
-    from safetensors import safe_open
-
-    from attnbench.backbones.pretraining.recipes import RECIPES
-    from attnbench.resources import weights_folder
-
+def test_shipped_weights_are_small_and_name_their_recipe(name: str) -> None:
     file = weights_folder() / f"{name}.safetensors"
     assert file.stat().st_size <= 2 * 2**20
-    with safe_open(file, "pt") as weights:
+    with safetensors.safe_open(file, "pt") as weights:
         assert weights.metadata()["recipe_sha256"] == RECIPES[name].sha256
     load(f"shipped/{name}")
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs the folder of real data, ../shared/data")
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the real data in ../shared/data")
 def test_real_weights_recognise_real_pictures() -> None:
-    from attnbench.stimuli.episodes import TrackStimuli
-    from attnbench.tasks import load_task
-
     backbone = load("torchvision/squeezenet1_1", data=DATA)
     track = load_task("imagenet-standard").tracks["small"]
     stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, DATA)
     episode = stimuli.episode("n01440764", 0)  # tench
     with torch.no_grad():
-        answers = backbone(torch.from_numpy(episode.pos)).argmax(1)
-    assert (answers == 0).float().mean() > 0.45
+        predictions = backbone(torch.from_numpy(episode.pos)).argmax(1)
+    assert (predictions == 0).float().mean() > 0.45
 
 
-def test_figure_networks_know_the_figures_by_the_names_they_are_drawn_by() -> None:
-    from attnbench.stimuli.figures import CLASSES, SIZE
-
+def test_labels_of_figure_networks_are_the_classes_of_the_figures() -> None:
     backbone = load("shipped/figures-vgg", untrained=True)
     assert backbone.labels == tuple(CLASSES) and backbone.preprocessing.size == SIZE
 
 
-def test_a_process_with_a_backbone_in_it_knows_nothing_of_the_stimuli() -> None:
+def test_loading_a_backbone_in_a_worker_does_not_import_the_stimuli() -> None:
     code = (
-        "import sys; from attnbench.evaluation.workers import template, worker\n"
+        "import sys; from attnbench.sandbox import fork_server, worker\n"
         "from attnbench.backbones import load; load('shipped/figures-vgg')\n"
         "print([name for name in sys.modules if name.startswith('attnbench.') and "
         "name.split('.')[1] in ('stimuli', 'records', 'tasks', 'statistics', 'leaderboard')])"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "[]"

@@ -76,7 +76,7 @@ def test_a_table() -> None:
         "| quick | 0.5 [0.5, 0.5] | 2.25 nats | ≤ 0.5 |",
         "| rate | 90 % [90, 90] ✗ |  | ≥ 95 % |",
         "",
-        "Measured on a processor, 2 cores; Python 3.11.7, torch 2.14; 2026-01-31.",
+        "EpisodeOutcome on a processor, 2 cores; Python 3.11.7, torch 2.14; 2026-01-31.",
     ]
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from attnbench.evaluation.channel import (
+from attnbench.wire.channel import (
     Channel,
     ChannelClosed,
     ChannelGarbage,

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from attnbench.cli import report
 from attnbench.cli.main import main
-from attnbench.cli.text import printable
+from attnbench.text import printable
 
 # Not pydantic: recent typers import it themselves once a verb's options are read.
 HEAVY = {"torch", "torchvision", "pandas", "numpy", "datasets", "rich", "matplotlib"}

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from attnbench.cli.main import app
-from attnbench.comparing import compare
+from attnbench.commands.compare import compare
 from attnbench.errors import AttnbenchError
 from attnbench.records.record import Record
 from attnbench.records.store import RecordStore

@@ -1,4 +1,4 @@
-"""Data in files: the same pictures give the same figures however they lie, and damage is noticed."""
+"""Data in files: storage layouts are equivalent, damage is detected, and the cache is safe."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import rows_of
 from PIL import Image
 
@@ -38,7 +39,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _picture(seed: int, mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> bytes:
-    """A made-up JPEG: a few large patches of colour."""
+    """Return a made-up JPEG of a few large patches of colour."""
     rng = np.random.default_rng(seed)
     patches = Image.fromarray(rng.integers(0, 256, (3, 4, 3), dtype=np.uint8))
     buffer = io.BytesIO()
@@ -55,16 +56,16 @@ def _write_folders(root: Path, split: str, first: int) -> None:
 
 
 def _write_parquet(root: Path, split: str, first: int) -> None:
-    """The same pictures as a hub's Parquet file, their classes mixed."""
+    """Write the pictures of `_write_folders` as the hub's Parquet file, with mixed classes."""
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))}
     )
-    mixed = [(label, number) for number in range(PER_CLASS) for label in range(len(CLASSES))]
-    images = [
-        {"bytes": _picture(first + 100 * label + number), "path": None} for label, number in mixed
+    rows = [(label, number) for number in range(PER_CLASS) for label in range(len(CLASSES))]
+    pictures = [
+        {"bytes": _picture(first + 100 * label + number), "path": None} for label, number in rows
     ]
     table = pa.table(
-        {"image": images, "label": [label for label, _ in mixed]}, schema=features.arrow_schema
+        {"image": pictures, "label": [label for label, _ in rows]}, schema=features.arrow_schema
     )
     (root / "data").mkdir(parents=True, exist_ok=True)
     pq.write_table(table, root / "data" / f"{split}-00000-of-00001.parquet")
@@ -101,54 +102,56 @@ def beasts(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_parquet_and_folders_of_the_same_pictures_give_the_same_episode(tmp_path: Path) -> None:
+def test_parquet_and_folders_with_the_same_pictures_give_the_same_episode(tmp_path: Path) -> None:
     episodes = []
     for layout in (_write_folders, _write_parquet):
         data = tmp_path / layout.__name__
         for split, first in (("train", 0), ("validation", 10_000)):
             layout(data / "beasts", split, first)
         episodes.append(_episode(data))
-    one, other = episodes
-    assert one.fingerprint == other.fingerprint and one.image_ids == other.image_ids
-    assert np.array_equal(one.pos, other.pos) and np.array_equal(one.neg, other.neg)
-    order = rows_of(range(len(one.present)))
-    assert np.array_equal(one.make(order), other.make(order))
-    assert len(one.pos) == PER_CLASS and len(one.neg) == 20
+    folders, parquet = episodes
+    assert folders.fingerprint == parquet.fingerprint
+    assert folders.image_ids == parquet.image_ids
+    assert np.array_equal(folders.pos, parquet.pos) and np.array_equal(folders.neg, parquet.neg)
+    order = rows_of(range(len(folders.present)))
+    assert np.array_equal(folders.make(order), parquet.make(order))
+    assert len(folders.pos) == PER_CLASS and len(folders.neg) == 20
 
 
-def test_validation_may_be_called_val(tmp_path: Path) -> None:
+def test_the_validation_folder_may_be_called_val(tmp_path: Path) -> None:
     _write_folders(tmp_path / "beasts", "train", 0)
     _write_folders(tmp_path / "beasts", "val", 10_000)
     assert len(_episode(tmp_path).present) == 24
 
 
-def test_a_blend_is_half_of_each_and_no_negative_holds_the_target(beasts: Path) -> None:
-    blended = _episode(beasts, generator={"kind": "blend", "alpha": 0.5})
-    for name, present in zip(blended.image_ids, blended.present, strict=True):
-        one, other = (part.split("/")[1] for part in name.split(" + "))
-        assert one != other
-        assert (one == "cat") == present and other != "cat"
+def test_a_blend_averages_two_classes_and_no_negative_contains_the_target(beasts: Path) -> None:
+    blends = _episode(beasts, generator={"kind": "blend", "alpha": 0.5})
+    for name, present in zip(blends.image_ids, blends.present, strict=True):
+        picture_class, partner_class = (picture.split("/")[1] for picture in name.split(" + "))
+        assert picture_class != partner_class
+        assert (picture_class == "cat") == present and partner_class != "cat"
     validation = prepare(open_dataset(_source("validation"), beasts), SMALL)
-    names = {validation.image_name(n): n for n in range(len(validation.rows))}
-    images = blended.make(rows_of([0, 10]))
-    for image, name in zip(images, (blended.image_ids[0], blended.image_ids[10]), strict=True):
-        pair = np.array([names[part] for part in name.split(" + ")])
+    indices = {validation.image_name(i): i for i in range(len(validation.rows))}
+    images = blends.make(rows_of([0, 10]))
+    for image, name in zip(images, (blends.image_ids[0], blends.image_ids[10]), strict=True):
+        pair = np.array([indices[picture] for picture in name.split(" + ")])
         expected = validation.load(pair).mean(axis=0) / 255
+        # SMALL normalises with mean and standard deviation 0.5.
         assert np.allclose(image * 0.5 + 0.5, expected, atol=1e-5)
 
 
-def test_alpha_is_the_share_of_the_first(beasts: Path) -> None:
-    weak = _episode(beasts, generator={"kind": "blend", "alpha": 0.2})
-    whole = _episode(beasts, generator={"kind": "blend", "alpha": 1.0})
+def test_alpha_is_the_weight_of_the_first_picture(beasts: Path) -> None:
+    mostly_partner = _episode(beasts, generator={"kind": "blend", "alpha": 0.2})
+    no_partner = _episode(beasts, generator={"kind": "blend", "alpha": 1.0})
     plain = _episode(beasts)
     order = rows_of(range(24))
-    # alpha = 1 is the picture itself: the same pictures are drawn with and without a blend
-    assert np.allclose(whole.make(order), plain.make(order), atol=1e-6)
-    assert not np.allclose(weak.make(order), plain.make(order), atol=0.05)
+    # The same pictures are selected with and without a blend.
+    assert np.allclose(no_partner.make(order), plain.make(order), atol=1e-6)
+    assert not np.allclose(mostly_partner.make(order), plain.make(order), atol=0.05)
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])
-def test_grey_and_cmyk_pictures_become_rgb(tmp_path: Path, mode: str) -> None:
+def test_grey_and_cmyk_pictures_are_converted_to_rgb(tmp_path: Path, mode: str) -> None:
     _write_folders(tmp_path / "beasts", "train", 0)
     picture = _picture(7, mode)
     (tmp_path / "beasts" / "train" / "ant" / "000.jpg").write_bytes(picture)
@@ -157,16 +160,16 @@ def test_grey_and_cmyk_pictures_become_rgb(tmp_path: Path, mode: str) -> None:
         expected = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
     assert loaded.shape == (3, 30, 40) and np.array_equal(loaded, expected)
     original = np.asarray(Image.open(io.BytesIO(_picture(7))).convert("RGB"), dtype=float)
-    if mode == "CMYK":  # not inverted, as some readers have it
+    if mode == "CMYK":  # some readers invert the colours of CMYK JPEGs
         assert np.abs(loaded.transpose(1, 2, 0) - original).mean() < 15
 
 
-def test_damage_is_named_never_scored(tmp_path: Path) -> None:
+def test_a_damaged_picture_or_an_empty_class_is_an_error(tmp_path: Path) -> None:
     _write_folders(tmp_path / "beasts", "train", 0)
     broken = tmp_path / "beasts" / "train" / "bee" / "003.jpg"
     broken.write_bytes(broken.read_bytes()[:300])
     _write_folders(tmp_path / "beasts", "validation", 10_000)
-    with pytest.raises(AttnbenchError, match="beasts-train/bee/3: the image cannot be decoded"):
+    with pytest.raises(AttnbenchError, match="cannot decode the picture beasts-train/bee/3"):
         open_dataset(_source("train"), tmp_path).load([15])
     for file in (tmp_path / "beasts" / "validation" / "cat").iterdir():
         file.unlink()
@@ -174,7 +177,7 @@ def test_damage_is_named_never_scored(tmp_path: Path) -> None:
         _episode(tmp_path)
 
 
-def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
+def test_a_truncated_parquet_file_is_an_error(tmp_path: Path) -> None:
     _write_parquet(tmp_path / "beasts", "train", 0)
     (file,) = (tmp_path / "beasts" / "data").iterdir()
     file.write_bytes(file.read_bytes()[:-50])
@@ -182,107 +185,106 @@ def test_a_truncated_parquet_file_is_named(tmp_path: Path) -> None:
         open_dataset(_source("train"), tmp_path)
 
 
-def test_pictures_are_decoded_once(beasts: Path, cache: Path) -> None:
+def test_pictures_are_decoded_and_cached_once(beasts: Path, cache: Path) -> None:
     source = open_dataset(_source("train"), beasts)
     pictures = prepare(source, SMALL)
-    everything = np.arange(len(pictures.rows))
-    first = pictures.load(everything)
-    (kept,) = cache.glob("*.pictures")
-    assert kept.stat().st_size == len(everything) * (32 + first[0].size)
-    before = kept.stat().st_mtime_ns
-    assert np.array_equal(prepare(source, SMALL).load(everything), first)
-    assert kept.stat().st_mtime_ns == before
+    indices = np.arange(len(pictures.rows))
+    first = pictures.load(indices)
+    (file,) = cache.glob("*.pictures")
+    assert file.stat().st_size == len(indices) * (32 + first[0].size)
+    before = file.stat().st_mtime_ns
+    assert np.array_equal(prepare(source, SMALL).load(indices), first)
+    assert file.stat().st_mtime_ns == before
 
 
-def test_a_damaged_or_half_written_cache_is_made_again(beasts: Path, cache: Path) -> None:
+def test_damaged_or_half_written_cache_rows_are_replaced(beasts: Path, cache: Path) -> None:
     pictures = prepare(open_dataset(_source("train"), beasts), SMALL)
-    everything = np.arange(len(pictures.rows))
-    first = pictures.load(everything)
-    (kept,) = cache.glob("*.pictures")
-    whole = kept.read_bytes()
-    damaged = bytearray(whole[: len(whole) // 2])
+    indices = np.arange(len(pictures.rows))
+    first = pictures.load(indices)
+    (file,) = cache.glob("*.pictures")
+    intact = file.read_bytes()
+    damaged = bytearray(intact[: len(intact) // 2])
     damaged[40] ^= 1
-    kept.write_bytes(damaged)
-    assert np.array_equal(pictures.load(everything), first)
-    assert kept.read_bytes() == whole
+    file.write_bytes(damaged)
+    assert np.array_equal(pictures.load(indices), first)
+    assert file.read_bytes() == intact
 
 
-def test_a_cache_of_other_data_is_not_believed(cache: Path) -> None:
-    kept = PictureCache(cache, "beasts-train", SMALL)
+def test_a_cache_row_of_other_data_is_not_used(cache: Path) -> None:
+    pictures = PictureCache(cache, "beasts-train", SMALL)
     picture = np.zeros((3, 16, 16), np.uint8)
-    kept.put(3, b"these bytes", picture)
-    found = kept.get(3, b"these bytes")
-    assert found is not None and np.array_equal(found, picture)
-    assert kept.get(3, b"other bytes") is None
-    assert kept.get(2, b"these bytes") is None
-    assert kept.get(99, b"these bytes") is None
+    pictures.put(3, b"these bytes", picture)
+    cached = pictures.get(3, b"these bytes")
+    assert cached is not None and np.array_equal(cached, picture)
+    assert pictures.get(3, b"other bytes") is None
+    assert pictures.get(2, b"these bytes") is None
+    assert pictures.get(99, b"these bytes") is None
 
 
-def test_where_nothing_can_be_written_nothing_is_kept(beasts: Path, cache: Path) -> None:
-    cache.write_text("in the way")
+def test_pictures_load_if_the_cache_cannot_be_written(beasts: Path, cache: Path) -> None:
+    cache.write_text("a file where the cache folder should be")
     pictures = prepare(open_dataset(_source("train"), beasts), SMALL)
     assert len(pictures.load(np.arange(5))) == 5
 
 
 def _fill(cache: Path, start: int) -> None:
-    kept = PictureCache(cache, "made", SMALL)
+    pictures = PictureCache(cache, "made", SMALL)
     for row in [*range(start, 200), *range(start)]:
-        kept.put(row, b"%d" % row, np.full((3, 16, 16), row, np.uint8))
+        pictures.put(row, b"%d" % row, np.full((3, 16, 16), row, np.uint8))
 
 
-def test_two_runs_may_build_a_cache_at_once(cache: Path) -> None:
+def test_two_runs_may_write_a_cache_at_once(cache: Path) -> None:
     context = multiprocessing.get_context("spawn")
     runs = [context.Process(target=_fill, args=(cache, start)) for start in (0, 100)]
     for run in runs:
         run.start()
     for run in runs:
         run.join()
-    kept = PictureCache(cache, "made", SMALL)
+    pictures = PictureCache(cache, "made", SMALL)
     for row in range(200):
-        picture = kept.get(row, b"%d" % row)
+        picture = pictures.get(row, b"%d" % row)
         assert picture is not None and (picture == row).all()
 
 
-def test_filtration_keeps_only_what_the_network_gets_wrong(cache: Path) -> None:
+def test_filtration_selects_only_misclassified_pictures(cache: Path) -> None:
     track = load_task("imagenet-a").tracks["mini"]
     network = load("shipped/figures-filter")
     stimuli = TrackStimuli(track, network.preprocessing, network.labels, None)
     episode = stimuli.episode(stimuli.targets[0], 0)
-    import torch
-
     with torch.no_grad():
         images = torch.from_numpy(episode.make(rows_of(range(len(episode.present)))))
-        certainty, answer = network(images).softmax(1).max(1)
-    labels = network.labels or ()
-    right = [labels.index(name.split("/")[1]) for name in episode.image_ids]
-    assert not (answer.numpy() == right).any()
-    assert certainty.min() >= 0.15 - 1e-4
-    assert not cache.exists()  # drawn pictures are not kept on disk
+        probabilities, predictions = network(images).softmax(1).max(1)
+    assert network.labels is not None
+    labels = [network.labels.index(name.split("/")[1]) for name in episode.image_ids]
+    assert not (predictions.numpy() == labels).any()
+    assert probabilities.min() >= 0.15 - 1e-4
+    assert not cache.exists()  # figures are drawn, not cached on disk
 
 
-def test_no_test_picture_is_among_those_adapted_on() -> None:
+def test_no_test_picture_is_among_the_adaptation_pictures() -> None:
     for name in ("imagenet-standard", "imagenet-a", "cifar-ssl", "noisy-mnist"):
         track = load_task(name).tracks["mini"]
         table = track.model_dump()
-        for side in ("adapt", "test"):  # as they are drawn, before noise
-            if name == "noisy-mnist":
-                table[side]["generator"] = None
+        if name == "noisy-mnist":  # compare the pictures before noise
+            for image_set in ("adapt", "test"):
+                table[image_set]["generator"] = None
         backbone = load(track.backbones[0], untrained=True)
         stimuli = TrackStimuli(
             Track.model_validate(table), backbone.preprocessing, backbone.labels, None
         )
-        adapted, tested = set(), set()
+        adaptation_images, test_images = set(), set()
         for target in stimuli.targets:
             episode = stimuli.episode(target, 0)
-            adapted |= {image.tobytes() for image in np.concatenate([episode.pos, episode.neg])}
+            images = np.concatenate([episode.pos, episode.neg])
+            adaptation_images |= {image.tobytes() for image in images}
             order = rows_of(range(len(episode.present)))
-            tested |= {image.tobytes() for image in episode.make(order)}
-        assert adapted and tested and not adapted & tested
+            test_images |= {image.tobytes() for image in episode.make(order)}
+        assert adaptation_images and test_images and not adaptation_images & test_images
 
 
 @pytest.mark.slow
-def test_full_runs_on_folders_as_imagenet_has_them(tmp_path: Path) -> None:
-    """1000 folders x 3 pictures, and ImageNet-A's 200, with an untrained network."""
+def test_episodes_of_full_come_from_imagenets_folders(tmp_path: Path) -> None:
+    """1,000 folders of 3 pictures, and 200 for ImageNet-A."""
     for split in ("train", "val"):
         for label, wnid in enumerate(WNIDS):
             (tmp_path / "imagenet" / split / wnid).mkdir(parents=True)
@@ -295,7 +297,7 @@ def test_full_runs_on_folders_as_imagenet_has_them(tmp_path: Path) -> None:
             file = tmp_path / "imagenet-a" / wnid / f"{number}.jpg"
             file.write_bytes(_picture(50_000 + 10 * label + number))
     preprocessing = load("torchvision/squeezenet1_1", untrained=True).preprocessing
-    for name, absent in (("imagenet-standard", 597), ("alpha-blend", 597), ("imagenet-a", 597)):
+    for name in ("imagenet-standard", "alpha-blend", "imagenet-a"):
         table = load_task(name).tracks["full"].model_dump()
         table["adapt"]["negatives"] = 50
         table["test"]["negatives"] = "all"
@@ -304,5 +306,5 @@ def test_full_runs_on_folders_as_imagenet_has_them(tmp_path: Path) -> None:
         episode = stimuli.episode("n03417042", 0)  # garbage truck
         assert episode.label == 569 and len(episode.rivals) == 200
         assert len(episode.pos) == 3
-        assert (episode.present.sum(), (~episode.present).sum()) == (3, absent)
+        assert (episode.present.sum(), (~episode.present).sum()) == (3, 3 * 199)
         assert episode.make(rows_of([0, 1, 599])).shape == (3, 3, 224, 224)

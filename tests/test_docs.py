@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.cli.text import printable
+from attnbench.text import printable
 from attnbench.resources import submissions_folder
 
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cpuinfo
 import pytest
 
-from attnbench.evaluation.environment import processor_name
+from attnbench.judge.environment import processor_name
 
 
 def test_a_processor_is_told_from_others_of_the_same_name() -> None:

@@ -17,10 +17,10 @@ import torch
 
 from attnbench.adaptation import balanced_loss, log_odds
 from attnbench.backbones import load
-from attnbench.checking import made_up_episode
-from attnbench.evaluation.evaluator import Evaluator
-from attnbench.evaluation.warm import Template
-from attnbench.evaluation.workers.stage import Stage
+from attnbench.commands.check import made_up_episode
+from attnbench.judge.evaluator import Evaluator
+from attnbench.judge.template import Template
+from attnbench.sandbox.warm_state import Stage
 from attnbench.records.record import EpisodeResult
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import load_submission

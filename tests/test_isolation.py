@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnbench.evaluation.handover import mapped, places, shared, watched
-from attnbench.evaluation.isolation import landlock, reach, seccomp
-from attnbench.evaluation.workers.scratch import Scratch, remove
+from attnbench.wire.shared_images import mapped, places, shared, watched
+from attnbench.isolation import landlock, seccomp, visible_paths
+from attnbench.isolation.scratch import Scratch, remove
 
 needs_landlock = pytest.mark.skipif(landlock.version() == 0, reason="this kernel has no Landlock")
 
@@ -109,7 +109,7 @@ def test_data_among_programs_is_cut_out(tmp_path: Path) -> None:
     for path in ("lib/a", "lib/b/data", "lib/b/code", "other"):
         (tmp_path / path).mkdir(parents=True)
     hidden = [(tmp_path / "lib/b/data").resolve()]
-    whole, split = reach.whole_and_split([tmp_path / "lib", tmp_path / "other"], hidden)
+    whole, split = visible_paths.whole_and_split([tmp_path / "lib", tmp_path / "other"], hidden)
     assert set(whole) == {tmp_path / p for p in ("lib/a", "lib/b/code", "other")}
     assert set(split) == {tmp_path / "lib", tmp_path / "lib/b"}
 
@@ -121,7 +121,7 @@ def test_a_clone_is_in_reach_by_its_packages_only(
     (tmp_path / "package" / "__init__.py").touch()
     (tmp_path / "records").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
-    folders = reach.program_folders()
+    folders = visible_paths.program_folders()
     assert tmp_path / "package" in folders
     assert not any(path in folders for path in (tmp_path, tmp_path / "records"))
 

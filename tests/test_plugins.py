@@ -1,4 +1,4 @@
-"""Submissions and tasks of other packages: found by entry point, nothing imported, listed by name."""
+"""Submissions and tasks of other packages are found by entry point, without importing them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.plugins import offered
+from attnbench.plugins import entry_point_folders
 from attnbench.resources import submissions_folder, tasks_folder
 from attnbench.submission import load_submission
 from attnbench.tasks import list_tasks, load_task
@@ -15,7 +15,7 @@ from attnbench.tasks import list_tasks, load_task
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the path with an installed package that fails when it is imported."""
+    """Return a folder on `sys.path` with an installed package that raises when it is imported."""
     package = tmp_path / "other_package"
     shutil.copytree(submissions_folder() / "none", package / "methods" / "mine")
     package.joinpath("__init__.py").write_text("raise RuntimeError('imported')")
@@ -37,16 +37,16 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_packages_submission_is_found_by_its_name_and_not_imported(site: Path) -> None:
-    assert list(offered("attnbench.submissions")) == ["mine"]
-    found = load_submission("mine")
-    assert found.name == "mine" and found.folder.is_relative_to(site)
+def test_a_submission_of_another_package_is_found_by_name_without_importing_it(site: Path) -> None:
+    assert list(entry_point_folders("attnbench.submissions")) == ["mine"]
+    submission = load_submission("mine")
+    assert submission.name == "mine" and submission.folder.is_relative_to(site)
 
 
-def test_a_packages_task_stands_beside_the_shipped_ones(site: Path) -> None:
+def test_a_task_of_another_package_is_listed_with_the_shipped_ones(site: Path) -> None:
     assert {"noisier", "noisy-mnist"} <= set(list_tasks())
     assert load_task("noisier").name == "noisier"
 
 
-def test_without_packages_there_is_nothing_more() -> None:
-    assert offered("attnbench.tasks") == {}
+def test_without_plugins_no_folder_is_returned() -> None:
+    assert entry_point_folders("attnbench.tasks") == {}

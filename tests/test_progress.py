@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 import attnbench
 from attnbench.cli.progress import display
-from attnbench.cli.text import duration
+from attnbench.text import duration
 from attnbench.runs import events
-from attnbench.runs.announcing import Announcement, RunState, TaskState
+from attnbench.runs.status_file import StatusFile, RunState, TaskState
 
 HAPPENINGS: list[events.Event] = [
     events.Planned({"t": 2, "u": 1}, (Path("records/a.json"),)),
@@ -125,7 +125,7 @@ def test_what_a_dead_run_left_is_cleared_away(tmp_path: Path) -> None:
     (folder / ".tmpdead").write_bytes(b"half")
     (folder / "garbage.json").write_bytes(b"{")
     assert [run.is_alive for run in attnbench.status(tmp_path)] == [False]
-    with Announcement(tmp_path, "local", ["s"]) as announcement:
+    with StatusFile(tmp_path, "local", ["s"]) as announcement:
         announcement.hear(HAPPENINGS[0])
         (run,) = attnbench.status(tmp_path)
         assert run.is_alive and run.whole.total == 3

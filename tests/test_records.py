@@ -13,7 +13,7 @@ import pytest
 from attnbench.errors import AttnbenchError
 from attnbench.records.record import Record
 from attnbench.records.rows import COLUMNS, row_of
-from attnbench.records.store import Measured, RecordStore, write_atomically
+from attnbench.records.store import EpisodeOutcome, RecordStore, write_atomically
 
 MakeRecord = Callable[..., Record]
 SCORES = pd.DataFrame({"target": ["cat", "cat"], "present": [True, False], "score": [1.5, -0.25]})
@@ -97,7 +97,7 @@ def test_an_unfinished_run_keeps_its_finished_episodes(
     partial = store.partial(record.identity)
     cat, dog = record.episodes
     for result in (cat, dog):
-        partial.add(Measured(result, TABLE, record.environment))
+        partial.add(EpisodeOutcome(result, TABLE, record.environment))
     measured = store.partial(record.identity).finished()["dog"]
     assert measured.result == dog and measured.environment == record.environment
     pd.testing.assert_frame_equal(measured.scores.to_pandas(), SCORES)
@@ -107,7 +107,7 @@ def test_an_unfinished_run_keeps_its_finished_episodes(
     for end in range(start_of_last, len(whole), 97):  # killed while it wrote the second
         file.write_bytes(whole[:end])
         assert store.partial(record.identity).finished().keys() == {"cat"}
-    partial.add(Measured(dog, TABLE, record.environment))
+    partial.add(EpisodeOutcome(dog, TABLE, record.environment))
     assert store.partial(record.identity).finished().keys() == {"cat", "dog"}
     assert not store.partial(make_record(seed=7).identity).finished()
     partial.discard()

@@ -11,7 +11,7 @@ from torch import nn
 
 from attnbench.backbones.backbone import Backbone, Preprocessing
 from attnbench.errors import AttnbenchError
-from attnbench.scaffold import new
+from attnbench.commands.new import new
 from attnbench.submission import load_submission
 
 

@@ -1,4 +1,4 @@
-"""d', criterion, AUC and d_a against closed forms, other libraries and what must hold of them."""
+"""d', criterion, AUC, d_a and intervals against closed forms, other libraries and simulations."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from scipy.special import ndtr
 from sklearn.metrics import roc_auc_score
 
 from attnbench.statistics import detection
-from attnbench.statistics.consistency import consistencies, consistency
-from attnbench.statistics.detection import Counts, detect
+from attnbench.statistics.consistency import consistency, consistency_matrix
+from attnbench.statistics.detection import Counts, detect, roc
 from attnbench.statistics.intervals import (
+    bootstrap_d_primes,
     d_prime_interval,
-    interval,
     mean_interval,
     median_interval,
-    resampled_d_primes,
+    percentile_interval,
 )
 
 _z = NormalDist().inv_cdf
@@ -35,7 +35,7 @@ def outcomes(draw: st.DrawFn) -> Counts:
 
 
 @given(st.integers(1, 500), st.integers(0, 500), st.integers(0, 500))
-def test_with_equal_numbers_the_correction_is_the_usual_half_and_one(
+def test_with_classes_of_equal_size_the_correction_is_the_usual_one(
     n: int, hits: int, false_alarms: int
 ) -> None:
     hits, false_alarms = min(hits, n), min(false_alarms, n)
@@ -45,14 +45,14 @@ def test_with_equal_numbers_the_correction_is_the_usual_half_and_one(
 
 
 @given(st.integers(1, 500), st.integers(1, 5000), st.booleans())
-def test_who_always_says_the_same_has_no_sensitivity(
-    positives: int, negatives: int, says: bool
+def test_constant_responses_have_no_sensitivity(
+    positives: int, negatives: int, response: bool
 ) -> None:
-    counts = Counts(positives * says, positives, negatives * says, negatives)
+    counts = Counts(positives * response, positives, negatives * response, negatives)
     assert detection.d_prime(counts) == pytest.approx(0, abs=1e-9)
 
 
-def test_the_usual_correction_would_reward_always_saying_absent() -> None:
+def test_the_usual_correction_would_reward_constant_absent_responses() -> None:
     # DESIGN.md, rule 3: with 50 positives and 2,000 negatives it gives 1.15.
     usual = _z(0.5 / 51) - _z(0.5 / 2001)
     assert usual == pytest.approx(1.15, abs=0.005)
@@ -60,13 +60,13 @@ def test_the_usual_correction_would_reward_always_saying_absent() -> None:
 
 
 def test_a_perfect_detector_has_the_largest_finite_d_prime() -> None:
-    # n = 50 a side: H = 50.5/51, F = 0.5/51
+    # With 50 images per class, H = 50.5/51 and F = 0.5/51.
     expected = _z(50.5 / 51) - _z(0.5 / 51)
     assert detection.d_prime(Counts(50, 50, 0, 50)) == pytest.approx(expected)
 
 
 @given(outcomes())
-def test_against_an_independent_writing_of_the_formula(counts: Counts) -> None:
+def test_measures_match_an_independent_form_of_the_formula(counts: Counts) -> None:
     n = counts.positives + counts.negatives
     hit_rate = (counts.hits * n + counts.positives) / (counts.positives * n + 2 * counts.positives)
     false_alarm_rate = (counts.false_alarms * n + counts.negatives) / (
@@ -79,7 +79,7 @@ def test_against_an_independent_writing_of_the_formula(counts: Counts) -> None:
 
 
 @given(outcomes())
-def test_answering_the_opposite_turns_the_sign(counts: Counts) -> None:
+def test_opposite_responses_reverse_the_sign(counts: Counts) -> None:
     opposite = Counts(
         counts.positives - counts.hits,
         counts.positives,
@@ -100,18 +100,18 @@ def test_more_hits_or_fewer_false_alarms_never_lower_d_prime(counts: Counts, mor
     assert detection.d_prime(better) >= detection.d_prime(counts)
 
 
-_SIDES = st.lists(st.integers(-5, 5), min_size=1, max_size=60)
+_SCORES = st.lists(st.integers(-5, 5), min_size=1, max_size=60)
 
 
-@given(_SIDES, _SIDES)
-def test_auc_is_scikit_learns(positives: list[int], negatives: list[int]) -> None:
+@given(_SCORES, _SCORES)
+def test_auc_matches_scikit_learn(positives: list[int], negatives: list[int]) -> None:
     scores = np.array(positives + negatives, dtype=np.float32)
     present = np.arange(len(scores)) < len(positives)
-    assert detection.auc(scores, present) == pytest.approx(roc_auc_score(present, scores))
+    assert roc(scores, present).area == pytest.approx(roc_auc_score(present, scores))
 
 
-@given(_SIDES, _SIDES, st.integers(-9, 9), st.integers(1, 9))
-def test_no_shift_of_criterion_buys_d_a(
+@given(_SCORES, _SCORES, st.integers(-9, 9), st.integers(1, 9))
+def test_no_shift_of_the_criterion_changes_d_a(
     positives: list[int], negatives: list[int], shift: int, gain: int
 ) -> None:
     scores = np.array(positives + negatives, dtype=np.float64)
@@ -121,24 +121,24 @@ def test_no_shift_of_criterion_buys_d_a(
 
 
 @pytest.mark.parametrize(("separation", "shift"), [(0.0, 0.0), (1.0, 0.3), (2.0, -0.5)])
-def test_equal_normal_classes_give_back_what_they_were_drawn_with(
+def test_measures_recover_the_parameters_of_equal_variance_normal_scores(
     separation: float, shift: float
 ) -> None:
     rng = np.random.default_rng(0)
     present = np.arange(400_000) < 200_000
     scores = rng.standard_normal(400_000) + present * separation - separation / 2 - shift
-    found = detect(scores, present)
-    assert found.d_prime == pytest.approx(separation, abs=0.02)
-    assert found.criterion == pytest.approx(shift, abs=0.02)
-    assert found.d_a == pytest.approx(separation, abs=0.02)
+    measures = detect(scores, present)
+    assert measures.d_prime == pytest.approx(separation, abs=0.02)
+    assert measures.criterion == pytest.approx(shift, abs=0.02)
+    assert measures.d_a == pytest.approx(separation, abs=0.02)
 
 
-def test_d_a_of_a_perfect_order_is_finite() -> None:
+def test_d_a_of_perfectly_ordered_scores_is_finite() -> None:
     assert detection.d_a(1.0, 50, 50) == pytest.approx(math.sqrt(2) * _z(1 - 1 / 5000))
     assert detection.d_a(0.5, 50, 50) == 0
 
 
-def test_a_score_of_zero_says_absent() -> None:
+def test_a_score_of_zero_means_absent() -> None:
     scores = np.array([0.0, 1.0, 0.0, 1.0])
     assert detection.count(scores, np.array([True, True, False, False])) == Counts(1, 2, 1, 2)
 
@@ -146,43 +146,47 @@ def test_a_score_of_zero_says_absent() -> None:
 @pytest.mark.parametrize(
     "counts", [(-1, 5, 0, 5), (6, 5, 0, 5), (0, 5, 6, 5), (0, 0, 0, 5), (0, 5, 0, 0)]
 )
-def test_impossible_counts_are_refused(counts: tuple[int, int, int, int]) -> None:
+def test_impossible_counts_are_rejected(counts: tuple[int, int, int, int]) -> None:
     with pytest.raises(ValueError):
         Counts(*counts)
 
 
-def test_detect_refuses_one_class_and_unequal_lengths() -> None:
+def test_detect_rejects_a_single_class_and_unequal_lengths() -> None:
     with pytest.raises(ValueError):
         detect(np.zeros(3), np.array([True, True, True]))
     with pytest.raises(ValueError):
         detect(np.zeros(3), np.array([True, False]))
 
 
-def test_the_bootstrap_of_counts_is_that_of_images() -> None:
-    """Binomial draws stand for resampled images: compare with resampling the images themselves."""
+def test_the_bootstrap_of_counts_matches_one_of_images() -> None:
+    """Binomial draws stand for resampled images, so they must match resampled images."""
     rng = np.random.default_rng(1)
     present = np.arange(120) < 30
-    sides = [rng.standard_normal(120) + present * 1.5 - 0.5 for _ in range(8)]
-    counts = [detection.count(scores, present) for scores in sides]
+    scores_by_target = [rng.standard_normal(120) + present * 1.5 - 0.5 for _ in range(8)]
+    counts = [detection.count(scores, present) for scores in scores_by_target]
     means = []
     for _ in range(4000):
-        drawn = []
-        for which in rng.integers(0, len(sides), len(sides)):
+        d_primes = []
+        for target in rng.integers(0, 8, 8):
             rows = np.concatenate([rng.integers(0, 30, 30), rng.integers(30, 120, 90)])
-            drawn.append(detection.d_prime(detection.count(sides[which][rows], present)))
-        means.append(np.mean(drawn))
-    which = rng.integers(0, len(sides), (4000, len(sides)))
-    found = resampled_d_primes([[each] for each in counts], which, rng)
-    assert interval(found) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.05)
-    assert found.std() == pytest.approx(np.std(means), rel=0.05)
+            d_primes.append(
+                detection.d_prime(detection.count(scores_by_target[target][rows], present))
+            )
+        means.append(np.mean(d_primes))
+    drawn = rng.integers(0, 8, (4000, 8))
+    replicates = bootstrap_d_primes([[c] for c in counts], drawn, rng)
+    expected = np.quantile(means, [0.025, 0.975])
+    assert percentile_interval(replicates) == pytest.approx(expected, abs=0.05)
+    assert replicates.std() == pytest.approx(np.std(means), rel=0.05)
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize("targets", [5, 10, 20])
-def test_the_interval_covers_the_true_mean_as_often_as_it_says(targets: int, seeds: int) -> None:
-    """Targets' d' are normal around 1.5, sd 0.5, and c is 0.3; 50 + 450 images, 800 experiments.
+def test_the_interval_has_its_nominal_coverage(targets: int, seeds: int) -> None:
+    """Simulate 800 experiments of 50 + 450 images: d' is normal over targets, c is 0.3.
 
-    The correction's bias is 0.003 here. More designs: `benchmarks/studies/coverage.py`.
+    d' has a mean of 1.5 and a standard deviation of 0.5. The bias of the correction is 0.003 here.
+    `benchmarks/studies/coverage.py` has more designs.
     """
     rng = np.random.default_rng(targets)
     covered = 0
@@ -191,16 +195,16 @@ def test_the_interval_covers_the_true_mean_as_often_as_it_says(targets: int, see
         hits = rng.binomial(50, ndtr(strengths / 2 - 0.3), (targets, seeds)).tolist()
         false_alarms = rng.binomial(450, ndtr(-strengths / 2 - 0.3), (targets, seeds)).tolist()
         counts = [
-            [Counts(h, 50, f, 450) for h, f in zip(*each, strict=True)]
-            for each in zip(hits, false_alarms, strict=True)
+            [Counts(h, 50, f, 450) for h, f in zip(*by_seed, strict=True)]
+            for by_seed in zip(hits, false_alarms, strict=True)
         ]
         low, high = d_prime_interval(counts)
         covered += low <= 1.5 <= high
-    chance = 3 * math.sqrt(0.95 * 0.05 / 800)
-    assert 0.93 - chance <= covered / 800 <= 0.97 + chance
+    three_errors = 3 * math.sqrt(0.95 * 0.05 / 800)
+    assert 0.93 - three_errors <= covered / 800 <= 0.97 + three_errors
 
 
-def test_the_interval_is_students_and_for_two_groups_welchs() -> None:
+def test_the_interval_matches_student_for_one_group_and_welch_for_two() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.normal(1, 1, 6), rng.normal(2, 3, 9)
     expected = stats.ttest_1samp(first, 0).confidence_interval(0.9)
@@ -216,17 +220,17 @@ def test_the_interval_of_several_tasks_is_that_of_their_mean() -> None:
     assert d_prime_interval(*tasks) == pytest.approx(mean_interval(groups))
 
 
-def test_targets_that_happen_to_agree_leave_what_images_leave_open() -> None:
+def test_equal_targets_leave_the_uncertainty_due_to_images() -> None:
     counts = Counts(800, 1000, 1800, 9000)
     drawn = np.zeros((20_000, 1), np.int64)
-    alone = resampled_d_primes([[counts]], drawn, np.random.default_rng(0))
+    replicates = bootstrap_d_primes([[counts]], drawn, np.random.default_rng(0))
     low, high = d_prime_interval([[counts]])
-    assert (low, high) == pytest.approx(interval(alone), abs=0.01)
-    same = d_prime_interval([[counts] * 2] * 4)
-    assert same[1] - same[0] == pytest.approx((high - low) / math.sqrt(8))
+    assert (low, high) == pytest.approx(percentile_interval(replicates), abs=0.01)
+    eight = d_prime_interval([[counts] * 2] * 4)
+    assert eight[1] - eight[0] == pytest.approx((high - low) / math.sqrt(8))
 
 
-def test_the_interval_is_the_same_for_the_same_counts() -> None:
+def test_the_interval_is_deterministic() -> None:
     counts = [[Counts(20, 30, 10, 100)], [Counts(25, 30, 5, 100)]]
     assert d_prime_interval(counts) == d_prime_interval(counts)
 
@@ -238,8 +242,8 @@ def test_a_median_lies_within_its_interval(values: list[float]) -> None:
     assert median == pytest.approx(np.median(values))
 
 
-def test_more_seeds_do_not_make_up_for_few_targets() -> None:
-    """Targets that differ much: with them, not with seeds, the interval shrinks."""
+def test_more_seeds_do_not_replace_more_targets() -> None:
+    """The interval of targets that differ a lot shrinks with their number, not with that of seeds."""
     easy, hard = Counts(4900, 5000, 100, 5000), Counts(2600, 5000, 2400, 5000)
     one = d_prime_interval([[easy], [hard]])
     five = d_prime_interval([[easy] * 5, [hard] * 5])
@@ -248,27 +252,27 @@ def test_more_seeds_do_not_make_up_for_few_targets() -> None:
     assert many[1] - many[0] < 0.5 * (one[1] - one[0])
 
 
-def test_consistencies_of_all_pairs_are_those_of_each() -> None:
+def test_the_consistency_matrix_matches_the_consistency_of_each_pair() -> None:
     rng = np.random.default_rng(0)
-    hard = rng.random(900)
-    said = 0.5 * hard + 0.5 * rng.random((5, 900)) < rng.uniform(0.3, 0.8, (5, 1))
-    said[4] = True
-    known = np.ones_like(said)
-    known[1, :200] = False
-    found = consistencies(said, known)
+    difficulty = rng.random(900)
+    decisions = 0.5 * difficulty + 0.5 * rng.random((5, 900)) < rng.uniform(0.3, 0.8, (5, 1))
+    decisions[4] = True
+    decided = np.ones_like(decisions)
+    decided[1, :200] = False
+    matrix = consistency_matrix(decisions, decided)
     for i in range(5):
         for j in range(5):
-            both = known[i] & known[j]
-            expected = consistency(said[i, both], said[j, both])
-            assert found.images[i, j] == expected.images
-            for name, close in (
+            both = decided[i] & decided[j]
+            expected = consistency(decisions[i, both], decisions[j, both])
+            assert matrix.images[i, j] == expected.images
+            for name, tolerance in (
                 ("kappa", 1e-9),
                 ("largest", 1e-9),
                 ("low", 0.015),
                 ("high", 0.015),
             ):
-                value, wanted = getattr(found, name)[i, j], getattr(expected, name)
-                if wanted is None:
+                value, expected_value = getattr(matrix, name)[i, j], getattr(expected, name)
+                if expected_value is None:
                     assert np.isnan(value)
                 else:
-                    assert value == pytest.approx(wanted, abs=close)
+                    assert value == pytest.approx(expected_value, abs=tolerance)

@@ -9,13 +9,13 @@ import pytest
 
 from attnbench import AttnbenchError, timing
 from attnbench.backbones import load
-from attnbench.checking import DEFAULT_BACKBONE, made_up_episode
+from attnbench.commands.check import DEFAULT_BACKBONE, made_up_episode
 from attnbench.cli.main import main
-from attnbench.evaluation.evaluator import Evaluator
-from attnbench.evaluation.laps import Laps
-from attnbench.evaluation.warm import Template
+from attnbench.judge.evaluator import Evaluator
+from attnbench.judge.phase_timer import PhaseTimer
+from attnbench.judge.template import Template
 from attnbench.submission import load_submission
-from attnbench.timing import (
+from attnbench.commands.check_timing import (
     SLEEP_SECONDS,
     Figure,
     TimingReport,
@@ -69,7 +69,7 @@ def test_each_of_the_three_can_fail(
 
 
 def test_laps_are_added_up_even_where_a_phase_fails() -> None:
-    laps = Laps()
+    laps = PhaseTimer()
     for _ in range(2):
         with laps("one"):
             pass

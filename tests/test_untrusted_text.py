@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attnbench.cli.text import printable
+from attnbench.text import printable
 from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.markdown import escape, leaderboard_markdown
 from attnbench.records.record import Record

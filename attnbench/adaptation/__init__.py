@@ -1,45 +1,62 @@
-"""What submissions share, and a new one may use: frozen features, detectors, layers, training."""
+"""Building blocks for submissions: frozen features, detectors, layers, training, model selection.
 
-from attnbench.adaptation.choosing import best, held_out, linear_detector, solve_penalised
-from attnbench.adaptation.detectors import Detector, LinearDetector, log_odds, split_head
+The shipped submissions share them, and other submissions may use them as well.
+"""
+
+from attnbench.adaptation.detectors import (
+    Detector,
+    LinearDetector,
+    log_odds,
+    split_trainable_head,
+)
 from attnbench.adaptation.features import (
-    Pooled,
+    GlobalAveragePool,
     batches,
     channels_last,
-    encoder,
-    frozen_outputs,
-    quick_outputs,
+    frozen_features,
+    pooled_encoder,
 )
-from attnbench.adaptation.fitting import balanced_loss, fit, solve
-from attnbench.adaptation.gauss_newton import gauss_newton
-from attnbench.adaptation.layers import Gains, Shift, behind_filters, per_channel, replace
-from attnbench.adaptation.stages import middle_stage, stages_with_maps, width
+from attnbench.adaptation.fitting import balanced_loss, fit_adam, fit_lbfgs
+from attnbench.adaptation.gauss_newton import fit_gauss_newton
+from attnbench.adaptation.layers import (
+    Gains,
+    OutputBias,
+    broadcast_channels,
+    insert_after_convolutions,
+    replace_modules,
+)
+from attnbench.adaptation.model_selection import (
+    fit_lbfgs_cv,
+    fit_linear_detector,
+    select_by_validation,
+    validation_split,
+)
+from attnbench.adaptation.stages import middle_stage, num_channels, stages_with_maps
 
 __all__ = [
     "Detector",
     "Gains",
+    "GlobalAveragePool",
     "LinearDetector",
-    "Pooled",
-    "Shift",
+    "OutputBias",
     "balanced_loss",
     "batches",
-    "behind_filters",
-    "best",
+    "broadcast_channels",
     "channels_last",
-    "encoder",
-    "fit",
-    "frozen_outputs",
-    "gauss_newton",
-    "held_out",
-    "linear_detector",
+    "fit_adam",
+    "fit_gauss_newton",
+    "fit_lbfgs",
+    "fit_lbfgs_cv",
+    "fit_linear_detector",
+    "frozen_features",
+    "insert_after_convolutions",
     "log_odds",
     "middle_stage",
-    "per_channel",
-    "quick_outputs",
-    "replace",
-    "solve",
-    "solve_penalised",
-    "split_head",
+    "num_channels",
+    "pooled_encoder",
+    "replace_modules",
+    "select_by_validation",
+    "split_trainable_head",
     "stages_with_maps",
-    "width",
+    "validation_split",
 ]

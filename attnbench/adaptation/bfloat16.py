@@ -1,131 +1,85 @@
-"""Layers that are not trained in bfloat16, on devices that multiply matrices in it natively."""
+"""Frozen layers in bfloat16, on devices that multiply matrices in it natively."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-# A network with fewer parameters stays in float32: figures are then the same on every processor. Of
-# MobileNetV2, which has 3.5 million, bfloat16 changes what `attention` finds (docs/performance.md), and
-# of SqueezeNet 1.1, which has 1.2, it saves less than a millisecond an image. VGG-16 up to its fourth
-# block has 7.6.
-_WORTH_IT = 5_000_000
+from attnbench.adaptation.layers import flatten_sequential
+
+# Smaller networks stay in float32, so that their results are the same on every processor. In
+# MobileNetV2, with 3.5 million parameters, bfloat16 changes what `attention` learns
+# (docs/performance.md). In SqueezeNet 1.1, with 1.2 million, it saves less than a millisecond per
+# image. VGG-16 up to its fourth block has 7.6 million.
+_MIN_PARAMETERS = 5_000_000
 
 
-def pays_in_bfloat16(network: nn.Module, device: torch.device) -> bool:
-    """Whether a network is large enough, and a device has units that multiply matrices in bfloat16.
+def should_use_bfloat16(network: nn.Module, device: torch.device) -> bool:
+    """Return whether frozen layers of `network` should run in bfloat16 on `device`.
 
-    That is a GPU from compute capability 8, or a CPU with AMX or AVX512_BF16.
+    They should if the network has at least 5 million parameters and `supports_bfloat16(device)`.
     """
-    large = sum(each.numel() for each in network.parameters()) >= _WORTH_IT
-    return large and multiplies_bfloat16(device)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return parameters >= _MIN_PARAMETERS and supports_bfloat16(device)
 
 
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether a device has units that multiply matrices in bfloat16."""
+def supports_bfloat16(device: torch.device) -> bool:
+    """Return whether `device` has units that multiply matrices in bfloat16.
+
+    These are GPUs from compute capability 8.0 on, and CPUs with AMX-BF16 or AVX512-BF16.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
         return False
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-
-
-def in_bfloat16(layers: Sequence[nn.Module]) -> list[nn.Module]:
-    """As many layers that compute the same in bfloat16, and take rows of any dtype.
-
-    A layer is copied when it is first called. Where oneDNN can, a convolution and the ReLU behind it
-    are computed both at once, and the second is left with nothing to do.
-    """
-    quick: list[nn.Module] = []
-    for n, layer in enumerate(layers):
-        before = layers[n - 1] if n else None
-        if _may_join(before, layer):
-            quick[-1] = _ConvolutionAndReLU(cast(nn.Conv2d, before))
-            quick.append(nn.Identity())
-        else:
-            quick.append(_InBfloat16(layer))
-    return quick
-
-
-def with_quick_convolutions(network: nn.Module) -> nn.Sequential:
-    """The same layers one after the other, in bfloat16 where they have maps but learn nothing.
-
-    For a network through which others are trained: gradients go back through it. It shares all
-    parameters, and gives what each layer says in float32. Linear layers stay as they are: to copy the
-    large ones takes longer than they do.
-    """
-    quick: list[nn.Module] = []
-    for layer in layers_of(network):
-        parameters = list(layer.parameters())
-        learns = any(each.requires_grad for each in parameters)
-        as_it_is = learns or not parameters or isinstance(layer, nn.Linear)
-        quick.append(layer if as_it_is else _InBfloat16(layer, torch.float32))
-    return nn.Sequential(*quick)
-
-
-def layers_of(network: nn.Module) -> Iterator[nn.Module]:
-    """The layers that run one after the other: the parts of sequences, and of sequences in them."""
-    if isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward:
-        for each in network:
-            yield from layers_of(each)
-    else:
-        yield network
-
-
-def _may_join(first: nn.Module | None, second: nn.Module) -> bool:
-    """Whether these are a convolution, with numbers for its padding, and a ReLU, on a CPU for which
-    oneDNN has convolutions in bfloat16 (not one with AVX2 only)."""
-    if type(first) is not nn.Conv2d or type(second) is not nn.ReLU:
+    # `torch.cpu.get_capabilities` is missing in older versions of torch, of which 2.8 is the oldest
+    # supported one. There, networks on a CPU stay in float32.
+    get_capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if get_capabilities is None:
         return False
-    plain = first.padding_mode == "zeros" and not isinstance(first.padding, str)
-    on_cpu = first.weight.device.type == "cpu"
-    return plain and on_cpu and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    capabilities = get_capabilities()
+    return any(bool(capabilities.get(name, False)) for name in ("amx_bf16", "avx512_bf16"))
 
 
-class _InBfloat16(nn.Module):
-    """A layer that takes rows of any dtype, computes in bfloat16, and gives `dtype`."""
+class Bfloat16Layer(nn.Module):
+    """A layer that accepts inputs of any dtype and computes in bfloat16.
 
-    def __init__(self, layer: nn.Module, dtype: torch.dtype = torch.bfloat16) -> None:
+    The copy of the layer in bfloat16 is made when it is first called.
+
+    Args:
+        layer: the layer, which stays as it is.
+        output_dtype: the dtype of the outputs.
+    """
+
+    def __init__(self, layer: nn.Module, output_dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__()
         self.layer = layer
-        self.dtype = dtype
+        self.output_dtype = output_dtype
 
     @cached_property
-    def quick(self) -> nn.Module:
+    def converted(self) -> nn.Module:
         return copy.deepcopy(self.layer).to(torch.bfloat16)
 
-    def forward(self, rows: Tensor) -> Tensor:
-        return cast(Tensor, self.quick(rows.to(torch.bfloat16))).to(self.dtype)
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = cast(Tensor, self.converted(inputs.to(torch.bfloat16)))
+        return outputs.to(self.output_dtype)
 
 
-class _ConvolutionAndReLU(nn.Module):
-    """max(0, convolution) as oneDNN computes it in one go: maps are written once, not twice.
+def frozen_layers_in_bfloat16(network: nn.Module) -> nn.Sequential:
+    """Return the layers of `network` with the frozen ones in bfloat16.
 
-    The weights are laid out as it wants them once, not for each batch. `torch.compile` does the same
-    to such layers, but takes longer than an adaptation.
+    Layers without parameters, layers that are trained and linear layers stay as they are: copying
+    a large linear layer takes longer than running it. Every layer returns float32 and shares its
+    parameters with `network`, and gradients flow back through all of them.
     """
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        each = self.convolution = convolution
-        self.how = (each.padding, each.stride, each.dilation, each.groups)
-
-    @cached_property
-    def weight(self) -> Tensor:
-        weight = self.convolution.weight.detach().to(torch.bfloat16).to_mkldnn()
-        return cast(Tensor, torch.ops.aten.mkldnn_reorder_conv2d_weight(weight, *self.how))
-
-    @cached_property
-    def bias(self) -> Tensor | None:
-        bias = self.convolution.bias
-        return None if bias is None else bias.detach().to(torch.bfloat16)
-
-    def forward(self, images: Tensor) -> Tensor:
-        rows = images.to(torch.bfloat16)
-        joined = torch.ops.mkldnn._convolution_pointwise
-        return cast(Tensor, joined(rows, self.weight, self.bias, *self.how, "relu", [], ""))
+    layers: list[nn.Module] = []
+    for layer in flatten_sequential(network):
+        parameters = list(layer.parameters())
+        is_trained = any(parameter.requires_grad for parameter in parameters)
+        unchanged = is_trained or not parameters or isinstance(layer, nn.Linear)
+        layers.append(layer if unchanged else Bfloat16Layer(layer, torch.float32))
+    return nn.Sequential(*layers)

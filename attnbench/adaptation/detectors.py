@@ -1,4 +1,4 @@
-"""What submissions deliver: a network read out as one score."""
+"""Detectors: networks whose output is read out as one decision score per image."""
 
 from __future__ import annotations
 
@@ -7,28 +7,35 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from attnbench.adaptation.features import channels_last, quick_outputs
+from attnbench.adaptation.features import channels_last, frozen_features
 
 
 def log_odds(logits: Tensor, target: int) -> Tensor:
-    """A classifier's log-odds of one class against all others together.
+    """Return a classifier's log-odds of one class against all others together.
 
-    log p / (1 - p) of the soft-max = logit of the target - logsumexp of the other logits; above 0
-    the target is more likely than everything else together.
+    With p the soft-max probability of the target, these are
+
+        log(p / (1 - p)) = logit of the target - logsumexp(logits of the other classes),
+
+    which is above 0 if the target is more likely than all other classes together.
 
     Args:
-        logits: `[n, classes]`, at least two classes.
-        target: index of the class.
+        logits: `[n, classes]`, with at least two classes.
+        target: the index of the class.
 
     Returns:
-        `[n]`.
+        Log-odds `[n]`.
     """
-    others = torch.cat([logits[:, :target], logits[:, target + 1 :]], dim=1)
-    return logits[:, target] - torch.logsumexp(others, dim=1)
+    other_logits = torch.cat([logits[:, :target], logits[:, target + 1 :]], dim=1)
+    return logits[:, target] - torch.logsumexp(other_logits, dim=1)
 
 
 class LogOdds(nn.Module):
-    """Logits `[n, classes]` to the log-odds of the target among them, `[n]`; see `log_odds`."""
+    """Map logits `[n, classes]` to the log-odds of the target `[n]`; see `log_odds`.
+
+    Args:
+        target: the index of the class.
+    """
 
     def __init__(self, target: int) -> None:
         super().__init__()
@@ -38,8 +45,12 @@ class LogOdds(nn.Module):
         return log_odds(logits, self.target)
 
 
-class Readout(nn.Module):
-    """Outputs `[n, d]` to scores `[n]`, weight . outputs + bias: 0 until it is learned."""
+class LinearReadout(nn.Module):
+    """Map outputs `[n, d]` to scores `[n]`: weight . outputs + bias, with both zero at first.
+
+    Args:
+        features: d.
+    """
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -47,30 +58,35 @@ class Readout(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(self, outputs: Tensor) -> Tensor:
+        # Not a matrix product: `fit_gauss_newton` passes one weight vector per image.
         return (outputs * self.weight).sum(dim=1) + self.bias
 
 
 class Detector(nn.Module):
-    """A network read out as one score: images `[n, 3, h, w]` to scores `[n]`.
+    """A network whose outputs are read out as one score: images `[n, 3, h, w]` to scores `[n]`.
 
-    The score is the log-odds of the target among the network's outputs. Where the target is new to the
-    network, it is a linear read-out of them, which is to be learned and counts.
+    The score is the target's log-odds if the target is one of the network's outputs. Otherwise it is
+    a linear read-out of all outputs, which starts at zero, has to be trained and counts as added.
 
-    The network is in two parts, so that what never changes is computed once per image:
+    The network has two parts, so that the frozen one has to run only once per image:
 
-        features = detector.features(pos, neg)
-        fit(detector.suffix, *features, learning_rate=0.01, epochs=10)
+        features = detector.frozen_features(pos, neg)
+        fit_adam(detector.scorer, *features, learning_rate=0.01, epochs=10)
 
     Args:
-        trained: the part from where something is learned; its outputs are `[n, classes]` or `[n, d]`.
-        target: the target's index among the classes, or None.
-        image: `[1, 3, h, w]` to see d by; its device becomes the read-out's.
-        frozen: the part before it, in which nothing is.
+        trainable: the layers from the first trained one on. They return `[n, classes]` or `[n, d]`.
+        target: the target's index among the outputs, or None.
+        image: `[1, 3, h, w]`, from which d is determined. A read-out is created on its device.
+        frozen: the layers in front of `trainable`, none of which is trained; none by default.
+
+    Attributes:
+        frozen, trainable: the two parts of the network.
+        readout: maps the network's outputs to scores.
     """
 
     def __init__(
         self,
-        trained: nn.Module,
+        trainable: nn.Module,
         target: int | None,
         image: Tensor,
         *,
@@ -78,40 +94,49 @@ class Detector(nn.Module):
     ) -> None:
         super().__init__()
         self.frozen = nn.Sequential() if frozen is None else frozen
-        self.trained = trained
-        self.read: nn.Module
+        self.trainable = trainable
+        self.readout: nn.Module
         if target is None:
             with torch.no_grad():
-                self.read = Readout(self.logits(image).shape[1]).to(image.device)
+                self.readout = LinearReadout(self.logits(image).shape[1]).to(image.device)
         else:
-            self.read = LogOdds(target)
+            self.readout = LogOdds(target)
 
     def logits(self, images: Tensor) -> Tensor:
-        """The network's outputs, which arg-max read-outs are taken from."""
-        return cast(Tensor, self.trained(self.frozen(channels_last(images))))
+        """Return the network's outputs `[n, classes]` or `[n, d]`.
+
+        attnbench's worker calls this method for tasks that are also read out by arg-max.
+        """
+        return cast(Tensor, self.trainable(self.frozen(channels_last(images))))
 
     def from_logits(self, logits: Tensor) -> Tensor:
-        """Scores `[n]` from the network's outputs."""
-        return cast(Tensor, self.read(logits))
+        """Return scores `[n]` for outputs of the network, as `logits` returns them."""
+        return cast(Tensor, self.readout(logits))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.from_logits(self.logits(images))
 
     @property
-    def suffix(self) -> nn.Sequential:
-        """What follows the frozen part, up to the score. Shares the modules."""
-        return nn.Sequential(self.trained, self.read)
+    def scorer(self) -> nn.Sequential:
+        """The layers behind the frozen part: features `[n, ...]` to scores `[n]`.
 
-    def features(self, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:
-        """What the frozen part makes of positives and negatives `[n, 3, h, w]`; see `quick_outputs`."""
-        return quick_outputs(self.frozen, pos), quick_outputs(self.frozen, neg)
+        The modules are shared with the detector, so training the scorer trains the detector.
+        """
+        return nn.Sequential(self.trainable, self.readout)
+
+    def frozen_features(self, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the frozen part's outputs for positives and negatives `[n, 3, h, w]`.
+
+        See the function `frozen_features`, of which this is the default precision.
+        """
+        return frozen_features(self.frozen, pos), frozen_features(self.frozen, neg)
 
 
 class LinearDetector(nn.Module):
     """A linear read-out of features: score = weight . encoder(image) + bias.
 
     Args:
-        encoder: images `[n, 3, h, w]` to features `[n, d]`.
+        encoder: maps images `[n, 3, h, w]` to features `[n, d]`.
         weight: `[d]`.
         bias: a scalar.
     """
@@ -127,15 +152,18 @@ class LinearDetector(nn.Module):
         return features @ self.weight + self.bias
 
 
-def split_head(network: nn.Sequential, target: int | None) -> tuple[nn.Module, nn.Module]:
-    """A network cut before its last stage, to train that one: frozen part and part to be trained.
+def split_trainable_head(network: nn.Sequential, target: int | None) -> tuple[nn.Module, nn.Module]:
+    """Split a network into a frozen part and its last stage, which is to be trained.
 
-    Where the target is none of its outputs, the last stage stays as it is, and the second part is
-    empty: a `Detector` then learns a read-out of all outputs.
+    If the target is not among the outputs, nothing of the network is trained: the frozen part is the
+    whole network and the other one an identity. A `Detector` then trains a linear read-out.
 
     Args:
-        network: its last stage is set to ask for gradients.
-        target: the target's index among its outputs, or None.
+        network: with a target, its last stage is set to require gradients.
+        target: the target's index among the outputs, or None.
+
+    Returns:
+        The frozen part and the trainable part. They share the network's modules.
     """
     modules = list(network.children())
     if target is None:

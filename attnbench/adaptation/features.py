@@ -1,4 +1,4 @@
-"""Images through networks that are not trained: once, in batches and a precision that suit."""
+"""Features of frozen networks, computed once per image, in batches of a suitable size."""
 
 from __future__ import annotations
 
@@ -12,104 +12,135 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from attnbench.adaptation.bfloat16 import in_bfloat16, layers_of, pays_in_bfloat16
-from attnbench.adaptation.large import with_large_layers
+from attnbench.adaptation.bfloat16 import Bfloat16Layer, should_use_bfloat16
+from attnbench.adaptation.layers import flatten_sequential
 from attnbench.backbones.backbone import Backbone
 
-# How much of a tensor goes through a network at once. On a CPU what fits its caches is quickest: 8
-# images of 224 pixels, of which the first layers make twenty times as much (16 take 1.4 times as long,
-# each), but more of features, of which the next layers make as much again. A GPU wants to be filled.
-_IMAGES_ON_CPU, _FEATURES_ON_CPU, _ON_GPU = 5 << 20, 25 << 20, 256 << 20
+# Bytes of a batch at the input of a network. On a CPU, a batch that fits its caches is fastest. That
+# is 8 images of 224 pixels, of which the first layers make twenty times as many bytes; in batches of
+# 16, each image takes 1.4 times as long. Batches of features may be larger, as the layers behind
+# them only make about as many bytes again. A GPU needs large batches to be busy.
+_CPU_IMAGE_BYTES, _CPU_FEATURE_BYTES, _GPU_BYTES = 5 << 20, 25 << 20, 256 << 20
 
-# More than this of features goes to a file, so that a CPU's memory holds them but for what is in use.
-_BYTES_IN_MEMORY = 256 << 20
+# Larger features are mapped from a file on a CPU, so that only the pages in use take up memory.
+_MAX_BYTES_IN_MEMORY = 256 << 20
 
 
 def batches(rows: Tensor) -> Iterator[slice]:
-    """Slices that cut the first dimension of images or features into pieces that suit their device."""
+    """Yield slices that divide the rows of a tensor into batches of a suitable size for its device.
+
+    Args:
+        rows: images `[n, 3, h, w]`, or features `[n, ...]`.
+    """
     are_images = rows.dim() == 4 and rows.shape[1] == 3
-    on_cpu = _IMAGES_ON_CPU if are_images else _FEATURES_ON_CPU
-    at_once = _ON_GPU if rows.device.type == "cuda" else on_cpu
-    step = max(1, at_once // max(1, rows[:1].nbytes))
-    for start in range(0, len(rows), step):
-        yield slice(start, start + step)
+    cpu_bytes = _CPU_IMAGE_BYTES if are_images else _CPU_FEATURE_BYTES
+    batch_bytes = _GPU_BYTES if rows.device.type == "cuda" else cpu_bytes
+    size = max(1, batch_bytes // max(1, rows[:1].nbytes))
+    for start in range(0, len(rows), size):
+        yield slice(start, start + size)
 
 
 def channels_last(rows: Tensor) -> Tensor:
-    """The same images or maps `[n, c, h, w]`, laid out as a CPU's convolutions want them (2 x as fast).
+    """Return images or maps `[n, c, h, w]` in the channels-last memory format.
 
-    Rows of other dimensions stay as they are.
+    Convolutions on a CPU are twice as fast with it. Tensors of other dimensions are returned as they
+    are.
     """
     return rows.contiguous(memory_format=torch.channels_last) if rows.dim() == 4 else rows
 
 
 @torch.no_grad()
-def frozen_outputs(network: nn.Module, images: Tensor) -> Tensor:
-    """What a network that is not trained makes of images: once, in batches, without gradients.
+def frozen_features(network: nn.Module, images: Tensor, *, exact: bool = False) -> Tensor:
+    """Compute the outputs of a frozen network for all images, without gradients.
 
-    Where little is left of an image, as before the large last layers of VGG, all that is left is kept
-    and goes on in larger batches: to read such a layer's weights takes longer than to multiply by them.
+    The network runs in bfloat16 where that is faster: on a device with units for it, from 5 million
+    parameters on (see `should_use_bfloat16`). It then takes at most half as long. A bfloat16 number
+    has 8 significant bits, an error of up to 0.4 %. Pass `exact=True` if such an error could change
+    a decision inside the network, such as which of two places it looks at.
 
-    Outputs of more than 256 MiB on a CPU are mapped from a file that has no name and goes with them,
-    if a file may be as large as that.
+    As soon as a layer's output is at most a quarter of the size of its batch's input, as in front of
+    the large last layers of VGG, the outputs of all images are collected and continue in larger
+    batches, in the network's own precision. Reading the weights of such a layer takes longer than
+    multiplying by them.
+
+    On a CPU, features of more than 256 MiB are mapped from an unnamed temporary file, which is
+    deleted together with the tensor. They stay in memory if the file would exceed the process's limit
+    on file sizes or half of the free disk space.
 
     Args:
-        network: in eval mode. An empty `nn.Sequential` gives the images themselves.
-        images: `[n, 3, h, w]`, or what comes before `network`, `[n, ...]`.
+        network: in eval mode. An empty `nn.Sequential` returns the images themselves.
+        images: `[n, 3, h, w]`, or whatever inputs `[n, ...]` the network accepts.
+        exact: whether to compute everything in the network's own precision.
 
     Returns:
-        Its outputs, `[n, ...]`. Raises ValueError where there are no images.
+        Features `[n, ...]`, in the dtype of the images if the network runs in bfloat16.
+
+    Raises:
+        ValueError: if there are no images.
     """
     if not len(images):
-        raise ValueError("there are no images")
-    rows, layers = images, list(with_large_layers(network))
+        raise ValueError("no images were given, but at least one is needed")
+    rows, layers = images, list(flatten_sequential(network))
+    if not exact and should_use_bfloat16(network, images.device):
+        # Not kept in a variable: the converted copies are released as soon as they have run.
+        rows, done = _run_until_small([Bfloat16Layer(layer) for layer in layers], rows, rows.dtype)
+        del layers[:done]
     while layers:
-        rows, done = _until_little_is_left(layers, rows)
+        rows, done = _run_until_small(layers, rows)
         del layers[:done]
     return rows
 
 
-def _until_little_is_left(
-    layers: Sequence[nn.Module], rows: Tensor, kept_in: torch.dtype | None = None
+def _run_until_small(
+    layers: Sequence[nn.Module], rows: Tensor, dtype: torch.dtype | None = None
 ) -> tuple[Tensor, int]:
-    """Rows through layers, until a row's outputs are a quarter of it; these, and how many layers.
+    """Run rows through layers until the outputs are at most a quarter of the size of the rows.
 
-    They are kept in the dtype that the layers give, or in `kept_in`.
+    Args:
+        layers: applied one after the other.
+        rows: `[n, ...]`.
+        dtype: the dtype to store outputs in, by default the one that the layers return.
+
+    Returns:
+        The outputs `[n, ...]`, and the number of layers that were applied.
     """
-    kept, last = rows, len(layers)
-    for n, batch in enumerate(batches(rows)):
+    stored, last = rows, len(layers)
+    for number, batch in enumerate(batches(rows)):
         outputs = channels_last(rows[batch])
         for count, layer in enumerate(layers[:last], start=1):
             outputs = layer(outputs)
-            if n == 0 and _is_little(outputs, rows[batch]):
+            # The first batch decides where to stop, so that all batches run through the same layers.
+            if number == 0 and _is_small(outputs, rows[batch]):
                 last = count
                 break
-        if n == 0:
-            kept = _room_for(len(rows), outputs if kept_in is None else outputs.to(kept_in))
-        kept[batch] = outputs
-    return kept, last
+        if number == 0:
+            stored = _allocate(len(rows), outputs if dtype is None else outputs.to(dtype))
+        stored[batch] = outputs
+    return stored, last
 
 
-def _is_little(outputs: object, rows: Tensor) -> bool:
-    """Whether they are rows themselves, each of a quarter of the bytes at most."""
+def _is_small(outputs: object, rows: Tensor) -> bool:
+    """Return whether `outputs` has one entry per row and at most a quarter of the bytes."""
     if not isinstance(outputs, Tensor) or len(outputs) != len(rows):
         return False
     return 4 * outputs.nbytes <= rows.nbytes
 
 
-def _room_for(count: int, like: Tensor) -> Tensor:
-    """An empty tensor `[count, ...]` for rows such as those of `like`, in the same layout."""
+def _allocate(count: int, like: Tensor) -> Tensor:
+    """Return an uninitialised tensor for `count` rows with the dtype, device and layout of `like`."""
     shape = (count, *like.shape[1:])
     size = math.prod(shape) * like.element_size()
-    if like.device.type != "cpu" or size <= _BYTES_IN_MEMORY or not _fits_on_disk(size):
-        last = like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last)
-        layout = torch.channels_last if last else torch.contiguous_format
+    if like.device.type != "cpu" or size <= _MAX_BYTES_IN_MEMORY or not _fits_on_disk(size):
+        is_channels_last = like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if is_channels_last else torch.contiguous_format
         return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
     handle, path = tempfile.mkstemp()
     os.close(handle)
     try:
         flat = torch.from_file(path, shared=True, size=math.prod(shape), dtype=like.dtype)
     finally:
+        # The mapping keeps the data. Without a name, the file disappears with the tensor, or with the
+        # process if that is killed.
         os.unlink(path)
     if like.dim() == 4:
         n, c, h, w = shape
@@ -118,43 +149,24 @@ def _room_for(count: int, like: Tensor) -> Tensor:
 
 
 def _fits_on_disk(size: int) -> bool:
-    """Whether this process may write a file of so many bytes, and would leave as much free."""
+    """Return whether a file of `size` bytes is allowed and takes less than half of the free space."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     allowed = limit == resource.RLIM_INFINITY or size <= limit
     return allowed and size < shutil.disk_usage(tempfile.gettempdir()).free / 2
 
 
-@torch.no_grad()
-def quick_outputs(network: nn.Module, images: Tensor) -> Tensor:
-    """As `frozen_outputs`, computed in bfloat16 where that pays: half of the time or less.
+def pooled_encoder(backbone: Backbone) -> nn.Sequential:
+    """Return everything in front of the backbone's head, followed by global average pooling.
 
-    It does on a GPU, or a CPU, with units for it, and from 5 million parameters on (see
-    `pays_in_bfloat16`), until little is left of an image; all else is in the network's own precision.
-    A value in bfloat16 has 8 bits, an error of up to 0.4 %; a network in which less than that decides
-    something, such as which of two places is looked at, is for `frozen_outputs`.
-
-    Returns:
-        Its outputs `[n, ...]`, in the images' dtype. Raises ValueError where there are no images.
-    """
-    if not pays_in_bfloat16(network, images.device):
-        return frozen_outputs(network, images)
-    layers = list(layers_of(network))
-    outputs, done = _until_little_is_left(in_bfloat16(layers), images, images.dtype)
-    return frozen_outputs(nn.Sequential(*layers[done:]), outputs)
-
-
-def encoder(backbone: Backbone) -> nn.Sequential:
-    """All that lies before the backbone's head, pooled: images `[n, 3, h, w]` to features `[n, d]`.
-
-    4,096 features of VGG-16, 2,048 of ResNet-50, 768 of ViT-B/16; the whole of a backbone that has no
-    head. Shares the backbone's modules.
+    It maps images `[n, 3, h, w]` to features `[n, d]`: 4,096 for VGG-16, 2,048 for ResNet-50, 768 for
+    ViT-B/16. A backbone without a stage `head` is used whole. The modules are shared with it.
     """
     stages = [name for name in backbone.stages if name != "head"]
-    return nn.Sequential(backbone.upto(stages[-1]), Pooled())
+    return nn.Sequential(backbone.upto(stages[-1]), GlobalAveragePool())
 
 
-class Pooled(nn.Module):
-    """Means over positions of maps `[n, c, h, w]` or tokens `[n, t, c]`; `[n, c]` stays as it is."""
+class GlobalAveragePool(nn.Module):
+    """Average maps `[n, c, h, w]` or tokens `[n, t, c]` over positions; vectors `[n, c]` pass."""
 
     def forward(self, features: Tensor) -> Tensor:
         match features.dim():

@@ -1,4 +1,4 @@
-"""Training a detector so that both sides count alike: by steps on a few images, or on all at once."""
+"""Training on the class-balanced logistic loss, with Adam on batches or L-BFGS on all images."""
 
 from __future__ import annotations
 
@@ -9,143 +9,166 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from attnbench.adaptation.features import Pooled, batches, channels_last
+from attnbench.adaptation.features import GlobalAveragePool, batches, channels_last
 
-# A step of L-BFGS that takes less than this share off the loss is the last.
-_ENDED = 1e-4
+# L-BFGS stops after a step that reduces the loss by less than this fraction.
+_MIN_RELATIVE_DECREASE = 1e-4
 
-# More images a step are quicker to go through but get less far: see docs/performance.md.
-_IMAGES_A_STEP = 16
+# Larger batches take less time per epoch but learn less in it (docs/performance.md).
+_BATCH_SIZE = 16
 
 
 def balanced_loss(pos_scores: Tensor, neg_scores: Tensor) -> Tensor:
-    """The logistic loss with class weights that make both sides count the same; chance is log 2.
+    """Return the class-balanced logistic loss.
 
-    (mean softplus(-score) over positives + mean softplus(score) over negatives) / 2.
+        (mean softplus(-score) over positives + mean softplus(score) over negatives) / 2
+
+    Both classes have the same weight, however many images they have. Scores of zero, which is
+    chance, give log 2 = 0.69.
 
     Args:
-        pos_scores, neg_scores: `[n]`, of positives and of negatives.
+        pos_scores, neg_scores: scores `[n]` of the positives and of the negatives.
+
+    Returns:
+        A scalar.
     """
     return (softplus(-pos_scores).mean() + softplus(neg_scores).mean()) / 2
 
 
-def learned(score: nn.Module) -> list[nn.Parameter]:
-    """The parameters of a module that ask for gradients."""
-    return [each for each in score.parameters() if each.requires_grad]
+def trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of a module that require gradients."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
-def fit(
-    score: nn.Module,
+def fit_adam(
+    scorer: nn.Module,
     pos: Tensor,
     neg: Tensor,
     *,
     learning_rate: float,
     epochs: int,
-    enough: float = 0.0,
+    stop_loss: float = 0.0,
 ) -> None:
-    """Train a detector with Adam on `balanced_loss`, in steps of 16 images drawn from both sides.
+    """Minimise `balanced_loss` with Adam, in batches of 16 images from both classes.
 
-    For what is not linear in what it learns. Takes what there is of the random generator's state.
+    Use it for scores that are not linear in the trained parameters. The order of the images is drawn
+    from torch's global random generator.
 
     Args:
-        score: features `[k, ...]` to scores `[k]`; what asks for gradients is trained, in place.
-        pos, neg: features of the positives and the negatives, `[n, ...]`.
-        learning_rate: Adam's.
-        epochs: how often each image is seen at most.
-        enough: no further epoch where the mean loss of one is below this (chance is log 2 = 0.69).
+        scorer: maps features `[k, ...]` to scores `[k]`. Its parameters that require gradients are
+            trained in place.
+        pos, neg: features `[n, ...]` of the positives and of the negatives.
+        learning_rate: of Adam.
+        epochs: the largest number of passes over the images.
+        stop_loss: training stops after an epoch with a mean loss below this (chance is 0.69).
     """
-    optimiser = torch.optim.Adam(learned(score), learning_rate)
-    steps = -(-(len(pos) + len(neg)) // _IMAGES_A_STEP)
+    optimiser = torch.optim.Adam(trainable_parameters(scorer), learning_rate)
+    steps = -(-(len(pos) + len(neg)) // _BATCH_SIZE)
     for _ in range(epochs):
         total = torch.zeros((), device=pos.device)
-        for some_pos, some_neg in zip(_shuffled(pos, steps), _shuffled(neg, steps), strict=True):
+        epoch = zip(_shuffled_batches(pos, steps), _shuffled_batches(neg, steps), strict=True)
+        for pos_rows, neg_rows in epoch:
             optimiser.zero_grad()
-            scores = score(channels_last(torch.cat([pos[some_pos], neg[some_neg]])))
-            loss = balanced_loss(scores[: len(some_pos)], scores[len(some_pos) :])
+            scores = scorer(channels_last(torch.cat([pos[pos_rows], neg[neg_rows]])))
+            loss = balanced_loss(scores[: len(pos_rows)], scores[len(pos_rows) :])
             torch.autograd.backward(loss)
             optimiser.step()
             total += loss.detach()
-        if total < steps * enough:
+        if total < steps * stop_loss:
             break
 
 
-def _shuffled(side: Tensor, steps: int) -> Iterator[Tensor]:
-    """The rows of a side in random order, in as many pieces as there are steps.
+def _shuffled_batches(features: Tensor, steps: int) -> Iterator[Tensor]:
+    """Yield the row numbers of one class in random order, divided into `steps` batches.
 
-    None is empty: where there are fewer rows than steps, they come again and again.
+    No batch is empty. If there are fewer rows than steps, the order is repeated.
     """
-    order = torch.randperm(len(side))
-    order = order.repeat(max(1, -(-steps // len(side))))[: max(steps, len(side))]
-    yield from order.to(side.device).tensor_split(steps)
+    order = torch.randperm(len(features))
+    order = order.repeat(max(1, -(-steps // len(features))))[: max(steps, len(features))]
+    yield from order.to(features.device).tensor_split(steps)
 
 
-def solve(
-    score: nn.Module,
+def fit_lbfgs(
+    scorer: nn.Module,
     pos: Tensor,
     neg: Tensor,
     *,
     steps: int,
     penalty: float = 0.0,
-    around: Sequence[Tensor] | None = None,
+    anchor: Sequence[Tensor] | None = None,
 ) -> None:
-    """Minimise a detector's `balanced_loss` with L-BFGS, each step on all images.
+    """Minimise `balanced_loss` with L-BFGS, in steps on all images.
 
-    For what is linear in what it learns, such as a last layer: the loss is then (nearly) convex, no
-    step size is needed, and an image's features are small enough to look at all in each step.
+    Use it for scores that are linear in the trained parameters, such as those of a last layer. The
+    loss is then convex or nearly so, no step size has to be chosen, and an image's features are
+    small enough to go through all of them at each step.
+
+    With a penalty it minimises
+
+        balanced_loss + penalty / 2 x |change of the parameters|^2 x mean |features|^2
+
+    where biases do not count as parameters and features are pooled over positions. The last factor
+    makes the penalty independent of the unit of the features.
 
     Args:
-        score: features `[k, ...]` to scores `[k]`; what asks for gradients is trained, in place.
-        pos, neg: features of the positives and the negatives, `[n, ...]`.
-        steps: how many at most; none follows when the loss hardly falls any more.
-        penalty: what a change of the parameters costs, biases left out: penalty / 2 x its squared
-            length x the mean squared length of the (pooled) features, to be blind to their unit.
-        around: what a change is from, for each of `learned(score)`; if None, where they begin.
+        scorer: maps features `[k, ...]` to scores `[k]`. Its parameters that require gradients are
+            trained in place.
+        pos, neg: features `[n, ...]` of the positives and of the negatives.
+        steps: the largest number of steps. Training ends earlier after a step that reduces the loss
+            by less than 0.01 %.
+        penalty: the strength of the penalty.
+        anchor: the values from which changes are measured, one tensor for each of
+            `trainable_parameters(scorer)`. By default these are the initial values.
     """
-    trained = learned(score)
-    free = {id(each) for name, each in score.named_parameters() if name.endswith("bias")}
-    origin = [each.detach().clone() for each in trained] if around is None else around
+    trained = trainable_parameters(scorer)
+    unpenalised = {
+        id(parameter) for name, parameter in scorer.named_parameters() if name.endswith("bias")
+    }
+    origin = [parameter.detach().clone() for parameter in trained] if anchor is None else anchor
     images = channels_last(torch.cat([pos, neg]))
     counts = torch.tensor([len(pos), len(neg)], device=images.device)
     signs = torch.tensor([-1.0, 1.0], device=images.device).repeat_interleave(counts)
-    shares = (0.5 / counts).repeat_interleave(counts)
-    cost = penalty * Pooled()(images).flatten(1).square().sum(dim=1).mean()
+    weights = (0.5 / counts).repeat_interleave(counts)
+    cost = penalty * GlobalAveragePool()(images).flatten(1).square().sum(dim=1).mean()
     optimiser = torch.optim.LBFGS(
         trained,
         max_iter=1,
-        max_eval=25,  # of a line search; it gives up without a step where there are too few
+        max_eval=25,  # evaluations in a line search, which takes no step at all if it runs out
         history_size=10,
         line_search_fn="strong_wolfe",
     )
 
-    def look() -> Tensor:
+    def evaluate() -> Tensor:
+        """Return the penalised loss of all images and set the gradients."""
         optimiser.zero_grad()
         total = torch.zeros((), device=images.device)
         for rows in batches(images):
-            loss = shares[rows] @ softplus(signs[rows] * score(images[rows]))
+            loss = weights[rows] @ softplus(signs[rows] * scorer(images[rows]))
             torch.autograd.backward(loss)
             total += loss.detach()
-        for each, first in zip(trained, origin, strict=True):
-            if id(each) not in free:
-                moved = each.detach() - first
-                assert each.grad is not None
-                each.grad += cost * moved
-                total += cost / 2 * moved.square().sum()
+        for parameter, initial in zip(trained, origin, strict=True):
+            if id(parameter) not in unpenalised:
+                change = parameter.detach() - initial
+                assert parameter.grad is not None
+                parameter.grad += cost * change
+                total += cost / 2 * change.square().sum()
         return total
 
-    place, loss = torch.empty(0), torch.zeros(())
+    evaluated_at, loss = torch.empty(0), torch.zeros(())
 
-    def loss_and_gradient() -> Tensor:
-        # A step asks again for what the last line search ended with: that gradient is still there.
-        nonlocal place, loss
-        now = nn.utils.parameters_to_vector(trained).detach()
-        if len(place) != len(now) or not torch.equal(place, now):
-            place, loss = now, look()
+    def closure() -> Tensor:
+        # Each step begins by evaluating the point at which the line search before it ended, which
+        # has just been evaluated. Its gradients are still set, so one pass over the images is saved.
+        nonlocal evaluated_at, loss
+        point = nn.utils.parameters_to_vector(trained).detach()
+        if len(evaluated_at) != len(point) or not torch.equal(evaluated_at, point):
+            evaluated_at, loss = point, evaluate()
         return loss
 
-    before = math.inf
+    previous = math.inf
     for _ in range(steps):
-        # Of where the step begins.
-        begun = optimiser.step(loss_and_gradient).item()  # type: ignore[no-untyped-call]
-        if begun > (1 - _ENDED) * before:
+        # `step` returns the loss at the beginning of the step.
+        current = optimiser.step(closure).item()  # type: ignore[no-untyped-call]
+        if current > (1 - _MIN_RELATIVE_DECREASE) * previous:
             break
-        before = begun
+        previous = current

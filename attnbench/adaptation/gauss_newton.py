@@ -1,4 +1,4 @@
-"""Training few parameters in few looks at the images, by each image's own gradient."""
+"""Damped Gauss-Newton steps: training a few parameters in a few passes over the images."""
 
 from __future__ import annotations
 
@@ -14,108 +14,118 @@ from scipy.special import expit
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from attnbench.adaptation.bfloat16 import pays_in_bfloat16, with_quick_convolutions
+from attnbench.adaptation.bfloat16 import frozen_layers_in_bfloat16, should_use_bfloat16
 from attnbench.adaptation.features import batches, channels_last
-from attnbench.adaptation.large import with_large_layers
 
 Floats = NDArray[np.float64]
 
-# What a score's change by one costs at first, relative to the loss; then by how much less or more.
-_DAMPING, _LESS, _MORE = 1e-3, 0.1, 10.0
+# Damping is relative to the loss: the cost of changing a score by one. After a step it is multiplied
+# by one of the factors if the loss fell by more than 3/4, or less than 1/4, of what was predicted.
+_INITIAL_DAMPING, _DAMPING_DECREASE, _DAMPING_INCREASE = 1e-3, 0.1, 10.0
 
-# Images of a side that are looked at to tell whether a step was one, where there are more than twice
-# as many; and by how many standard errors they have to tell it.
-_FEW, _SURE = 16, 3.0
+# A loss is first estimated from this many images per class, if a class has more than twice as many.
+# The estimate decides if it differs from the limit by this many standard errors.
+_SAMPLE_SIZE, _STANDARD_ERRORS = 16, 3.0
 
-# Of a linear problem, which need not be solved to the last digit: the next look corrects it.
-_ITERATIONS = 50
+# Iterations for the linearised problem. It need not converge: the next linearisation corrects it.
+_MAX_ITERATIONS = 50
 
 
-def gauss_newton(
-    score: nn.Module,
+def fit_gauss_newton(
+    scorer: nn.Module,
     pos: Tensor,
     neg: Tensor,
     *,
     steps: int,
-    enough: float = 0.0,
+    stop_loss: float = 0.0,
     target_weight: float = 0.5,
     nonnegative: Collection[nn.Parameter] = (),
 ) -> None:
-    """Minimise the class-balanced logistic loss by damped Gauss-Newton steps (Levenberg, Marquardt).
+    """Minimise the class-balanced logistic loss by damped Gauss-Newton (Levenberg-Marquardt) steps.
 
-    A look at all images gives the scores s and, as each image is given a copy of the parameters,
-    the gradient J of each score in one backward pass. The loss of the linear s + J d, plus damping
-    that keeps d small, is convex and costs next to nothing to minimise. So a look buys a whole
-    minimisation, where a gradient step buys one step. Meant for some thousands of parameters at
-    most: J has images x parameters numbers.
+    The loss is, with w the `target_weight`,
 
-    What learns nothing is looked through in bfloat16 where that pays (see `pays_in_bfloat16`).
+        w mean softplus(-score) over positives + (1 - w) mean softplus(score) over negatives.
 
-    The loss is w mean softplus(-score) over positives + (1 - w) mean softplus(score) over negatives.
+    Each step evaluates the scores s of all images. As every image gets its own copy of the parameters,
+    one backward pass gives the gradients of all scores, which are the Jacobian J. For a change d of
+    the parameters, the step minimises the loss of the linearised scores s + J d, plus a damping term
+    that keeps d small. That problem is convex and takes next to no time. So one pass over the
+    images buys a whole minimisation, where it buys a single step of gradient descent.
+
+    Use it for up to a few thousand parameters: J has images x parameters entries.
+
+    Frozen layers run in bfloat16 where that is faster; see `should_use_bfloat16`.
 
     Args:
-        score: features `[k, ...]` to scores `[k]`; what asks for gradients is trained, in place. Its
-            layers have to take parameters with a first dimension for images, as `Gains` do.
-        pos, neg: features of the positives and the negatives, `[n, ...]`.
-        steps: how many looks to learn from at most.
-        enough: no further step where the loss is below this.
-        target_weight: w, how much the positives as a whole count against the negatives.
-        nonnegative: the parameters that are kept at 0 or above.
+        scorer: maps features `[k, ...]` to scores `[k]`. Its parameters that require gradients are
+            trained in place. Their layers must accept parameters with an additional first dimension
+            for images, as `Gains` does.
+        pos, neg: features `[n, ...]` of the positives and of the negatives.
+        steps: the largest number of steps.
+        stop_loss: training stops as soon as the loss is below this.
+        target_weight: the weight w of the positives as a whole.
+        nonnegative: the parameters that are constrained to be at least 0.
     """
-    if pays_in_bfloat16(score, pos.device):
-        score = with_quick_convolutions(score)
-    score = with_large_layers(score)
-    parameters = {name: each for name, each in score.named_parameters() if each.requires_grad}
-    problem = _Problem(score, parameters, (pos, neg))
-    loss = _Loss.of(len(pos), len(neg), target_weight)
-    lowest = _flat([torch.full_like(p, 0.0 if _within(p, nonnegative) else -torch.inf)
-                    for p in parameters.values()])  # fmt: skip
-    start = _flat(list(parameters.values()))
-    at = problem.look(start)
-    best, damping = at.values, _DAMPING
-    for left in reversed(range(steps)):
-        if loss.value(at.scores) < enough:
+    if should_use_bfloat16(scorer, pos.device):
+        scorer = frozen_layers_in_bfloat16(scorer)
+    parameters = {
+        name: parameter for name, parameter in scorer.named_parameters() if parameter.requires_grad
+    }
+    scores_of = _ScoreFunction(scorer, parameters, (pos, neg))
+    loss = _LogisticLoss.balanced(len(pos), len(neg), target_weight)
+    lower_bounds = _flatten(
+        [
+            torch.full_like(parameter, 0.0 if _contains(nonnegative, parameter) else -torch.inf)
+            for parameter in parameters.values()
+        ]
+    )
+    current = scores_of.linearise(_flatten(list(parameters.values())))
+    best, damping = current.values, _INITIAL_DAMPING
+    for steps_left in reversed(range(steps)):
+        if loss.value(current.scores) < stop_loss:
             break
-        values = _minimum(at, loss, damping, lowest)
-        promised = loss.value(at.as_if_linear(values))
-        if not left or promised < enough:
-            # Perhaps the last step: gradients, the dearer part of a look, would be for nothing.
-            limit = enough if left else loss.value(at.scores)
-            if problem.is_below(limit, values, at, loss):
+        values = _minimise(current, loss, damping, lower_bounds)
+        predicted_loss = loss.value(current.predict(values))
+        if not steps_left or predicted_loss < stop_loss:
+            # Training may end here. Then gradients, the more expensive part of a linearisation,
+            # would be computed in vain. So the loss is evaluated without them first.
+            limit = stop_loss if steps_left else loss.value(current.scores)
+            if scores_of.loss_is_below(limit, values, current, loss):
                 best = values
                 break
-            if not left:
+            if not steps_left:
                 break
-        expected = loss.value(at.scores) - promised
-        there = problem.look(values)
-        gained = loss.value(at.scores) - loss.value(there.scores)
-        if gained > 0:
-            at, best = there, values
-        if gained > 0.75 * expected:
-            damping *= _LESS
-        elif gained < 0.25 * expected:
-            damping *= _MORE
+        predicted_decrease = loss.value(current.scores) - predicted_loss
+        candidate = scores_of.linearise(values)
+        decrease = loss.value(current.scores) - loss.value(candidate.scores)
+        if decrease > 0:
+            current, best = candidate, values
+        if decrease > 0.75 * predicted_decrease:
+            damping *= _DAMPING_DECREASE
+        elif decrease < 0.25 * predicted_decrease:
+            damping *= _DAMPING_INCREASE
     with torch.no_grad():
-        for each, found in zip(
-            parameters.values(), _shaped(best, parameters.values()), strict=True
-        ):
-            each.copy_(found)
+        trained = _unflatten(best, parameters.values())
+        for parameter, value in zip(parameters.values(), trained, strict=True):
+            parameter.copy_(value)
 
 
 @dataclass(frozen=True)
-class _Loss:
-    """The weighted logistic loss of scores `[n]`, positives first.
+class _LogisticLoss:
+    """The weighted logistic loss of scores `[n]`, those of the positives first.
 
     Attributes:
         signs: `[n]`, 1 for positives and -1 for negatives.
-        weights: `[n]`, of each image; they sum to 1.
+        weights: `[n]`, the weight of each image. They sum to 1.
     """
 
     signs: Floats
     weights: Floats
 
     @classmethod
-    def of(cls, pos: int, neg: int, target_weight: float) -> _Loss:
+    def balanced(cls, pos: int, neg: int, target_weight: float) -> _LogisticLoss:
+        """Return the loss for so many positives and negatives, with equal weights within a class."""
         counts = [pos, neg]
         return cls(
             np.repeat([1.0, -1.0], counts),
@@ -123,29 +133,30 @@ class _Loss:
         )
 
     def value(self, scores: Floats) -> float:
+        """Return the loss of the scores `[n]`."""
         return float(self.weights @ np.logaddexp(0, -self.signs * scores))
 
-    def of_each(self, scores: Floats, rows: NDArray[np.int64]) -> Floats:
-        """What some of the images, whose scores these are, add to it."""
-        parts: Floats = self.weights[rows] * np.logaddexp(0, -self.signs[rows] * scores)
-        return parts
+    def terms(self, scores: Floats, rows: NDArray[np.int64]) -> Floats:
+        """Return the weighted losses `[k]` of the images in `rows`, whose scores are given, `[k]`."""
+        terms: Floats = self.weights[rows] * np.logaddexp(0, -self.signs[rows] * scores)
+        return terms
 
     def gradient(self, scores: Floats) -> Floats:
-        """With respect to each score, `[n]`."""
+        """Return the derivatives with respect to the scores, `[n]`."""
         gradient: Floats = -self.weights * self.signs * expit(-self.signs * scores)
         return gradient
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What all images say of the parameters' values.
+class _Linearisation:
+    """The scores of all images as a linear function of the parameters, around some values of these.
 
     Attributes:
-        values: `[p]`.
-        scores: `[n]`.
-        jacobian: of the scores, `[n, p]`.
-        scale: `[p]`, how much a change of one in all parameters of the same tensor changes a
-            score, squared, in the mean over images: it makes damping blind to units.
+        values: of the parameters, `[p]`.
+        scores: at these values, `[n]`.
+        jacobian: the derivatives of the scores with respect to the parameters, `[n, p]`.
+        scale: `[p]`, the sum of the mean squared derivatives over a parameter's tensor. Damping is
+            multiplied by it, so that it does not depend on the units of the parameters.
     """
 
     values: Floats
@@ -153,122 +164,136 @@ class _Look:
     jacobian: Floats
     scale: Floats
 
-    def as_if_linear(self, values: Floats) -> Floats:
-        """The scores `[n]` at other values `[p]` by this look alone."""
+    def predict(self, values: Floats) -> Floats:
+        """Return the linearised scores `[n]` at other values `[p]`."""
         scores: Floats = self.scores + self.jacobian @ (values - self.values)
         return scores
 
 
 @dataclass(frozen=True)
-class _Problem:
-    """What is trained, on what."""
+class _ScoreFunction:
+    """The scores of all images as a function of the trained parameters.
 
-    score: nn.Module
+    Attributes:
+        scorer: maps features to scores.
+        parameters: the trained ones, by their names in `scorer`.
+        images: features of the positives and of the negatives.
+    """
+
+    scorer: nn.Module
     parameters: dict[str, nn.Parameter]
     images: tuple[Tensor, Tensor]
 
-    def look(self, values: Floats) -> _Look:
-        """What all images say of these values `[p]` of the parameters."""
+    def linearise(self, values: Floats) -> _Linearisation:
+        """Evaluate the scores and their derivatives at these values `[p]` of the parameters."""
         tensors = self._named(values)
         scores, jacobians = [], []
-        for some in _batches(self.images):
-            own = {
-                name: each.expand(len(some), *each.shape).clone().requires_grad_()
-                for name, each in tensors.items()
+        for batch in _batches(self.images):
+            # With a copy of the parameters for each image, the gradient of the sum of all scores
+            # with respect to a copy is the gradient of that image's score.
+            copies = {
+                name: tensor.expand(len(batch), *tensor.shape).clone().requires_grad_()
+                for name, tensor in tensors.items()
             }
-            said = functional_call(self.score, own, (some,))
-            gradients = torch.autograd.grad(said.sum(), list(own.values()))
-            scores.append(said.detach())
-            jacobians.append(torch.cat([each.reshape(len(some), -1) for each in gradients], dim=1))
+            batch_scores = functional_call(self.scorer, copies, (batch,))
+            gradients = torch.autograd.grad(batch_scores.sum(), list(copies.values()))
+            scores.append(batch_scores.detach())
+            jacobians.append(
+                torch.cat([gradient.reshape(len(batch), -1) for gradient in gradients], dim=1)
+            )
         jacobian = torch.cat(jacobians).double().cpu().numpy()
         squared = np.square(jacobian).mean(axis=0)
-        sizes = [each.numel() for each in self.parameters.values()]
+        sizes = [parameter.numel() for parameter in self.parameters.values()]
         sums = [part.sum() for part in np.split(squared, np.cumsum(sizes)[:-1])]
-        found = torch.cat(scores).double().cpu().numpy()
-        return _Look(values, found, jacobian, np.repeat(sums, sizes))
+        all_scores = torch.cat(scores).double().cpu().numpy()
+        return _Linearisation(values, all_scores, jacobian, np.repeat(sums, sizes))
 
-    def is_below(self, limit: float, values: Floats, at: _Look, loss: _Loss) -> bool:
-        """Whether the loss at these values `[p]` is below a limit, told by as few images as it takes.
+    def loss_is_below(
+        self, limit: float, values: Floats, linear: _Linearisation, loss: _LogisticLoss
+    ) -> bool:
+        """Return whether the loss at these values `[p]` is below a limit, using few images if possible.
 
-        By how much a look from elsewhere is wrong of an image varies less than that image's loss, so
-        that a few images of each side tell it in the mean (a control variate). Where that leaves it
-        open, all are looked at.
+        The error of a linearisation varies less between images than the loss does. So the loss is
+        predicted for all images, and corrected by the mean error on a sample of each class (a control
+        variate). If the limit is within three standard errors, all images are evaluated.
         """
-        linear = at.as_if_linear(values)
-        estimate, squared_error, start = loss.value(linear), 0.0, 0
-        for side in self.images:
-            count, few = len(side), _spread(len(side))
-            rows, scores = start + few, self._scores(values, side[few])
-            wrong = loss.of_each(scores, rows) - loss.of_each(linear[rows], rows)
-            estimate += count * wrong.mean()
-            if len(few) < count:
-                unseen = 1 - len(few) / count
-                squared_error += count**2 * unseen * wrong.var(ddof=1) / len(few)
+        predicted = linear.predict(values)
+        estimate, squared_error, start = loss.value(predicted), 0.0, 0
+        for features in self.images:
+            count, sample = len(features), _sample_rows(len(features))
+            rows, scores = start + sample, self._scores(values, features[sample])
+            errors = loss.terms(scores, rows) - loss.terms(predicted[rows], rows)
+            estimate += count * errors.mean()
+            if len(sample) < count:
+                unsampled = 1 - len(sample) / count
+                squared_error += count**2 * unsampled * errors.var(ddof=1) / len(sample)
             start += count
-        if abs(estimate - limit) > _SURE * np.sqrt(squared_error):
+        if abs(estimate - limit) > _STANDARD_ERRORS * np.sqrt(squared_error):
             return estimate < limit
         return loss.value(self._scores(values, *self.images)) < limit
 
     @torch.no_grad()
     def _scores(self, values: Floats, *images: Tensor) -> Floats:
-        """The scores of all these images at these values `[p]`, for a third of a look's price."""
+        """Return the scores of these images at these values `[p]`, in a third of `linearise`'s time."""
         tensors = self._named(values)
-        scores = [functional_call(self.score, tensors, (some,)) for some in _batches(images)]
+        scores = [functional_call(self.scorer, tensors, (batch,)) for batch in _batches(images)]
         return torch.cat(scores).double().cpu().numpy()
 
     def _named(self, values: Floats) -> dict[str, Tensor]:
-        return dict(zip(self.parameters, _shaped(values, self.parameters.values()), strict=True))
+        return dict(zip(self.parameters, _unflatten(values, self.parameters.values()), strict=True))
 
 
 def _batches(images: Iterable[Tensor]) -> Iterator[Tensor]:
-    for side in images:
-        for rows in batches(side):
-            yield channels_last(side[rows])
+    for features in images:
+        for rows in batches(features):
+            yield channels_last(features[rows])
 
 
-def _spread(count: int) -> NDArray[np.int64]:
-    """Some of so many rows, evenly spread; all where half of them would be no more."""
-    few = count if count <= 2 * _FEW else _FEW
-    return np.arange(few) * count // few
+def _sample_rows(count: int) -> NDArray[np.int64]:
+    """Return evenly spaced row numbers, or all of them if a sample would be half of them or more."""
+    size = count if count <= 2 * _SAMPLE_SIZE else _SAMPLE_SIZE
+    return np.arange(size) * count // size
 
 
-def _minimum(at: _Look, loss: _Loss, damping: float, lowest: Floats) -> Floats:
-    """The values `[p]` that minimise the loss of the scores as if they were linear, plus damping."""
+def _minimise(
+    linear: _Linearisation, loss: _LogisticLoss, damping: float, lower_bounds: Floats
+) -> Floats:
+    """Return the values `[p]` that minimise the loss of the linearised scores plus the damping term."""
 
     def value_and_gradient(values: Floats) -> tuple[float, Floats]:
-        moved = values - at.values
-        scores = at.as_if_linear(values)
-        held = damping * at.scale * moved
+        change = values - linear.values
+        scores = linear.predict(values)
+        damped = damping * linear.scale * change
         return (
-            loss.value(scores) + float(held @ moved) / 2,
-            at.jacobian.T @ loss.gradient(scores) + held,
+            loss.value(scores) + float(damped @ change) / 2,
+            linear.jacobian.T @ loss.gradient(scores) + damped,
         )
 
-    bounds = [(low, None) for low in lowest]
-    found = minimize(
+    result = minimize(
         value_and_gradient,
-        at.values,
+        linear.values,
         jac=True,
         method="L-BFGS-B",
-        bounds=bounds,
-        options={"maxiter": _ITERATIONS},
+        bounds=[(bound, None) for bound in lower_bounds],
+        options={"maxiter": _MAX_ITERATIONS},
     )
-    minimum: Floats = found.x
+    minimum: Floats = result.x
     return minimum
 
 
-def _within(parameter: nn.Parameter, some: Collection[nn.Parameter]) -> bool:
-    return any(parameter is each for each in some)
+def _contains(parameters: Collection[nn.Parameter], parameter: nn.Parameter) -> bool:
+    # `in` would compare the values of tensors.
+    return any(parameter is candidate for candidate in parameters)
 
 
-def _flat(tensors: list[Any]) -> Floats:
-    return torch.cat([each.detach().flatten() for each in tensors]).double().cpu().numpy()
+def _flatten(tensors: list[Any]) -> Floats:
+    return torch.cat([tensor.detach().flatten() for tensor in tensors]).double().cpu().numpy()
 
 
-def _shaped(values: Floats, like: Collection[Tensor]) -> list[Tensor]:
-    """Flat values `[p]` as tensors of these shapes, dtypes and devices."""
-    parts = np.split(values, np.cumsum([each.numel() for each in like])[:-1])
+def _unflatten(values: Floats, like: Collection[Tensor]) -> list[Tensor]:
+    """Return flat values `[p]` as tensors with the shapes, dtypes and devices of `like`."""
+    parts = np.split(values, np.cumsum([tensor.numel() for tensor in like])[:-1])
     return [
-        torch.from_numpy(part).to(each).view(each.shape)
-        for part, each in zip(parts, like, strict=True)
+        torch.from_numpy(part).to(tensor).view(tensor.shape)
+        for part, tensor in zip(parts, like, strict=True)
     ]

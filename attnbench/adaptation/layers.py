@@ -1,26 +1,42 @@
-"""Layers that submissions put into a network, and how they get there."""
+"""Layers that methods insert into a network, and helpers to walk through it and replace modules."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from attnbench.adaptation.stages import stages_with_maps, width
+from attnbench.adaptation.stages import num_channels, stages_with_maps
 from attnbench.backbones.backbone import Backbone
 
-Kind = TypeVar("Kind", bound=nn.Module)
-Put = TypeVar("Put", bound=nn.Module)
+Original = TypeVar("Original", bound=nn.Module)
+Inserted = TypeVar("Inserted", bound=nn.Module)
 
 
-def per_channel(values: Tensor, features: Tensor) -> Tensor:
-    """Values for channels, shaped so that they meet those of `features`.
+def flatten_sequential(network: nn.Module) -> Iterator[nn.Module]:
+    """Yield the layers of a network in the order in which they run.
+
+    Nested `nn.Sequential` containers are flattened, and those of subclasses that inherit its
+    `forward`. Any other module counts as one layer.
+    """
+    if isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward:
+        for layer in network:
+            yield from flatten_sequential(layer)
+    else:
+        yield network
+
+
+def broadcast_channels(values: Tensor, features: Tensor) -> Tensor:
+    """Return one value per channel in a shape that broadcasts over `features`.
 
     Args:
-        values: `[c]`, or `[n, c]` where each image has its own, as `gauss_newton` asks for.
+        values: `[c]`, or `[n, c]` with one row per image, as `fit_gauss_newton` requires.
         features: maps `[n, c, h, w]`, tokens `[n, t, c]` or vectors `[n, c]`.
+
+    Returns:
+        `[k, c, 1, 1]`, `[k, 1, c]` or `[k, c]`, where k is 1 or n.
     """
     rows = values.view(-1, values.shape[-1])
     match features.dim():
@@ -33,10 +49,10 @@ def per_channel(values: Tensor, features: Tensor) -> Tensor:
 
 
 class Gains(nn.Module):
-    """Multiplies each channel of maps, tokens or vectors by a gain of its own.
+    """Multiply each channel of maps, tokens or vectors by its own gain.
 
     Args:
-        gains: `[c]`; all one where a channel starts as it is.
+        gains: `[c]`. A gain of one leaves its channel unchanged.
     """
 
     def __init__(self, gains: Tensor) -> None:
@@ -44,11 +60,17 @@ class Gains(nn.Module):
         self.gains = nn.Parameter(gains)
 
     def forward(self, features: Tensor) -> Tensor:
-        return features * per_channel(self.gains, features)
+        return features * broadcast_channels(self.gains, features)
 
 
-class Shift(nn.Module):
-    """Adds a number to one output of `[n, outputs]`: to a target's logit, and so to its log-odds."""
+class OutputBias(nn.Module):
+    """Add a learned scalar, zero at first, to one column of outputs `[n, outputs]`.
+
+    Added to the target's logit, it adds the same amount to the target's log-odds. It is a threshold.
+
+    Args:
+        output: the index of the column.
+    """
 
     def __init__(self, output: int) -> None:
         super().__init__()
@@ -56,59 +78,72 @@ class Shift(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(self, outputs: Tensor) -> Tensor:
-        only = torch.zeros_like(outputs[:1])
-        only[:, self.output] = 1
-        return outputs + only * self.bias.view(-1, 1)
+        one_hot = torch.zeros_like(outputs[:1])
+        one_hot[:, self.output] = 1
+        # `fit_gauss_newton` passes one bias per image, `[n]`. Otherwise it is a scalar.
+        return outputs + one_hot * self.bias.view(-1, 1)
 
 
-def replace(network: nn.Module, kind: type[Kind], by: Callable[[Kind], Put]) -> list[Put]:
-    """Put `by(module)` into the place of every module of a kind within `network`.
+def replace_modules(
+    network: nn.Module, kind: type[Original], make: Callable[[Original], Inserted]
+) -> list[Inserted]:
+    """Replace every module of one type by `make(module)`.
 
     Args:
         network: changed in place.
-        kind: which modules; subclasses too.
-        by: what to put there; it may hold the module itself, such as `nn.Sequential(module, gain)`.
+        kind: the type to replace, including its subclasses.
+        make: returns the replacement, which may contain the module itself, as does
+            `nn.Sequential(module, gains)`.
 
     Returns:
-        What was put there, in the network's order.
+        The replacements, in the network's order.
     """
-    found = [(name, each) for name, each in network.named_modules() if isinstance(each, kind)]
-    put = []
-    for name, module in found:
+    # The list is complete before anything changes: a replacement may contain the module it replaces,
+    # which must not be visited again.
+    originals = [
+        (name, module) for name, module in network.named_modules() if isinstance(module, kind)
+    ]
+    replacements = []
+    for name, module in originals:
         parent, _, child = name.rpartition(".")
-        put.append(by(module))
-        setattr(network.get_submodule(parent), child, put[-1])
-    return put
+        replacements.append(make(module))
+        setattr(network.get_submodule(parent), child, replacements[-1])
+    return replacements
 
 
-def behind_filters(backbone: Backbone, image: Tensor, make: Callable[[int], Put]) -> list[Put]:
-    """Put a layer behind every convolution; in a transformer, behind every block.
+def insert_after_convolutions(
+    backbone: Backbone, image: Tensor, make: Callable[[int], Inserted]
+) -> list[Inserted]:
+    """Insert a layer after every convolution, or after every block of a transformer.
 
-    Where batch norm follows the convolutions, behind that: before it, a gain would shift as well.
+    If the network has batch norm, the layers follow the batch norms instead. A gain in front of a
+    batch norm would also shift its output.
 
     Args:
         backbone: changed in place.
-        image: `[1, 3, h, w]`; the layers go to its device.
-        make: the layer for a number of channels.
+        image: `[1, 3, h, w]`. The layers are moved to its device.
+        make: returns the layer for a number of channels.
 
     Returns:
         The layers, in the network's order.
     """
     shapes = stages_with_maps(backbone, image)
-    tokens = [name for name, shape in shapes.items() if len(shape) == 2]
-    if tokens:
-        # The first stage makes the tokens, the others are the blocks.
-        layers = {name: make(width(shapes[name])).to(image.device) for name in tokens[1:]}
+    token_stages = [name for name, shape in shapes.items() if len(shape) == 2]
+    if token_stages:
+        # The first of these stages embeds the patches. The others are the transformer's blocks.
+        layers = {
+            name: make(num_channels(shapes[name])).to(image.device) for name in token_stages[1:]
+        }
         for name, layer in layers.items():
             backbone.set_submodule(name, nn.Sequential(backbone.stage(name), layer))
         return list(layers.values())
 
-    put: list[Put] = []
+    inserted: list[Inserted] = []
 
-    def followed(module: nn.Module) -> nn.Module:
-        put.append(make(len(module.get_parameter("weight"))).to(image.device))
-        return nn.Sequential(module, put[-1])
+    def followed_by_layer(module: nn.Module) -> nn.Module:
+        inserted.append(make(len(module.get_parameter("weight"))).to(image.device))
+        return nn.Sequential(module, inserted[-1])
 
-    normalised = any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules())
-    replace(backbone, nn.BatchNorm2d if normalised else nn.Conv2d, followed)
-    return put
+    has_batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules())
+    replace_modules(backbone, nn.BatchNorm2d if has_batch_norm else nn.Conv2d, followed_by_layer)
+    return inserted

@@ -1,4 +1,4 @@
-"""Where in a backbone there is something to put a layer behind."""
+"""Stages of a backbone whose outputs are feature maps or tokens."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from attnbench.errors import NotApplicable
 
 
 def stages_with_maps(backbone: Backbone, image: Tensor) -> dict[str, torch.Size]:
-    """The stages that give maps `[c, h, w]` or tokens `[t, c]`, in their order, with these shapes.
+    """Return the output shapes of the stages that return maps or tokens.
 
     Args:
-        backbone: is run on it once.
+        backbone: runs once on `image`.
         image: `[1, 3, h, w]`.
+
+    Returns:
+        The shape without the batch dimension, `[c, h, w]` for maps or `[t, c]` for tokens, by the
+        name of the stage and in the order of the stages.
     """
     shapes = {}
     with torch.no_grad():
@@ -28,23 +32,23 @@ def stages_with_maps(backbone: Backbone, image: Tensor) -> dict[str, torch.Size]
 
 
 def middle_stage(backbone: Backbone, shapes: Mapping[str, torch.Size]) -> str:
-    """The stage in the middle of those with maps or tokens, the backbone's last one left out.
+    """Return the middle one of the stages with maps or tokens.
 
-    `block3` of VGG-16 is the third of five.
+    The backbone's last stage does not count. For VGG-16 it is `block3`, the third of five.
 
     Args:
-        backbone: whose stages they are.
-        shapes: as `stages_with_maps` gives them.
+        backbone: the backbone with these stages.
+        shapes: the result of `stages_with_maps`.
 
     Raises:
-        NotApplicable: where there is none.
+        NotApplicable: if only the last stage, or none, has maps or tokens.
     """
     names = [name for name in shapes if name != backbone.stages[-1]]
     if not names:
-        raise NotApplicable("the backbone has no stage of maps or tokens before its last")
+        raise NotApplicable("no stage before the backbone's last returns feature maps or tokens")
     return names[len(names) // 2]
 
 
-def width(shape: torch.Size) -> int:
-    """How many channels maps `[c, h, w]`, tokens `[t, c]` or features `[c]` have."""
+def num_channels(shape: torch.Size) -> int:
+    """Return the number of channels of maps `[c, h, w]`, tokens `[t, c]` or vectors `[c]`."""
     return shape[0] if len(shape) == 3 else shape[-1]

@@ -1,4 +1,4 @@
-"""Trained networks as named stages: shipped ones, and those of torchvision and timm."""
+"""Trained networks as named stages: the shipped ones, torchvision's and timm's."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ __all__ = ["Backbone", "Preprocessing", "fingerprint", "load"]
 
 
 def load(name: str, *, untrained: bool = False, data: Path | None = None) -> Backbone:
-    """The backbone called `name`, frozen and in eval mode.
+    """Return the backbone called `name`, frozen and in eval mode.
 
     Args:
         name: `shipped/NAME`, `torchvision/NAME` or `timm/NAME`.
-        untrained: leave the weights as they are initialised, the same ones each time.
-        data: a folder whose `weights` sub-folder may hold weights of the latter two.
+        untrained: initialise the weights with seed 0 instead of loading trained ones.
+        data: a data folder. Weights of torchvision and timm networks in its `weights` sub-folder are
+            preferred to a download.
 
     Raises:
-        AttnbenchError: for an unknown name, or weights that are not there.
+        AttnbenchError: if the name is unknown, the weights are missing or damaged, or timm is not
+            installed.
     """
     family, _, network = name.partition("/")
+    # Each family is imported only when needed: importing torchvision takes seconds, and timm is an
+    # optional dependency.
     if family == "shipped":
         from attnbench.backbones.shipped import load_shipped
 
@@ -35,10 +39,11 @@ def load(name: str, *, untrained: bool = False, data: Path | None = None) -> Bac
             from attnbench.backbones.timm_models import load_timm
         except ModuleNotFoundError as missing:
             raise AttnbenchError(
-                f"{name} needs {missing.name}: pip install 'attnbench[timm]'"
+                f"backbone {name} needs the package {missing.name}; "
+                "install it with pip install 'attnbench[timm]'"
             ) from None
         return load_timm(network, untrained=untrained, data=data)
     raise AttnbenchError(
-        f"unknown backbone {name!r}; write shipped/NAME, torchvision/NAME or timm/NAME, "
-        "such as shipped/figures-vgg, torchvision/vgg16 or timm/resnet50.a1_in1k"
+        f"unknown backbone {name!r}; use shipped/NAME, torchvision/NAME or timm/NAME, "
+        "for example shipped/figures-vgg, torchvision/vgg16 or timm/resnet50.a1_in1k"
     )

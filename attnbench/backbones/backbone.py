@@ -12,11 +12,17 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes what the network was trained on.
+    """How a picture is turned into an image for the network.
 
-    The shorter side is resized to `resize` pixels (bilinear, antialiased), the centre `size` x `size`
-    is cut out, pixels are scaled to [0, 1], and (pixel - mean) / std is taken per channel. A task's
-    generators act between scaling and normalising.
+    The shorter side is resized to `resize` pixels (bilinear, antialiased) and the central `size` x
+    `size` pixels are cropped. Pixels are scaled to [0, 1], then normalised per channel to
+    (pixel - mean) / std. A task's stimulus generator acts after scaling and before normalisation.
+
+    Attributes:
+        size: height and width of the image, in pixels.
+        resize: length of the shorter side before cropping, in pixels.
+        mean: subtracted from each RGB channel, in units of pixels in [0, 1].
+        std: divides each RGB channel, in the same units.
     """
 
     size: int
@@ -26,16 +32,23 @@ class Preprocessing:
 
 
 class Backbone(nn.Sequential):
-    """A classifier or encoder as named stages; calling it runs them all.
+    """A frozen classifier or encoder as named stages. Calling it runs all stages in order.
 
-    Input: float32 `[n, 3, H, W]`, normalised as `preprocessing` says. Output: logits
-    `[n, len(labels)]`, or an embedding `[n, d]` where `labels` is None (self-supervised networks).
+    It takes float32 images `[n, 3, H, W]`, normalised as described by `preprocessing`. It returns
+    logits `[n, len(labels)]`, or embeddings `[n, d]` if `labels` is None (self-supervised networks).
+
+    Args:
+        stages: the modules by stage name, in the order in which they run.
+        name: the name used on the command line, such as `torchvision/vgg16`.
+        labels: the class name of each output, or None for a network without a label space.
+        preprocessing: how pictures are prepared for this network.
 
     Attributes:
-        name: as on the command line, such as `torchvision/vgg16`.
-        labels: the names of the outputs, or None.
-        target: the target's index among `labels`, or None where the target is new to the network.
-        preprocessing: what was done to the pictures.
+        name: as above.
+        labels: as above.
+        preprocessing: as above.
+        target: the target's index in `labels`, or None if the target is new to the network. The
+            evaluator sets it for each episode.
     """
 
     def __init__(
@@ -58,39 +71,55 @@ class Backbone(nn.Sequential):
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The stages' names, from the input to the output."""
+        """The names of the stages, from input to output."""
         return tuple(self._modules)
 
     def stage(self, name: str) -> nn.Module:
-        """The stage called `name`. Raises ValueError for an unknown one."""
-        self._position(name)
+        """Return the module of the stage called `name`.
+
+        Raises:
+            ValueError: if there is no such stage.
+        """
+        self._index(name)
         return self.get_submodule(name)
 
     def upto(self, name: str) -> nn.Sequential:
-        """The stages from the input to `name`, itself included. Shares the modules."""
-        return nn.Sequential(*list(self.children())[: self._position(name) + 1])
+        """Return the stages from the input up to and including `name`. The modules are shared.
+
+        Raises:
+            ValueError: if there is no such stage.
+        """
+        return nn.Sequential(*list(self.children())[: self._index(name) + 1])
 
     def after(self, name: str) -> nn.Sequential:
-        """The stages behind `name`, to the output. Shares the modules."""
-        return nn.Sequential(*list(self.children())[self._position(name) + 1 :])
+        """Return the stages after `name`, up to the output. The modules are shared.
 
-    def _position(self, name: str) -> int:
+        Raises:
+            ValueError: if there is no such stage.
+        """
+        return nn.Sequential(*list(self.children())[self._index(name) + 1 :])
+
+    def _index(self, name: str) -> int:
         if name not in self.stages:
-            known = ", ".join(self.stages)
-            raise ValueError(f"{self.name} has no stage {name!r}; its stages are {known}")
+            stages = ", ".join(self.stages)
+            raise ValueError(f"{self.name} has no stage {name!r}; its stages are {stages}")
         return self.stages.index(name)
 
 
 def tensors_of(backbone: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer by its qualified name, non-persistent buffers included."""
+    """Return all parameters and buffers by qualified name, including non-persistent buffers."""
     return dict(backbone.named_parameters()) | dict(backbone.named_buffers())
 
 
 def fingerprint(backbone: nn.Module) -> str:
-    """SHA-256 (hex) over names, dtypes, shapes and bytes of all parameters and buffers."""
+    """Return the SHA-256 (hex) of the names, dtypes, shapes and bytes of all parameters and buffers.
+
+    Tensors are hashed in the order of their names, so the order of registration does not matter.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors_of(backbone).items()):
         values = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        # Hashed as raw bytes: NumPy has no bfloat16, so `numpy()` would fail on such a tensor.
         digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

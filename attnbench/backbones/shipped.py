@@ -1,4 +1,4 @@
-"""The small networks that attnbench ships, trained by `attnbench.backbones.pretraining`."""
+"""The small networks that ship with attnbench, trained by the recipes in `pretraining/`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from attnbench.backbones.backbone import Backbone, Preprocessing
-from attnbench.backbones.published import initialised
+from attnbench.backbones.published_weights import build_with_fixed_seed
 from attnbench.errors import AttnbenchError
 from attnbench.resources import weights_folder
 
@@ -22,56 +22,73 @@ SHIPPED = (
     "cifar-vae",
     "cifar-simclr",
 )
-# The classes of `attnbench.stimuli.figures`, which a worker's process must not hold.
-_FIGURES = tuple(
+# The classes of `attnbench.stimuli.figures`, copied to a file: a worker's process loads backbones but
+# must never import the stimuli, which could draw the test pictures with their labels.
+_FIGURE_LABELS = tuple(
     Path(__file__).with_name("figures_labels.txt").read_text(encoding="ascii").splitlines()
 )
-_HALF, _NOUGHT, _ONE = (0.5,) * 3, (0.0,) * 3, (1.0,) * 3
+_ZEROS, _HALVES, _ONES = (0.0,) * 3, (0.5,) * 3, (1.0,) * 3
 
 
 def load_shipped(name: str, *, untrained: bool = False) -> Backbone:
-    """A shipped network by name. Raises AttnbenchError for an unknown name or damaged weights."""
+    """Return a shipped network, frozen and in eval mode.
+
+    Args:
+        name: one of `SHIPPED`.
+        untrained: initialise the weights with seed 0 instead of loading the trained ones.
+
+    Raises:
+        AttnbenchError: if the name is unknown or the weights are missing or damaged.
+    """
     if name not in SHIPPED:
-        known = ", ".join(f"shipped/{each}" for each in SHIPPED)
-        raise AttnbenchError(f"unknown backbone 'shipped/{name}'; there are {known}")
-    backbone = initialised(lambda: _build(name))
+        known = ", ".join(f"shipped/{network}" for network in SHIPPED)
+        raise AttnbenchError(f"unknown backbone 'shipped/{name}'; choose one of {known}")
+    backbone = build_with_fixed_seed(lambda: _build(name))
     if not untrained:
         path = weights_folder() / f"{name}.safetensors"
         try:
             backbone.load_state_dict(safetensors.torch.load_file(path))
         except (OSError, SafetensorError, RuntimeError) as error:
             raise AttnbenchError(
-                f"the weights in {path} cannot be used ({error}); install attnbench again, "
-                f"or make them with `python -m attnbench.backbones.pretraining {name}`"
+                f"cannot load the weights in {path} ({error}); reinstall attnbench, "
+                f"or train them again with `python -m pretraining {name}` in a clone of attnbench"
             ) from None
     return backbone
 
 
 def _build(name: str) -> Backbone:
-    pictures = name.split("-")[0]
-    size = {"figures": 48, "cifar": 32}.get(pictures, 28)
-    labels = _FIGURES if pictures == "figures" else tuple(str(digit) for digit in range(10))
+    picture_set = name.split("-")[0]
+    size = {"figures": 48, "cifar": 32}.get(picture_set, 28)
+    classes = _FIGURE_LABELS if picture_set == "figures" else tuple(str(n) for n in range(10))
+    labels: tuple[str, ...] | None = classes
     match name:
         case "cifar-vae" | "cifar-simclr" | "figures-simclr":
-            stages, known = _encoder(variational=name == "cifar-vae"), None
-        # Few channels where pictures are large: a narrow first block saves half the time.
+            stages, labels = _encoder(variational=name == "cifar-vae"), None
+        # 48-pixel pictures make the first block the most expensive one. Narrowing it to 16 channels
+        # halves the time of a forward pass.
         case "figures-vgg":
-            stages, known = _classifier(len(labels), (16, 48, 96, 128)), labels
+            stages = _classifier(len(classes), (16, 48, 96, 128))
         case "figures-filter":
-            stages, known = _classifier(len(labels), (16, 32, 64)), labels
+            stages = _classifier(len(classes), (16, 32, 64))
         case _:
-            stages, known = _classifier(len(labels), (32, 64, 96, 128)), labels
-    mean, std = (_NOUGHT, _ONE) if name == "cifar-vae" else (_HALF, _HALF)
+            stages = _classifier(len(classes), (32, 64, 96, 128))
+    # The beta-VAE reconstructs pixels in [0, 1], so its encoder takes them unnormalised.
+    mean, std = (_ZEROS, _ONES) if name == "cifar-vae" else (_HALVES, _HALVES)
     return Backbone(
         stages,
         name=f"shipped/{name}",
-        labels=known,
+        labels=labels,
         preprocessing=Preprocessing(size=size, resize=size, mean=mean, std=std),
     )
 
 
 def _classifier(classes: int, widths: tuple[int, ...]) -> dict[str, nn.Module]:
-    """VGG in small: 3 x 3 convolutions with ReLU, a max-pool after each block, one linear head."""
+    """Return a small VGG: blocks of 3 x 3 convolution, ReLU and max-pooling, and one linear head.
+
+    Args:
+        classes: the number of outputs.
+        widths: the number of channels of each block.
+    """
     stages: dict[str, nn.Module] = {}
     channels = 3
     for number, width in enumerate(widths, start=1):
@@ -86,19 +103,23 @@ def _classifier(classes: int, widths: tuple[int, ...]) -> dict[str, nn.Module]:
 
 
 def _encoder(*, variational: bool) -> dict[str, nn.Module]:
-    """The encoder of STAWM's beta-VAE, 4 x 4 convolutions of 32/64/128/128 channels.
+    """Return the encoder of the beta-VAE in Harris et al. (2019), with 32/64/128/128 channels.
 
-    With its linear code of 32 means as published; or, for SimCLR, with batch normalisation and the
-    mean over positions as the code.
+    Its convolutions are 4 x 4.
+
+    Args:
+        variational: if true, the code is a linear layer of 32 means, as published. If false (for
+            SimCLR), convolutions have batch normalisation and the code is the mean over positions.
     """
     stages: dict[str, nn.Module] = {}
     channels = 3
     for number, (width, stride) in enumerate(((32, 2), (64, 2), (128, 2), (128, 1)), start=1):
-        # half the size, or the same: a kernel of 4 needs 3 more pixels for that
+        # Stride 2 halves the map. Stride 1 keeps its size, for which a kernel of 4 needs 3 more
+        # pixels: 1 on one side and 2 on the other, which `Conv2d(padding=...)` cannot do.
         padding = nn.ZeroPad2d(1 if stride == 2 else (1, 2, 1, 2))
         convolution = nn.Conv2d(channels, width, 4, stride, bias=variational)
-        normalise = [] if variational else [nn.BatchNorm2d(width)]
-        stages[f"block{number}"] = nn.Sequential(padding, convolution, *normalise, nn.ReLU())
+        normalisation = [] if variational else [nn.BatchNorm2d(width)]
+        stages[f"block{number}"] = nn.Sequential(padding, convolution, *normalisation, nn.ReLU())
         channels = width
     if variational:
         stages["code"] = nn.Sequential(nn.Flatten(), nn.Linear(2048, 32))

@@ -13,31 +13,32 @@ from timm.models import VisionTransformer
 from torch import Tensor, nn
 
 from attnbench.backbones.backbone import Backbone, Preprocessing
-from attnbench.backbones.cutting import (
+from attnbench.backbones.published_weights import build_with_fixed_seed, load_weights
+from attnbench.backbones.stage_splitting import (
     ClassToken,
     MeanToken,
     Stages,
-    cut,
     features_and_head,
-    in_a_row,
+    sequential_stages,
+    split_into_stages,
 )
-from attnbench.backbones.published import initialised, load_weights
 from attnbench.errors import AttnbenchError
 
 
 def load_timm(name: str, *, untrained: bool = False, data: Path | None = None) -> Backbone:
-    """A network of timm's, frozen, in eval mode, cut into stages.
+    """Return a timm network as named stages, frozen and in eval mode.
 
-    Pictures are resized as `Preprocessing` says, bilinearly, also where timm's weights were trained on
-    bicubic ones.
+    Pictures are resized bilinearly as described by `Preprocessing`, even if the weights were trained
+    on pictures resized bicubically.
 
     Args:
-        name: as timm has it, such as `resnet50.a1_in1k` or `vit_small_patch16_224.dino`.
-        untrained: leave it as initialised with seed 0.
-        data: a folder; weights in its `weights/NAME-*.safetensors` are preferred to a download.
+        name: timm's name, such as `resnet50.a1_in1k` or `vit_small_patch16_224.dino`.
+        untrained: initialise the weights with seed 0 instead of loading trained ones.
+        data: a data folder. Weights in its `weights/NAME-*.safetensors` are preferred to a download.
 
     Raises:
-        AttnbenchError: for an unknown network, one that cannot be cut, or weights not to be had.
+        AttnbenchError: if timm has no such network, its weights cannot be loaded, or it cannot be
+            split into stages.
     """
     if not timm.is_model(name):
         raise AttnbenchError(
@@ -45,27 +46,29 @@ def load_timm(name: str, *, untrained: bool = False, data: Path | None = None) -
             "(resnet50.a1_in1k, vit_small_patch16_224.dino, …)"
         )
     try:
-        model: Any = initialised(lambda: timm.create_model(name, pretrained=False))
-    except RuntimeError as error:  # an architecture with weights of another name
-        raise AttnbenchError(f"timm cannot make {name!r}: {error}") from None
+        model: Any = build_with_fixed_seed(lambda: timm.create_model(name, pretrained=False))
+    except RuntimeError as error:  # the architecture exists, but not with weights of this name
+        raise AttnbenchError(f"timm cannot build {name!r}: {error}") from None
     if not untrained:
         load_weights(model, name, data, lambda: _download(name))
-    wants = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
-    size = wants["input_size"][-1]
+    config = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
+    size = config["input_size"][-1]
     labels = _labels(model)
-    ways: tuple[Callable[[nn.Module], Stages], ...] = (features_and_head,)
-    if getattr(model, "output_fmt", "NCHW") == "NCHW":  # what submissions take maps to be
-        ways = (in_a_row, vision_transformer, features_and_head)
-    stages = cut(f"timm/{name}", model, size, ways)
+    splitters: tuple[Callable[[nn.Module], Stages], ...] = (features_and_head,)
+    # Submissions take a 4-dimensional stage output for `[n, c, h, w]`. Networks with another layout
+    # (Swin has its channels last) must not expose such stages.
+    if getattr(model, "output_fmt", "NCHW") == "NCHW":
+        splitters = (sequential_stages, vision_transformer, features_and_head)
+    stages = split_into_stages(f"timm/{name}", model, size, splitters)
     return Backbone(
         stages,
         name=f"timm/{name}",
         labels=labels,
         preprocessing=Preprocessing(
             size=size,
-            resize=round(size / wants["crop_pct"]),
-            mean=tuple(wants["mean"]),
-            std=tuple(wants["std"]),
+            resize=round(size / config["crop_pct"]),
+            mean=tuple(config["mean"]),
+            std=tuple(config["std"]),
         ),
     )
 
@@ -76,7 +79,7 @@ def _download(name: str) -> Mapping[str, Tensor]:
 
 
 def _labels(model: Any) -> tuple[str, ...] | None:
-    """WordNet ids where timm knows them, numbers where it does not, none for an encoder."""
+    """Return WordNet ids if timm knows them, otherwise class numbers; None for an encoder."""
     if not model.num_classes:
         return None
     subset = infer_imagenet_subset(model)
@@ -86,27 +89,33 @@ def _labels(model: Any) -> tuple[str, ...] | None:
 
 
 def vision_transformer(model: nn.Module) -> Stages:
-    """`tokens`, its blocks, `norm` with what makes one vector of all tokens, and `head`.
+    """Split a vision transformer that pools by class token or by averaging tokens.
 
-    Raises ValueError for another network, or one that pools its tokens in another way.
+    Returns:
+        `tokens` (the embedding), `block1`, `block2`, …, `norm` (normalisation and pooling), and
+        `head` unless the network is an encoder.
+
+    Raises:
+        ValueError: if the network is not a vision transformer, or pools its tokens in another way.
     """
     if not isinstance(model, VisionTransformer) or model.global_pool not in ("token", "avg"):
-        raise ValueError("no vision transformer")
-    stages: Stages = {"tokens": _TokensOfImage(model)}
-    stages |= {f"block{n}": block for n, block in enumerate(model.blocks, start=1)}
-    by_mean = model.global_pool == "avg"
-    pool = MeanToken(model.num_prefix_tokens) if by_mean else ClassToken()
+        raise ValueError("not a vision transformer")
+    stages: Stages = {"tokens": _TokenEmbedding(model)}
+    stages |= {f"block{number}": block for number, block in enumerate(model.blocks, start=1)}
+    averages_tokens = model.global_pool == "avg"
+    pool = MeanToken(model.num_prefix_tokens) if averages_tokens else ClassToken()
     stages["norm"] = nn.Sequential(model.norm, pool, model.fc_norm, model.head_drop)
     if model.num_classes:
         stages["head"] = model.head
-    # The input side keeps the network, whose forward puts class tokens and positions in, without these.
+    # `tokens` holds the network itself, as only its own forward function knows how to add class
+    # tokens and positions. The modules that became other stages are removed from it.
     model.blocks, model.norm, model.head = nn.Sequential(), nn.Identity(), nn.Identity()
     model.fc_norm, model.head_drop = nn.Identity(), nn.Dropout(0.0)
     return stages
 
 
-class _TokensOfImage(nn.Module):
-    """The input side of a vision transformer: images `[n, 3, H, W]` to tokens `[n, t, d]`."""
+class _TokenEmbedding(nn.Module):
+    """The input of a vision transformer: images `[n, 3, H, W]` to tokens `[n, t, d]`."""
 
     def __init__(self, vit: VisionTransformer) -> None:
         super().__init__()

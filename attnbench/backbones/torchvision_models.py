@@ -1,4 +1,4 @@
-"""torchvision's classifiers as named stages: VGG, ResNet, SqueezeNet, MobileNet, ViT and their like."""
+"""torchvision's classifiers as named stages: VGG, ResNet, SqueezeNet, ViT, MobileNet and more."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from torch import Tensor, nn
 from torchvision import models
 
 from attnbench.backbones.backbone import Backbone, Preprocessing
-from attnbench.backbones.cutting import (
+from attnbench.backbones.imagenet import WNIDS
+from attnbench.backbones.published_weights import build_with_fixed_seed, load_weights
+from attnbench.backbones.stage_splitting import (
     ClassToken,
     Stages,
     blocks_of,
-    cut,
     features_and_head,
-    in_a_row,
+    sequential_stages,
+    split_into_stages,
 )
-from attnbench.backbones.imagenet import WNIDS
-from attnbench.backbones.published import initialised, load_weights
 from attnbench.errors import AttnbenchError
 
 
 def load_torchvision(name: str, *, untrained: bool = False, data: Path | None = None) -> Backbone:
-    """A torchvision ImageNet classifier, frozen, in eval mode, cut into stages.
+    """Return a torchvision ImageNet classifier as named stages, frozen and in eval mode.
 
     Args:
-        name: as torchvision has it, such as `vgg16`.
-        untrained: leave it as initialised with seed 0.
-        data: a folder; weights in its `weights/NAME-*.safetensors` are preferred to a download.
-            Its metadata may name a normalisation of its own, as `preprocess: mean=std=0.5`.
+        name: torchvision's name, such as `vgg16`.
+        untrained: initialise the weights with seed 0 instead of loading trained ones.
+        data: a data folder. Weights in its `weights/NAME-*.safetensors` are preferred to a download.
+            The file's metadata may give another normalisation, as `preprocess: mean=std=0.5`.
 
     Raises:
-        AttnbenchError: for an unknown network, one that cannot be cut, or weights not to be had.
+        AttnbenchError: if torchvision has no such network, its weights cannot be loaded, or it
+            cannot be split into stages.
     """
     if name not in models.list_models(module=models):
         raise AttnbenchError(
@@ -44,16 +45,17 @@ def load_torchvision(name: str, *, untrained: bool = False, data: Path | None = 
             "`torchvision.models.list_models()` lists them (vgg16, resnet50, vit_b_16, …)"
         )
     weights = _published_weights(name)
-    model: nn.Module = initialised(lambda: models.get_model(name, weights=None))
-    said = ""
+    model: nn.Module = build_with_fixed_seed(lambda: models.get_model(name, weights=None))
+    preprocess = ""
     if not untrained:
-        said = load_weights(
+        preprocess = load_weights(
             model, name, data, lambda: weights.get_state_dict(progress=False, check_hash=True)
         )
     preset = weights.transforms()
-    # Weights from elsewhere may expect another normalisation, and say so: "mean=std=0.5".
-    own = re.search(r"mean=std=([0-9.]+)", said)
-    mean, std = ((float(own[1]),) * 3,) * 2 if own else (tuple(preset.mean), tuple(preset.std))
+    mean, std = tuple(preset.mean), tuple(preset.std)
+    # Weights trained elsewhere may expect another normalisation than torchvision's preset.
+    if override := re.search(r"mean=std=([0-9.]+)", preprocess):
+        mean = std = (float(override[1]),) * 3
     return Backbone(
         stages_of(name, model, preset.crop_size[0]),
         name=f"torchvision/{name}",
@@ -67,8 +69,12 @@ def load_torchvision(name: str, *, untrained: bool = False, data: Path | None = 
     )
 
 
-class TokensOfImage(nn.Module):
-    """The input side of torchvision's ViT: patches, class token, position embedding."""
+class TokenEmbedding(nn.Module):
+    """The input of torchvision's ViT: patches, class token and position embedding.
+
+    Args:
+        vit: the network whose modules and parameters are used.
+    """
 
     def __init__(self, vit: models.VisionTransformer) -> None:
         super().__init__()
@@ -78,48 +84,51 @@ class TokensOfImage(nn.Module):
         self.dropout = vit.encoder.dropout
 
     def forward(self, images: Tensor) -> Tensor:
-        """`[n, 3, H, W]` to tokens `[n, 1 + patches, d]`."""
+        """Return the tokens `[n, 1 + patches, d]` of images `[n, 3, H, W]`."""
         patches = self.conv_proj(images).flatten(2).permute(0, 2, 1)
         tokens = torch.cat([self.class_token.expand(len(images), -1, -1), patches], dim=1)
         return cast(Tensor, self.dropout(tokens + self.pos_embedding))
 
 
 def stages_of(name: str, model: nn.Module, size: int) -> Stages:
-    """The stages of one of torchvision's classifiers, in its order.
+    """Return the stages of a torchvision classifier, in the order in which they run.
 
-    Those that we know have stages of their names; others are cut by what their modules look like, and
-    at least into the last layer and what comes before it.
+    VGG, ResNet, SqueezeNet and ViT have stages with their customary names. Other networks are split
+    by the types of their modules, at worst into the last layer and everything before it.
 
     Args:
-        name: for the error.
-        model: in eval mode, taken to pieces.
-        size: of its images.
+        name: the network's name, for the error message.
+        model: the network, in eval mode. It may be taken apart; do not use it afterwards.
+        size: height and width of its images, in pixels.
 
     Raises:
-        AttnbenchError: where it cannot be cut.
+        AttnbenchError: if the network cannot be split.
     """
     known: dict[type[nn.Module], Callable[[Any], Stages]] = {
-        models.VGG: _vgg,
-        models.ResNet: _resnet,
-        models.SqueezeNet: _squeezenet,
-        models.VisionTransformer: _vit,
+        models.VGG: _vgg_stages,
+        models.ResNet: _resnet_stages,
+        models.SqueezeNet: _squeezenet_stages,
+        models.VisionTransformer: _vit_stages,
     }
     if type(model) in known:
         return known[type(model)](model)
-    ways: tuple[Callable[[Any], Stages], ...] = (features_and_head,)
-    if not isinstance(model, models.SwinTransformer):  # whose maps have their channels last
-        ways = (_features_and_classifier, in_a_row, features_and_head)
-    return cut(f"torchvision/{name}", model, size, ways)
+    splitters: tuple[Callable[[Any], Stages], ...] = (features_and_head,)
+    # Submissions take a 4-dimensional stage output for `[n, c, h, w]`; Swin has its channels last.
+    if not isinstance(model, models.SwinTransformer):
+        splitters = (_mobilenet_stages, sequential_stages, features_and_head)
+    return split_into_stages(f"torchvision/{name}", model, size, splitters)
 
 
-def _vgg(model: models.VGG) -> Stages:
-    stages = {f"block{n}": block for n, block in enumerate(blocks_of(model.features), start=1)}
+def _vgg_stages(model: models.VGG) -> Stages:
+    stages = {
+        f"block{number}": block for number, block in enumerate(blocks_of(model.features), start=1)
+    }
     first, second, head = model.classifier[:3], model.classifier[3:6], model.classifier[6]
     pool = nn.Sequential(model.avgpool, nn.Flatten())
     return stages | {"pool": pool, "fc1": first, "fc2": second, "head": head}
 
 
-def _resnet(model: models.ResNet) -> Stages:
+def _resnet_stages(model: models.ResNet) -> Stages:
     return {
         "stem": nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool),
         "layer1": model.layer1,
@@ -131,29 +140,33 @@ def _resnet(model: models.ResNet) -> Stages:
     }
 
 
-def _squeezenet(model: models.SqueezeNet) -> Stages:
+def _squeezenet_stages(model: models.SqueezeNet) -> Stages:
     stages: Stages = {
-        f"block{n}": each for n, each in enumerate(blocks_of(model.features), start=1)
+        f"block{number}": block for number, block in enumerate(blocks_of(model.features), start=1)
     }
     return stages | {"head": nn.Sequential(*model.classifier, nn.Flatten())}
 
 
-def _vit(model: models.VisionTransformer) -> Stages:
+def _vit_stages(model: models.VisionTransformer) -> Stages:
     encoder = model.encoder
-    stages: Stages = {"tokens": TokensOfImage(model)}
-    stages |= {f"block{n}": block for n, block in enumerate(encoder.layers, start=1)}
+    stages: Stages = {"tokens": TokenEmbedding(model)}
+    stages |= {f"block{number}": block for number, block in enumerate(encoder.layers, start=1)}
     return stages | {"norm": nn.Sequential(encoder.ln, ClassToken()), "head": model.heads}
 
 
-def _features_and_classifier(model: Any) -> Stages:
-    """Networks that run features, a global pool and a classifier, such as MobileNet."""
-    stages: Stages = {f"block{n}": module for n, module in enumerate(model.features, start=1)}
+def _mobilenet_stages(model: Any) -> Stages:
+    """Split a network of `features`, global pooling and `classifier`, such as MobileNet."""
+    stages: Stages = {
+        f"block{number}": module for number, module in enumerate(model.features, start=1)
+    }
     *neck, head = model.classifier
     pool: nn.Module = getattr(model, "avgpool", None) or nn.AdaptiveAvgPool2d(1)
+    # ConvNeXt's classifier flattens for itself, after a normalisation that needs the maps.
     flatten = [] if isinstance(model, models.ConvNeXt) else [nn.Flatten()]
     return stages | {"pool": nn.Sequential(pool, *flatten, *neck), "head": head}
 
 
 def _published_weights(name: str) -> Any:
-    known = models.get_model_weights(name)
-    return getattr(known, "IMAGENET1K_V1", None) or next(iter(known))
+    """Return the network's original ImageNet-1k weights, or its first weights if it has none."""
+    weights = models.get_model_weights(name)
+    return getattr(weights, "IMAGENET1K_V1", None) or next(iter(weights))

@@ -1,4 +1,4 @@
-"""`attnbench check SUBMISSION`: manifest, contract, artefact and determinism, or the clock."""
+"""`attnbench check SUBMISSION`: check the contract of a submission, or the clock."""
 
 from __future__ import annotations
 
@@ -10,9 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnbench.cli import options
+from attnbench.vocabulary import DeviceKind
 
 if TYPE_CHECKING:
-    from attnbench.timing import Figure
+    from attnbench.commands.check import CheckReport
+    from attnbench.commands.check_timing import Estimate, TimingReport
+
+# The keys of `--json`.
+_JSON_FIELDS = (
+    "submission",
+    "ok",
+    "problems",
+    "backbone",
+    "parameters_added",
+    "parameters_changed",
+    "artefact_bytes",
+)
 
 
 def check(
@@ -20,7 +33,7 @@ def check(
         str | None,
         typer.Argument(
             metavar="SUBMISSION",
-            help="Its folder, or the name of a shipped one. With --timing it may be left out.",
+            help="A folder, or the name of a shipped submission. Optional with --timing.",
         ),
     ] = None,
     backbone: Annotated[
@@ -36,7 +49,7 @@ def check(
         typer.Option(
             "--untrained",
             envvar="ATTNBENCH_UNTRAINED",
-            help="The backbone without weights: needs no data.",
+            help="Use the backbone without trained weights, which needs no data.",
         ),
     ] = False,
     timing: Annotated[
@@ -44,94 +57,95 @@ def check(
         typer.Option(
             "--timing",
             envvar="ATTNBENCH_TIMING",
-            help="Check the clock instead: the same adaptation twice, and once with a sleep.",
+            help="Check the clock instead: time one adaptation twice, and once with a sleep.",
         ),
     ] = False,
-    device: options.Device = options.DeviceName.cpu,
+    device: options.Device = "cpu",
     data: options.Data = None,
     as_json: options.OneObject = False,
 ) -> None:
-    """Check a submission, in seconds.
+    """Check a submission in seconds.
 
-    Looks at manifest, contract, artefact and determinism, and counts its parameters. With
-    --timing it checks this machine's clock instead, in about a minute (docs/timing.md).
+    Checks its manifest, contract, artefact and determinism, and counts its parameters. With
+    --timing, checks this machine's clock instead, in about a minute (docs/timing.md).
     """
     if timing:
-        _check_timing(submission or "attention", device=device.value, data=data, as_json=as_json)
+        _check_timing(submission or "attention", device=device, data=data, as_json=as_json)
         return
     if submission is None:
         raise typer.BadParameter("name a submission, or add --timing", param_hint="SUBMISSION")
 
-    from attnbench import checking
-    from attnbench.cli.text import printable
+    from attnbench.commands.check import check as check_submission
 
-    report = checking.check(
-        submission, backbone=backbone, untrained=untrained, device=device.value, data=data
+    report = check_submission(
+        submission, backbone=backbone, untrained=untrained, device=device, data=data
     )
     if as_json:
-        fields = (
-            "submission",
-            "ok",
-            "problems",
-            "backbone",
-            "parameters_added",
-            "parameters_changed",
-            "artefact_bytes",
-        )
-        typer.echo(json.dumps({field: getattr(report, field) for field in fields}))
+        typer.echo(json.dumps({field: getattr(report, field) for field in _JSON_FIELDS}))
     else:
-        name = printable(report.submission)
-        if report.refused:
-            typer.echo(f"{name}: nothing to check on {printable(report.backbone)}")
-        elif report.ok:
-            typer.echo(f"{name}: ok on {printable(report.backbone)}")
-        else:
-            typer.echo(f"{name}: {len(report.problems)} found on {printable(report.backbone)}")
-        for problem in report.problems:
-            typer.echo(f"  - {printable(problem)}")
-        if report.parameters_added is not None and report.parameters_changed is not None:
-            typer.echo(
-                f"  parameters: {report.parameters_added:,} added + "
-                f"{report.parameters_changed:,} changed"
-            )
-        if report.parameters_opaque:
-            typer.echo(
-                f"  {report.parameters_opaque:,} of those added are not in tensors: numbers or texts "
-                "in objects or source, counted by the byte (docs/trust.md)"
-            )
-        if report.artefact_bytes is not None:
-            typer.echo(f"  artefact: {report.artefact_bytes:,} bytes")
+        _print_report(report)
     if not report.ok:
         raise typer.Exit(1)
 
 
-def _check_timing(submission: str, *, device: str, data: Path | None, as_json: bool) -> None:
-    from attnbench import timing
-    from attnbench.cli.text import printable
+def _print_report(report: CheckReport) -> None:
+    from attnbench.text import printable
 
-    report = timing.check_timing(submission, device=device, data=data)
+    name, backbone = printable(report.submission), printable(report.backbone)
+    if report.not_applicable:
+        typer.echo(f"{name}: does not apply to {backbone}, nothing to check")
+    elif report.ok:
+        typer.echo(f"{name}: ok on {backbone}")
+    else:
+        count = len(report.problems)
+        typer.echo(f"{name}: {count} problem{'s' * (count != 1)} on {backbone}")
+    for problem in report.problems:
+        typer.echo(f"  - {printable(problem)}")
+    if report.parameters_added is not None and report.parameters_changed is not None:
+        typer.echo(
+            f"  parameters: {report.parameters_added:,} added + {report.parameters_changed:,} changed"
+        )
+    if report.parameters_opaque:
+        typer.echo(
+            f"  {report.parameters_opaque:,} of the added parameters are not in tensors: numbers or "
+            "texts in objects or source, counted by the byte (docs/trust.md)"
+        )
+    if report.artefact_bytes is not None:
+        typer.echo(f"  artefact: {report.artefact_bytes:,} bytes")
+
+
+def _check_timing(submission: str, *, device: DeviceKind, data: Path | None, as_json: bool) -> None:
+    from attnbench.commands.check_timing import check_timing
+
+    report = check_timing(submission, device=device, data=data)
     if as_json:
         typer.echo(json.dumps(asdict(report)))
     else:
-        name = printable(submission)
-        typer.echo(f"{name} on {device}, {report.repeats} times each; medians, 95 % intervals")
-        typer.echo(f"  adaptation             {_milliseconds(report.seconds)}")
-        ratio = report.ratio
-        typer.echo(
-            f"  the same once more     {ratio.median:.3f} x [{ratio.low:.3f}, {ratio.high:.3f}]"
-        )
-        typer.echo(f"  asleep for 100 ms      {_milliseconds(report.slept)} more")
-        typer.echo("  of the time of all these episodes")
-        total = sum(report.phases.values())
-        for phase, seconds in report.phases.items():
-            typer.echo(f"    {phase:<29}{seconds / total:7.1%}")
-        for problem in report.problems:
-            typer.echo(f"  - {problem}")
-        typer.echo("the clock holds" if not report.problems else "the clock does not hold")
+        _print_timing(submission, report)
     if report.problems:
         raise typer.Exit(1)
 
 
-def _milliseconds(figure: Figure) -> str:
-    median, low, high = (f"{1000 * each:.0f}" for each in astuple(figure))
+def _print_timing(submission: str, report: TimingReport) -> None:
+    from attnbench.text import printable
+
+    typer.echo(
+        f"{printable(submission)} on {report.device}, {report.repeats} runs of each version; "
+        "medians and 95 % intervals"
+    )
+    ratio = report.ratio
+    typer.echo(f"  adaptation             {_milliseconds(report.seconds)}")
+    typer.echo(f"  the same again         {ratio.median:.3f} x [{ratio.low:.3f}, {ratio.high:.3f}]")
+    typer.echo(f"  with a 100 ms sleep    {_milliseconds(report.slept)} more")
+    typer.echo("  share of the total time")
+    total = sum(report.phases.values())
+    for phase, seconds in report.phases.items():
+        typer.echo(f"    {phase:<29}{seconds / total:7.1%}")
+    for problem in report.problems:
+        typer.echo(f"  - {problem}")
+    typer.echo("the clock is wrong" if report.problems else "the clock is right")
+
+
+def _milliseconds(estimate: Estimate) -> str:
+    median, low, high = (f"{1000 * seconds:.0f}" for seconds in astuple(estimate))
     return f"{median} ms [{low}, {high}]"

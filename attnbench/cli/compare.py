@@ -1,4 +1,4 @@
-"""`attnbench compare A B…`: paired differences, and error consistency."""
+"""`attnbench compare A B…`: paired differences and error consistency."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnbench.cli import options
+from attnbench.vocabulary import TrackName
 
 if TYPE_CHECKING:
-    from attnbench.comparing import TaskComparison
     from attnbench.statistics.comparison import Difference
     from attnbench.statistics.consistency import Consistency
+    from attnbench.statistics.task_comparison import TaskComparison
 
 
 def compare(
@@ -21,47 +22,61 @@ def compare(
     ],
     records: options.Records = Path("records"),
     track: Annotated[
-        str | None,
-        typer.Option(envvar="ATTNBENCH_TRACK", help="mini, small or full. (default: all)"),
+        TrackName | None,
+        typer.Option(envvar="ATTNBENCH_TRACK", help="Compare on this track only. (default: all)"),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(envvar="ATTNBENCH_TASK", metavar="NAME", help="(default: all)")
+        str | None,
+        typer.Option(
+            envvar="ATTNBENCH_TASK",
+            metavar="NAME",
+            help="Compare on this task only. (default: all)",
+        ),
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(envvar="ATTNBENCH_BACKBONE", metavar="NAME", help="(default: all)")
+        str | None,
+        typer.Option(
+            envvar="ATTNBENCH_BACKBONE",
+            metavar="NAME",
+            help="Compare on this backbone only. (default: all)",
+        ),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(envvar="ATTNBENCH_PLOT", metavar="FILE", help="Draw the differences too."),
+        typer.Option(
+            envvar="ATTNBENCH_PLOT", metavar="FILE", help="Also plot the differences to this file."
+        ),
     ] = None,
     as_json: options.OneObject = False,
 ) -> None:
-    """Say which submission is better, and how surely.
+    """Compare submissions and test their differences.
 
-    Differences are paired: the same episodes and images, with Holm's correction for all pairs of a
-    task. Intervals are 95 %, by a bootstrap over targets and images. Error consistency is Cohen's
-    kappa of the decisions, on images with the target and on those without.
+    Differences are paired by episode and image, and corrected for all pairs of a task (Holm).
+    Intervals are 95 %, from a bootstrap over targets and images. Error consistency is Cohen's
+    kappa of the decisions, separately for images with and without the target.
     """
-    from attnbench import comparing
+    from attnbench.commands.compare import compare as compare_submissions
 
-    found = comparing.compare(
+    comparisons = compare_submissions(
         submissions, records=records, track=track, task=task, backbone=backbone
     )
     if plot is not None:
-        from attnbench.leaderboard.plots import plot_differences
+        from attnbench.leaderboard.difference_plot import plot_differences
 
-        plot_differences(found, plot)
+        plot_differences(comparisons, plot)
     if as_json:
         import json
         from dataclasses import asdict
 
-        said = [asdict(each) | {"conclusion": each.conclusion} for each in found]
-        typer.echo(json.dumps({"submissions": submissions, "tasks": said}))
+        tasks = [
+            asdict(comparison) | {"conclusion": comparison.conclusion} for comparison in comparisons
+        ]
+        typer.echo(json.dumps({"submissions": submissions, "tasks": tasks}))
         return
-    _print(found)
+    _print_comparisons(comparisons)
 
 
-def _print(found: list[TaskComparison]) -> None:
+def _print_comparisons(comparisons: list[TaskComparison]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -69,27 +84,30 @@ def _print(found: list[TaskComparison]) -> None:
     console = Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("difference", overflow="fold", min_width=20)
-    for heading in ("d′ [95 %]", "d_a [95 %]", "κ present\n(at most)", "κ absent\n(at most)"):
+    for heading in ("d′ [95 %]", "d_a [95 %]", "κ present\n(maximum)", "κ absent\n(maximum)"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for each in found:
-        for pair in each.pairs:
+    for task in comparisons:
+        for pair in task.pairs:
             table.add_row(
-                f"{each.task} ({each.track}),\n{each.backbone}:\n{pair.first} − {pair.second}",
-                _difference(pair.d_prime),
-                _difference(pair.d_a),
-                _kappa(pair.present),
-                _kappa(pair.absent),
+                f"{task.task} ({task.track}),\n{task.backbone}:\n{pair.first} − {pair.second}",
+                _format_difference(pair.d_prime),
+                _format_difference(pair.d_a),
+                _format_kappa(pair.present),
+                _format_kappa(pair.absent),
             )
             table.add_section()
     console.print(table)
-    for each in found:
-        console.print(each.conclusion)
+    for task in comparisons:
+        console.print(task.conclusion)
 
 
-def _difference(found: Difference) -> str:
-    p = "p < 0.001" if found.p_holm < 0.001 else f"p = {found.p_holm:.3f}"
-    return f"{found.estimate:+.2f}\n[{found.low:+.2f}, {found.high:+.2f}]\n{p}"
+def _format_difference(difference: Difference) -> str:
+    p = "p < 0.001" if difference.p_holm < 0.001 else f"p = {difference.p_holm:.3f}"
+    interval = f"[{difference.low:+.2f}, {difference.high:+.2f}]"
+    return f"{difference.estimate:+.2f}\n{interval}\n{p}"
 
 
-def _kappa(found: Consistency) -> str:
-    return "undefined" if found.kappa is None else f"{found.kappa:.2f}\n({found.largest:.2f})"
+def _format_kappa(consistency: Consistency) -> str:
+    if consistency.kappa is None:
+        return "undefined"
+    return f"{consistency.kappa:.2f}\n({consistency.largest:.2f})"

@@ -1,47 +1,15 @@
-"""`attnbench evaluate SUBMISSION…`: run, print a table, write records."""
+"""`attnbench evaluate SUBMISSION…`: run submissions, print a table, write records."""
 
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from attnbench.cli import options
-
-
-class TrackName(StrEnum):
-    """How large: see `attnbench tasks`."""
-
-    mini = "mini"
-    small = "small"
-    full = "full"
-
-
-class Engine(StrEnum):
-    """What runs the episodes."""
-
-    local = "local"
-    ray = "ray"
-    slurm = "slurm"
-
-
-class ProgressStyle(StrEnum):
-    """How progress is shown on stderr."""
-
-    auto = "auto"
-    bars = "bars"
-    lines = "lines"
-    json = "json"
-
-
-class Isolation(StrEnum):
-    """What keeps a submission from the evaluator."""
-
-    process = "process"
-    bwrap = "bwrap"
+from attnbench.vocabulary import EngineName, IsolationLevel, ProgressStyle
 
 
 def evaluate(
@@ -49,13 +17,11 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="SUBMISSION",
-            help="Folders of submissions, or names of shipped ones.",
+            help="Folders, or names of shipped submissions.",
             show_default=False,
         ),
     ],
-    track: Annotated[
-        TrackName, typer.Option(envvar="ATTNBENCH_TRACK", help="Size of the tasks.")
-    ] = TrackName.mini,
+    track: options.Track = "mini",
     task: Annotated[
         list[str] | None,
         typer.Option(
@@ -72,7 +38,7 @@ def evaluate(
             help="The backbone to adapt. (default: those of the task)",
         ),
     ] = None,
-    device: options.Device = options.DeviceName.cpu,
+    device: options.Device = "cpu",
     seeds: Annotated[
         int,
         typer.Option(
@@ -80,16 +46,16 @@ def evaluate(
         ),
     ] = 1,
     engine: Annotated[
-        Engine, typer.Option(envvar="ATTNBENCH_ENGINE", help="What runs the episodes.")
-    ] = Engine.local,
+        EngineName, typer.Option(envvar="ATTNBENCH_ENGINE", help="What runs the episodes.")
+    ] = "local",
     workers: Annotated[
         int | None,
         typer.Option(
             envvar="ATTNBENCH_WORKERS",
             min=1,
             metavar="N",
-            help="Episodes at a time. Several on one processor take times that rank nobody. "
-            "(default: one, or one on each GPU or node)",
+            help="Episodes that run at a time. If several share a CPU, their times are excluded "
+            "from the leaderboard. (default: one, or one per GPU or node)",
         ),
     ] = None,
     address: Annotated[
@@ -97,19 +63,19 @@ def evaluate(
         typer.Option(
             envvar="ATTNBENCH_ADDRESS",
             metavar="ADDRESS",
-            help="Of a Ray cluster; `local` runs Slurm's tasks on this machine.",
+            help="Address of a Ray cluster; `local` runs Slurm's tasks on this machine.",
         ),
     ] = None,
     isolation: Annotated[
-        Isolation,
-        typer.Option(envvar="ATTNBENCH_ISOLATION", help="How submissions are kept apart."),
-    ] = Isolation.process,
+        IsolationLevel,
+        typer.Option(envvar="ATTNBENCH_ISOLATION", help="How submissions are isolated."),
+    ] = "process",
     timeout: Annotated[
         float | None,
         typer.Option(
             envvar="ATTNBENCH_TIMEOUT",
             metavar="S",
-            help="Seconds that one adaptation may take. (default: the task's)",
+            help="Time limit for one adaptation in seconds. (default: the task's)",
         ),
     ] = None,
     fresh: Annotated[
@@ -121,7 +87,7 @@ def evaluate(
         typer.Option(
             "--timing-only",
             envvar="ATTNBENCH_TIMING_ONLY",
-            help="Time what is recorded from several --workers again, alone.",
+            help="Only time episodes again that were recorded with several --workers.",
         ),
     ] = False,
     data: options.Data = None,
@@ -131,46 +97,46 @@ def evaluate(
         typer.Option(
             "--untrained",
             envvar="ATTNBENCH_UNTRAINED",
-            help="Backbones without weights: for counting and timing.",
+            help="Use backbones without trained weights, for counting and timing.",
         ),
     ] = False,
     progress: Annotated[
         ProgressStyle,
         typer.Option(
             envvar="ATTNBENCH_PROGRESS",
-            help="On stderr: bars (auto: on a terminal), lines, or a JSON object for each event.",
+            help="Progress on stderr: bars, lines, or a JSON object per event. auto shows bars on "
+            "a terminal and lines elsewhere.",
         ),
-    ] = ProgressStyle.auto,
+    ] = "auto",
     as_json: Annotated[
         bool,
-        typer.Option("--json", envvar="ATTNBENCH_JSON", help="One JSON object a row on stdout."),
+        typer.Option("--json", envvar="ATTNBENCH_JSON", help="Print one JSON object per row."),
     ] = False,
 ) -> None:
-    """Evaluate submissions: detection, parameters, time.
+    """Evaluate submissions: sensitivity, parameters, adaptation time.
 
-    Says how well each detects, how much it adds and how long it takes to adapt, in a table, and
-    writes a record per submission, task, backbone and seed. A second run of the same thing is
-    free; an interrupted one resumes.
+    Prints a table and writes a record per submission, task, backbone and seed. Records that exist
+    already are reused, and an interrupted run resumes where it stopped.
     """
     if timeout is not None and not 0 < timeout < float("inf"):
         raise typer.BadParameter("must be a positive number of seconds", param_hint="--timeout")
 
     from attnbench.cli.progress import display
     from attnbench.cli.report import any_failed, print_json, print_report
-    from attnbench.runs import run
+    from attnbench.commands.evaluate import evaluate as evaluate_submissions
 
-    with display(progress.value, sys.stderr) as show:
-        frame = run.evaluate(
+    with display(progress, sys.stderr) as show:
+        frame = evaluate_submissions(
             submissions,
-            track=track.value,
+            track=track,
             tasks=task or None,
             backbone=backbone,
-            device=device.value,
+            device=device,
             seeds=seeds,
-            engine=engine.value,
+            engine=engine,
             workers=workers,
             address=address,
-            isolation=isolation.value,
+            isolation=isolation,
             timeout=timeout,
             fresh=fresh,
             timing_only=timing_only,

@@ -1,6 +1,6 @@
-"""The command line: `attnbench VERB …`, one verb per file beside this one.
+"""The command line: `attnbench VERB …`, with one file per verb beside this one.
 
-Nothing here or at the top of those files imports torch, pandas or pydantic, so that `--help`
+Neither this file nor the top level of those imports torch, pandas or pydantic, so that `--help`
 answers at once.
 """
 
@@ -11,18 +11,18 @@ from typing import Annotated
 
 import typer
 
-from attnbench import __version__
 from attnbench.cli import check, compare, evaluate, leaderboard, new, status, tasks, verify
 from attnbench.errors import AttnbenchError
+from attnbench.version import __version__
 
-USAGE_OR_DATA = 2
+WRONG_USAGE_OR_MISSING_DATA = 2
 INTERRUPTED = 130
 
 app = typer.Typer(
     name="attnbench",
-    help="The same judge for every way of re-purposing a trained vision network for a new target.",
-    epilog="Exit codes: 0 all well; 1 a check failed or a submission has failure rows; "
-    "2 wrong usage, or data that is not there.",
+    help="Judge methods that re-purpose a trained vision network for a new target.",
+    epilog="Exit codes: 0 success; 1 a check or a submission failed; "
+    "2 wrong usage or missing data.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,8 +31,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
         print(f"attnbench {__version__}")
         raise typer.Exit
 
@@ -46,7 +46,7 @@ def _version(
         ),
     ] = False,
 ) -> None:
-    """What stands before the verb."""
+    """Options that come before the verb."""
 
 
 app.command("evaluate")(evaluate.evaluate)
@@ -60,16 +60,16 @@ app.command("verify")(verify.verify)
 
 
 def main() -> None:
-    """Run the command line; ends the process with the exit code of DESIGN.md."""
+    """Run the command line and end the process with its exit code."""
     try:
         app(prog_name="attnbench")
     except AttnbenchError as error:
         print(f"attnbench: {error}", file=sys.stderr)
-        sys.exit(USAGE_OR_DATA)
+        sys.exit(WRONG_USAGE_OR_MISSING_DATA)
     except KeyboardInterrupt:
         _exit_interrupted()
-    except SystemExit as end:
-        if end.code == INTERRUPTED:  # how typer ends a command on Ctrl-C
+    except SystemExit as exit_request:
+        if exit_request.code == INTERRUPTED:  # this is how typer ends a command on Ctrl-C
             _exit_interrupted()
         raise
 

@@ -1,4 +1,4 @@
-"""`attnbench new NAME`: a submission to start from."""
+"""`attnbench new NAME`: create a submission to start from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 def new(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Of the submission and of its folder.")
+        str, typer.Argument(metavar="NAME", help="The name of the submission and its folder.")
     ],
     folder: Annotated[
         Path,
@@ -19,13 +19,13 @@ def new(
         ),
     ] = Path("."),
 ) -> None:
-    """Start a submission that runs as it is.
+    """Create a submission that runs as it is.
 
-    Creates a folder with manifest, code and README.
+    Creates a folder with a manifest, code and a README.
     """
-    from attnbench import scaffold
+    from attnbench.commands.new import new as create_submission
 
-    created = scaffold.new(name, folder)
-    typer.echo(f"{created} is there and runs as it is:")
+    created = create_submission(name, folder)
+    typer.echo(f"Created {created}, which runs as it is:")
     typer.echo(f"  attnbench check {created}")
     typer.echo(f"  attnbench evaluate {created}")

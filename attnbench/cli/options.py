@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from attnbench.vocabulary import DeviceKind, TrackName
 
-class DeviceName(StrEnum):
-    """Where detectors are adapted and used."""
-
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-Device = Annotated[DeviceName, typer.Option(envvar="ATTNBENCH_DEVICE", help="Where to run.")]
-
+Track = Annotated[TrackName, typer.Option(envvar="ATTNBENCH_TRACK", help="The size of the tasks.")]
+Device = Annotated[
+    DeviceKind, typer.Option(envvar="ATTNBENCH_DEVICE", help="The device to run on.")
+]
 Data = Annotated[
     Path | None,
     typer.Option(
         envvar="ATTNBENCH_DATA",
         metavar="DIR",
-        help="A folder whose sub-folders stand in for hub datasets.",
+        help="A folder whose sub-folders replace data sets of the hub.",
     ),
 ]
 Records = Annotated[
     Path,
-    typer.Option(envvar="ATTNBENCH_RECORDS", metavar="DIR", help="Where records are kept."),
+    typer.Option(envvar="ATTNBENCH_RECORDS", metavar="DIR", help="The folder of records."),
 ]
 OneObject = Annotated[
-    bool, typer.Option("--json", envvar="ATTNBENCH_JSON", help="One JSON object on stdout.")
+    bool, typer.Option("--json", envvar="ATTNBENCH_JSON", help="Print one JSON object.")
 ]

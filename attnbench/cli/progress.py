@@ -1,4 +1,4 @@
-"""How far an evaluation is: bars on a terminal, plain lines in a log, JSON for machines."""
+"""The progress of an evaluation: bars on a terminal, lines in a log, or JSON for programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from attnbench.cli.text import duration, printable
 from attnbench.runs.events import (
     EpisodeDone,
     EpisodeStarted,
@@ -30,19 +29,21 @@ from attnbench.runs.events import (
     RecordWritten,
     seconds_left,
 )
+from attnbench.text import duration, printable
+from attnbench.vocabulary import ProgressStyle
 
 
 @contextlib.contextmanager
-def display(how: str, stream: TextIO) -> Iterator[Callable[[Event], None]]:
-    """What shows the events of an evaluation on a stream, one call for each.
+def display(style: ProgressStyle, stream: TextIO) -> Iterator[Callable[[Event], None]]:
+    """Yield a function that shows an event of an evaluation.
 
     Args:
-        how: `bars`, `lines`, `json`, or `auto` for bars where the stream is a terminal, else lines.
-        stream: stderr.
+        style: `bars`, `lines`, `json`, or `auto` for bars on a terminal and lines elsewhere.
+        stream: where to show it, usually stderr.
     """
-    if how == "json":
+    if style == "json":
         yield functools.partial(_show_as_json, stream)
-    elif how == "bars" or (how == "auto" and stream.isatty()):
+    elif style == "bars" or (style == "auto" and stream.isatty()):
         bars = Bars(stream)
         with bars.progress:
             yield bars.show
@@ -51,7 +52,7 @@ def display(how: str, stream: TextIO) -> Iterator[Callable[[Event], None]]:
 
 
 class Lines:
-    """A line for each episode, with the time left and the failures so far."""
+    """A line per episode, with the time left and the number of failures so far."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -64,15 +65,16 @@ class Lines:
                 print(_reused(event), file=self._stream, flush=True)
             case EpisodeDone():
                 self._clock.tick(event)
-                far = f"[{event.done}/{event.total}{self._clock.so_far}]"
-                print(f"{far} {_episode(event)}: {_came_of(event)}", file=self._stream, flush=True)
+                count = f"[{event.done}/{event.total}{self._clock.summary}]"
+                line = f"{count} {_episode(event)}: {_outcome(event)}"
+                print(line, file=self._stream, flush=True)
             case _:
-                pass  # where the records are stands under the table
+                pass  # the table ends with a list of the records
 
 
 def _show_as_json(stream: TextIO, event: Event) -> None:
-    about = {"event": _KINDS[type(event)], "time": time.time(), **asdict(event)}
-    print(json.dumps(about, default=str), file=stream, flush=True)
+    fields = {"event": _KINDS[type(event)], "time": time.time(), **asdict(event)}
+    print(json.dumps(fields, default=str), file=stream, flush=True)
 
 
 _KINDS = {
@@ -84,10 +86,10 @@ _KINDS = {
 
 
 class Bars:
-    """A bar for each task and one for all, with the time left; failures stand above them.
+    """A bar per task and one for all tasks, with the time left. Failures are printed above them.
 
     Attributes:
-        progress: rich's, a context manager within which the bars are on the screen.
+        progress: rich's context manager; the bars are on the screen while it is entered.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -109,21 +111,21 @@ class Bars:
             case Planned():
                 if event.reused:
                     self._print(_reused(event))
-                several = len(event.episodes) > 1
+                has_total = len(event.episodes) > 1
                 totals = {**event.episodes} | (
-                    {_ALL: sum(event.episodes.values())} if several else {}
+                    {_ALL: sum(event.episodes.values())} if has_total else {}
                 )
                 self._bars = {
                     name: self.progress.add_task(printable(name, 40), total=total, failures="")
                     for name, total in totals.items()
                 }
             case EpisodeStarted() if event.task in self._bars:
-                at = printable(f"{event.task}: {event.submission}, {event.target}", 60)
-                self.progress.update(self._bars[event.task], description=at)
+                episode = printable(f"{event.task}: {event.submission}, {event.target}", 60)
+                self.progress.update(self._bars[event.task], description=episode)
             case EpisodeDone():
                 if event.status != "ok":
-                    far = f"[{event.done}/{event.total}]"
-                    self._print(f"{far} {_episode(event)}: {_came_of(event)}")
+                    count = f"[{event.done}/{event.total}]"
+                    self._print(f"{count} {_episode(event)}: {_outcome(event)}")
                 for name in (event.task, _ALL):
                     self._failed[name] += event.status == "failed"
                     if name in self._bars:
@@ -140,12 +142,12 @@ _ALL = "all tasks"
 
 
 class _Clock:
-    """What a log says of time left and failures."""
+    """Tracks the time left and the failures, for lines in a log."""
 
     def __init__(self) -> None:
         self._first: float | None = None
         self._failed = 0
-        self.so_far = ""
+        self.summary = ""
 
     def tick(self, event: EpisodeDone) -> None:
         self._failed += event.status == "failed"
@@ -157,20 +159,17 @@ class _Clock:
             parts.append(f"{duration(left)} left")
         if self._failed:
             parts.append(f"{self._failed} failed")
-        self.so_far = "".join(f", {part}" for part in parts)
+        self.summary = "".join(f", {part}" for part in parts)
 
 
 def _reused(event: Planned) -> str:
     number = len(event.reused)
-    return (
-        f"{number} {'record is' if number == 1 else 'records are'} already there and "
-        "used as they are (--fresh runs them again)"
-    )
+    return f"reusing {number} existing record{'s' * (number != 1)} (--fresh runs them again)"
 
 
 def _episode(event: EpisodeStarted | EpisodeDone) -> str:
     return printable(f"{event.submission}, {event.task}, {event.target}", 60)
 
 
-def _came_of(event: EpisodeDone) -> str:
+def _outcome(event: EpisodeDone) -> str:
     return "ok" if event.status == "ok" else f"{event.status}: {printable(event.reason, 200)}"

@@ -1,4 +1,4 @@
-"""What `evaluate` prints: a table that fits 80 columns, or JSON lines."""
+"""The output of `evaluate`: a table that fits 80 columns, or JSON lines."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from attnbench.cli.text import printable
+from attnbench.text import printable
 
-# pandas makes floats of whole numbers where one of a column is missing.
+# pandas converts a column of integers to floats if one of them is missing.
 _COUNTS = {"seed", "targets", "parameters_added", "parameters_changed", "artefact_bytes"}
 
 _Row = Mapping[str, Any]
@@ -27,13 +27,13 @@ def any_failed(frame: pd.DataFrame) -> bool:
 
 
 def print_json(frame: pd.DataFrame) -> None:
-    """One JSON object a row on stdout, keys as the frame's columns; missing numbers are null."""
+    """Print one JSON object per row, with the frame's columns as keys and null for missing values."""
     for row in _rows(frame):
         print(json.dumps(row, allow_nan=False))
 
 
 def print_report(frame: pd.DataFrame, console: Console | None = None) -> None:
-    """The table, the reasons of what failed, and where the records are."""
+    """Print the table, the reasons of failures, and the paths of the records."""
     console = console or Console(highlight=False)
     rows = _rows(frame)
     table = results_table(frame, wide=True)
@@ -41,23 +41,16 @@ def print_report(frame: pd.DataFrame, console: Console | None = None) -> None:
     if console.measure(table, options=unbounded).maximum > console.width:
         table = results_table(frame, wide=False)
     console.print(table)
-    several = _varying(frame)
+    extra = [column for column in _varying(frame) if column not in ("submission", "task")]
     for row in rows:
         if row["status"] != "ok":
-            which = ", ".join(
-                str(row[c])
-                for c in (
-                    "submission",
-                    "task",
-                    *(c for c in several if c not in ("submission", "task")),
-                )
-            )
-            text = f"{row['status']}: {printable(which)}: {printable(row['reason'])}"
+            key = ", ".join(str(row[column]) for column in ("submission", "task", *extra))
+            text = f"{row['status']}: {printable(key)}: {printable(row['reason'])}"
             console.print(Text(text, style="red" if row["status"] == "failed" else ""))
     if any(row["status"] == "ok" and row["adaptation_seconds"] is None for row in rows):
         console.print(
-            "–: episodes that ran at once on one processor have no times; --timing-only in place of "
-            "--workers takes them again, alone."
+            "–: no times, because several episodes shared a CPU. Run again with --timing-only and "
+            "without --workers to time them one by one."
         )
     paths = dict.fromkeys(str(row["record"]) for row in rows if row["record"])
     if paths:
@@ -67,11 +60,11 @@ def print_report(frame: pd.DataFrame, console: Console | None = None) -> None:
 
 
 def results_table(frame: pd.DataFrame, *, wide: bool) -> Table:
-    """A row for each row of an evaluation; if not `wide`, cells are stacked to fit 80 columns."""
+    """A table of an evaluation's rows. If not `wide`, cells are stacked to fit 80 columns."""
     join = " " if wide else "\n"
-    several = _varying(frame)
+    keys = _varying(frame)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
-    table.add_column((" / " if wide else "\n").join(several), overflow="fold")
+    table.add_column((" / " if wide else "\n").join(keys), overflow="fold")
     for heading in (
         "targets" if wide else "tar-\ngets",
         f"d′{join}[95 %]",
@@ -85,9 +78,9 @@ def results_table(frame: pd.DataFrame, *, wide: bool) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in _rows(frame):
         table.add_row(
-            Text((" / " if wide else "\n").join(printable(row[c], 40) for c in several)),
+            Text((" / " if wide else "\n").join(printable(row[key], 40) for key in keys)),
             str(row["targets"]),
-            *_figures(row, join),
+            *_cells(row, join),
             printable(row["device"], 10),
         )
         if not wide:
@@ -95,7 +88,7 @@ def results_table(frame: pd.DataFrame, *, wide: bool) -> Table:
     return table
 
 
-def _figures(row: _Row, join: str) -> list[str | Text]:
+def _cells(row: _Row, join: str) -> list[str | Text]:
     if row["status"] != "ok":
         status = "failed" if row["status"] == "failed" else f"not{join}applicable"
         return [Text(status, style="red" if row["status"] == "failed" else "dim"), *["–"] * 5]
@@ -111,7 +104,7 @@ def _figures(row: _Row, join: str) -> list[str | Text]:
 
 
 def seconds(value: float | None) -> str:
-    """A duration with three digits and its unit."""
+    """A duration with three significant digits and its unit."""
     if value is None:
         return "–"
     if value < 0.9995e-3:
@@ -136,17 +129,17 @@ def _count(value: float | None) -> str:
 
 
 def _varying(frame: pd.DataFrame) -> list[str]:
-    """The columns that tell the rows apart: task always, others where they differ within a task."""
+    """The columns that distinguish the rows: the task, and those that vary within a task."""
     within = frame.groupby("task")
-    others = [c for c in ("submission", "backbone", "seed") if within[c].nunique().max() > 1]
-    return (["submission"] if "submission" in others else []) + [
+    varying = [c for c in ("submission", "backbone", "seed") if within[c].nunique().max() > 1]
+    return (["submission"] if "submission" in varying else []) + [
         "task",
-        *(c for c in others if c != "submission"),
+        *(column for column in varying if column != "submission"),
     ]
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows as plain Python values; NaN and other missing values as None."""
+    """The rows as plain Python values. NaN and other missing values become None."""
     return [
         {str(column): _plain(value, str(column) in _COUNTS) for column, value in row.items()}
         for row in frame.to_dict("records")

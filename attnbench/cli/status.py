@@ -1,4 +1,4 @@
-"""`attnbench status`: how far the runs into a records folder are."""
+"""`attnbench status`: the progress of the runs that write into a records folder."""
 
 from __future__ import annotations
 
@@ -10,52 +10,52 @@ import typer
 from attnbench.cli import options
 
 if TYPE_CHECKING:
-    from attnbench.runs.announcing import RunState
+    from attnbench.runs.status_file import RunState
 
 
 def status(
     records: options.Records = Path("records"),
     as_json: Annotated[
         bool,
-        typer.Option("--json", envvar="ATTNBENCH_JSON", help="One JSON object a run on stdout."),
+        typer.Option("--json", envvar="ATTNBENCH_JSON", help="Print one JSON object per run."),
     ] = False,
 ) -> None:
-    """Say how far the evaluations under way are.
+    """Show the progress of running evaluations.
 
-    For another terminal, or another machine that sees the records folder: episodes done by task,
-    failures so far, time left.
+    For use in another terminal, or on another machine that sees the records folder: episodes done
+    per task, failures so far, and the time left.
     """
-    from attnbench.runs import announcing
+    from attnbench.runs.status_file import status as read_status
 
-    runs = announcing.status(records)
+    runs = read_status(records)
     if as_json:
         import json
 
         for run in runs:
-            about = run.model_dump(mode="json")
-            print(json.dumps(about | {"alive": run.is_alive, "seconds_left": run.seconds_left}))
+            state = run.model_dump(mode="json")
+            print(json.dumps(state | {"alive": run.is_alive, "seconds_left": run.seconds_left}))
     elif not runs:
-        print(f"no evaluation writes into {records}")
+        print(f"no evaluation is writing into {records}")
     else:
         for run in runs:
             print("\n".join(_lines(run)))
 
 
 def _lines(run: RunState) -> list[str]:
-    from attnbench.cli.text import duration, printable
+    from attnbench.text import duration, printable
 
-    whole, left = run.whole, run.seconds_left
+    total, left = run.total, run.seconds_left
     names = ", ".join(printable(name, 40) for name in run.submissions[:3])
     more = f" and {len(run.submissions) - 3} more" if len(run.submissions) > 3 else ""
     lines = [
         f"{names}{more} ({printable(run.engine, 20)} engine, process {run.process} on "
         f"{printable(run.host, 60)})",
-        f"  {whole.done} of {whole.total} episodes"
-        + (f", {whole.failed} failed" if whole.failed else "")
+        f"  {total.done} of {total.total} episodes"
+        + (f", {total.failed} failed" if total.failed else "")
         + (f", {duration(left)} left" if left is not None and run.is_alive is not False else ""),
     ]
     if run.is_alive is False:
-        lines.append("  it has ended without a word: the same command resumes it")
+        lines.append("  its process has ended unexpectedly: run the same command to resume")
     width = max((len(printable(name, 40)) for name in run.tasks), default=0)
     for name, task in run.tasks.items():
         failed = f", {task.failed} failed" if task.failed else ""

@@ -1,4 +1,4 @@
-"""`attnbench tasks [NAME]`: what there is to run, and what data it needs."""
+"""`attnbench tasks [NAME]`: list the tasks and the data they need."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnbench.cli import options
-from attnbench.cli.evaluate import TrackName
+from attnbench.vocabulary import TrackName
 
 if TYPE_CHECKING:
     from attnbench.tasks import TaskDefinition, Track
@@ -23,24 +23,24 @@ def tasks(
         typer.Option(
             envvar="ATTNBENCH_GALLERY",
             metavar="FILE.png",
-            help="Draw what the task's positives and negatives look like.",
+            help="Draw some of the task's positives and negatives.",
         ),
     ] = None,
     track: Annotated[
         TrackName, typer.Option(envvar="ATTNBENCH_TRACK", help="The track to draw.")
-    ] = TrackName.mini,
+    ] = "mini",
     data: options.Data = None,
 ) -> None:
-    """List the tasks, or show one.
+    """List the tasks, or show one in detail.
 
-    Says for each track what data it needs and whether it is there.
+    Shows which data each track needs, and whether it is there.
     """
     from attnbench.tasks import list_tasks, load_task
 
     if gallery is not None and name is None:
-        raise typer.BadParameter("needs the NAME of a task", param_hint="--gallery")
+        raise typer.BadParameter("name a task to draw", param_hint="--gallery")
     if name is None:
-        _print_list([load_task(known) for known in list_tasks()], data)
+        _print_list([load_task(task_name) for task_name in list_tasks()], data)
         return
     task = load_task(name)
     if gallery is None:
@@ -48,7 +48,7 @@ def tasks(
         return
     from attnbench.stimuli.gallery import draw_gallery
 
-    draw_gallery(task, track.value, gallery, data)
+    draw_gallery(task, track, gallery, data)
     typer.echo(str(gallery))
 
 
@@ -89,7 +89,7 @@ def _print_task(task: TaskDefinition, data: Path | None) -> None:
         )
         lines += [
             "",
-            f"{name}: {targets}, at most {track.timeout:g} s for an adaptation",
+            f"{name}: {targets}, {track.timeout:g} s per adaptation",
             f"  backbones  {', '.join(track.backbones)}",
         ]
         for role, sample in (("adapt", track.adapt), ("test", track.test)):
@@ -108,30 +108,32 @@ def _print_task(task: TaskDefinition, data: Path | None) -> None:
 
 
 def _describe(definition: Any) -> str:
-    """`kind (key value, …)` of a source or a generator."""
+    """A source or a generator as `kind (key value, …)`."""
     fields = definition.model_dump(exclude_defaults=True, exclude={"size", "access"})
     kind = fields.pop("kind")
     return f"{kind} ({', '.join(f'{key} {value}' for key, value in fields.items())})"
 
 
 def _needs(track: Track, data: Path | None) -> list[str]:
-    """What data a track needs and whether it is there, a line for each."""
+    """A line for each data set a track needs, saying whether it is there."""
     lines = []
     for sample in (track.adapt, track.test):
         source: Any = sample.source
         if source.kind != "hub":
-            lines.append("none, it is embedded")
+            lines.append("none: embedded")
             continue
         what = source.hub + (f" ({source.size})" if source.size else "")
         if data is None:
             lines.append(f"{what}, from the hub (or --data)")
         else:
-            there = "is there" if (data / source.folder).is_dir() else "is NOT there"
-            lines.append(f"{what}: {data / source.folder} {there}")
+            state = "found" if (data / source.folder).is_dir() else "MISSING"
+            lines.append(f"{what}: {data / source.folder} {state}")
     return list(dict.fromkeys(lines))
 
 
 def _access(track: Track) -> list[str]:
-    """What it takes to get a track's data, where it is not simply downloaded."""
+    """How to get access to a track's data, if it cannot simply be downloaded."""
     sources: list[Any] = [track.adapt.source, track.test.source]
-    return list(dict.fromkeys(text for each in sources if (text := getattr(each, "access", ""))))
+    return list(
+        dict.fromkeys(text for source in sources if (text := getattr(source, "access", "")))
+    )

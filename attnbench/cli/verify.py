@@ -1,4 +1,4 @@
-"""`attnbench verify RECORD`: run it again and compare."""
+"""`attnbench verify RECORD`: run a record again and compare."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from attnbench.cli import options
 
 def verify(
     record: Annotated[
-        Path, typer.Argument(metavar="RECORD", help="A record's JSON; its scores lie beside it.")
+        Path,
+        typer.Argument(metavar="RECORD", help="A record's JSON file; its scores lie beside it."),
     ],
     sample: Annotated[
         int | None,
@@ -20,7 +21,7 @@ def verify(
             envvar="ATTNBENCH_SAMPLE",
             min=1,
             metavar="K",
-            help="Run so many targets again, chosen by chance. (default: all)",
+            help="Run only this many targets again, drawn at random. (default: all)",
         ),
     ] = None,
     submission: Annotated[
@@ -34,27 +35,28 @@ def verify(
     data: options.Data = None,
     as_json: options.OneObject = False,
 ) -> None:
-    """Run a record again: do its figures hold?
+    """Run a record again and check that its results hold.
 
-    What was found is kept beside the record; the leaderboard shows it as a badge.
+    The outcome is kept beside the record, and the leaderboard shows it as a badge.
     """
-    from attnbench import verifying
-    from attnbench.cli.text import printable
+    from attnbench.commands.verify import verify as verify_record
+    from attnbench.text import printable
 
-    found = verifying.verify(record, sample=sample, submission=submission, data=data)
+    verification = verify_record(record, sample=sample, submission=submission, data=data)
+    problems, inconclusive = verification.problems, verification.unsettled
     if as_json:
-        typer.echo(found.model_dump_json())
-    elif found.problems or found.unsettled:
-        said = "failed verification" if found.problems else "not settled"
-        typer.echo(f"{printable(record)}: {said}")
-        for problem in (*found.problems, *found.unsettled):
+        typer.echo(verification.model_dump_json())
+    elif problems or inconclusive:
+        outcome = "failed verification" if problems else "inconclusive"
+        typer.echo(f"{printable(record)}: {outcome}")
+        for problem in (*problems, *inconclusive):
             typer.echo(f"  - {printable(problem)}")
-        if found.unsettled:
-            typer.echo("Other work kept the processors busy: verify times on an idle machine.")
+        if inconclusive:
+            typer.echo("Other work kept the CPU busy: verify times on an idle machine.")
     else:
         typer.echo(
-            f"{printable(record)}: verified, {len(found.targets)} targets run again: "
-            + printable(", ".join(found.targets))
+            f"{printable(record)}: verified on {len(verification.targets)} targets: "
+            + printable(", ".join(verification.targets))
         )
-    if found.problems or found.unsettled:
+    if problems or inconclusive:
         raise typer.Exit(1)

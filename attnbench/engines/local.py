@@ -1,4 +1,4 @@
-"""The engine for one machine: a process for each of the episodes that run at once."""
+"""The engine for one machine: one episode at a time, or several, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,59 +10,62 @@ from dataclasses import replace
 
 import psutil
 
-from attnbench.engines.dispatch import dispatch
-from attnbench.engines.engine import Conditions, Finished, Job, Run
-from attnbench.engines.seat import ProcessSeat
-from attnbench.engines.station import Station
+from attnbench.engines.engine import CompletedJob, Job, RunJobs
+from attnbench.engines.episode_runner import EpisodeRunner, open_runner
+from attnbench.engines.pool import run_on_pool
+from attnbench.engines.runner_process import ProcessRunner
 from attnbench.errors import AttnbenchError
-from attnbench.materials import Materials
+from attnbench.judge.conditions import Conditions
+from attnbench.judge.resource_cache import ResourceCache
 
 
 class Local:
-    """Episodes one after the other in this process, or several at a time, each in one of its own.
+    """Runs episodes one after the other in this process, or several at a time in other processes.
 
-    Several share out the processor's cores, or have a GPU each; by default there are as many as GPUs,
-    and one on a processor.
+    Several episodes divide the CPU's cores among them, or have a GPU each. By default there are as
+    many as GPUs, or one on a CPU.
 
     Args:
-        materials: what this process has loaded for the run already.
+        resources: what this process has already loaded for the run.
     """
 
-    def __init__(self, materials: Materials | None = None) -> None:
-        self._materials = materials
+    def __init__(self, resources: ResourceCache | None = None) -> None:
+        self._resources = resources
 
     @contextlib.contextmanager
-    def open(self, conditions: Conditions) -> Iterator[Run]:
+    def open(self, conditions: Conditions) -> Iterator[RunJobs]:
         """See `Engine`."""
         gpus = visible_gpus() if conditions.device == "cuda" else []
         workers = conditions.workers or max(1, len(gpus))
         if gpus and workers > len(gpus):
             raise AttnbenchError(
-                f"--workers {workers}, but {len(gpus)} GPUs: an adaptation is timed on a GPU of its own"
+                f"--workers {workers} needs as many GPUs, but this machine has {len(gpus)}: each "
+                "adaptation is timed on a GPU of its own"
             )
         if workers == 1:
-            with Station(conditions, self._materials) as station:
-                yield functools.partial(one_by_one, station)
+            with open_runner(conditions, self._resources) as runner:
+                yield functools.partial(run_sequentially, runner)
             return
         threads = conditions.threads or max(1, physical_cores() // workers)
-        shared = replace(conditions, at_once=workers, threads=threads)
-        begin = functools.partial(Station, shared)
+        shared = replace(conditions, sharing=workers, threads=threads)
         devices = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [{}] * workers
-        seats = [
-            ProcessSeat(begin, {"OMP_NUM_THREADS": str(threads)} | device)
+        runners = [
+            ProcessRunner(
+                functools.partial(open_runner, shared), {"OMP_NUM_THREADS": str(threads)} | device
+            )
             for device in devices[:workers]
         ]
-        yield functools.partial(dispatch, seats)
+        yield functools.partial(run_on_pool, runners)
 
 
-def one_by_one(station: Station, jobs: Iterable[Job]) -> Generator[Finished]:
-    """Judge the jobs in their order, yielding each as it ends."""
+def run_sequentially(runner: EpisodeRunner, jobs: Iterable[Job]) -> Generator[CompletedJob]:
+    """Judge the jobs in order, yielding each once it has completed."""
     for job in jobs:
-        yield Finished(job, station.judge(job))
+        yield CompletedJob(job, runner.judge(job))
 
 
 def physical_cores() -> int:
-    """Of this machine, or of the part of it that this process may use; what torch would take."""
+    """The number of physical cores that this process may use, which is what torch would use."""
     usable = len(os.sched_getaffinity(0))
     return min(usable, psutil.cpu_count(logical=False) or usable)
 

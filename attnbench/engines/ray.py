@@ -1,4 +1,4 @@
-"""The engine for a Ray cluster: a station in each of several actors."""
+"""The engine for a Ray cluster: an episode runner in each of several actors."""
 
 from __future__ import annotations
 
@@ -13,118 +13,123 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from attnbench.engines.dispatch import SeatLost, dispatch
-from attnbench.engines.engine import Conditions, Job, Run, needs_of
-from attnbench.engines.parcel import Parcel, pack, unpack
-from attnbench.engines.station import Station
+from attnbench.engines.data_bundle import DataBundle, pack, unpack
+from attnbench.engines.engine import MEMORY_BYTES, Job, RunJobs
+from attnbench.engines.episode_runner import EpisodeRunner, open_runner
+from attnbench.engines.pool import RunnerLost, run_on_pool
 from attnbench.errors import AttnbenchError
+from attnbench.judge.conditions import Conditions
 from attnbench.resources import cache_folder
 
 if TYPE_CHECKING:
-    from attnbench.records.store import Measured
+    from attnbench.records.outcome import EpisodeOutcome
 
-# How often one that waits for an actor looks whether it is still wanted.
-_PATIENCE_SECONDS = 1.0
-_PIECE_BYTES = 64 << 20
+# How often a thread that waits for an actor checks whether its runner was stopped.
+_POLL_SECONDS = 1.0
+_CHUNK_BYTES = 64 << 20
 
 
 class Ray:
-    """Episodes on the nodes of a Ray cluster; by default one on each node, or one on each GPU.
+    """Runs episodes on the nodes of a Ray cluster; by default one per node, or one per GPU.
 
     Args:
-        address: of a running cluster; None for the one that RAY_ADDRESS names or that was begun on this
-            machine, and where there is none, for one of this machine alone that ends with the run.
+        address: of a running cluster. None uses the cluster named by RAY_ADDRESS or one started on
+            this machine. If there is none, it starts one on this machine that ends with the run.
     """
 
     def __init__(self, address: str | None = None) -> None:
         self._address = address
 
     @contextlib.contextmanager
-    def open(self, conditions: Conditions) -> Iterator[Run]:
+    def open(self, conditions: Conditions) -> Iterator[RunJobs]:
         """See `Engine`."""
         with _connected(self._address):
             nodes = ray.nodes()  # type: ignore[no-untyped-call]
-            shared = _shared_out(conditions, [node for node in nodes if node["Alive"]])
-            parcels = functools.cache(functools.partial(pack, put=ray.put, size=_PIECE_BYTES))
-            seats = [ActorSeat(shared, parcels) for _ in range(shared.workers or 1)]
-            yield functools.partial(dispatch, seats)
+            shared = _divide(conditions, [node for node in nodes if node["Alive"]])
+            pack_once = functools.cache(
+                functools.partial(pack, put=ray.put, chunk_bytes=_CHUNK_BYTES)
+            )
+            runners = [ActorRunner(shared, pack_once) for _ in range(shared.workers or 1)]
+            yield functools.partial(run_on_pool, runners)
 
 
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[None]:
-    """Connected to a cluster; one that was begun here ends with it."""
-    ours = not ray.is_initialized()
-    if ours:
+    """Connect to a cluster. A cluster that was started here ends with the context."""
+    is_ours = not ray.is_initialized()
+    if is_ours:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RayError, ValueError, RuntimeError) as error:
-            raise AttnbenchError(f"no Ray cluster at {address}: {error}") from None
+            raise AttnbenchError(f"cannot connect to a Ray cluster at {address}: {error}") from None
     try:
         yield
     finally:
-        if ours:
+        if is_ours:
             ray.shutdown()
 
 
-def _shared_out(conditions: Conditions, nodes: list[dict[str, Any]]) -> Conditions:
-    """How many episodes at a time, with how many cores each, on these nodes.
+def _divide(conditions: Conditions, nodes: list[dict[str, Any]]) -> Conditions:
+    """Decide how many episodes run at a time on these nodes, with how many threads each.
 
-    Raises AttnbenchError where there is not what the conditions ask for.
+    Raises:
+        AttnbenchError: if the nodes do not have what the conditions ask for.
     """
     cores = [int(node["Resources"].get("CPU", 0)) for node in nodes]
     gpus = [int(node["Resources"].get("GPU", 0)) for node in nodes]
-    places = gpus if conditions.device == "cuda" else [int(each > 0) for each in cores]
-    if not sum(places):
-        what = "GPU" if conditions.device == "cuda" else "free core"
+    on_gpus = conditions.device == "cuda"
+    slots = gpus if on_gpus else [int(count > 0) for count in cores]
+    if not sum(slots):
+        what = "GPU" if on_gpus else "free core"
         raise AttnbenchError(f"the Ray cluster has no {what}: `ray status` lists what it has")
-    workers = conditions.workers or sum(places)
-    if conditions.device == "cuda" and workers > sum(places):
+    workers = conditions.workers or sum(slots)
+    if on_gpus and workers > sum(slots):
         raise AttnbenchError(
-            f"--workers {workers}, but {sum(places)} GPUs: an adaptation is timed on a GPU of its own"
+            f"--workers {workers} needs as many GPUs, but the cluster has {sum(slots)}: each "
+            "adaptation is timed on a GPU of its own"
         )
-    hosts = {node["NodeManagerHostname"] for node, n in zip(nodes, places, strict=True) if n}
-    least = min(count for count, n in zip(cores, places, strict=True) if n)
-    on_a_node = -(-workers // sum(n > 0 for n in places))
+    hosts = {node["NodeManagerHostname"] for node, n in zip(nodes, slots, strict=True) if n}
+    fewest_cores = min(count for count, n in zip(cores, slots, strict=True) if n)
+    per_node = -(-workers // sum(n > 0 for n in slots))
     return replace(
         conditions,
         workers=workers,
-        threads=conditions.threads or max(1, least // on_a_node),
-        at_once=-(-workers // len(hosts)),
+        threads=conditions.threads or max(1, fewest_cores // per_node),
+        sharing=-(-workers // len(hosts)),
     )
 
 
-class ActorSeat:
-    """A station in a Ray actor; see `Seat`.
+class ActorRunner:
+    """An episode runner in a Ray actor; see `RunnerHandle`.
 
     Args:
         conditions: of the run.
-        parcels: packs a data folder for nodes that have none.
+        pack_data: packs a data folder for nodes that do not have it.
     """
 
-    def __init__(self, conditions: Conditions, parcels: Callable[[Path], Parcel]) -> None:
+    def __init__(self, conditions: Conditions, pack_data: Callable[[Path], DataBundle]) -> None:
         self._conditions = conditions
-        self._parcels = parcels
+        self._pack_data = pack_data
         self._actor: Any = None
 
     def start(self) -> None:
-        """Begin on a node with room, when there is one, and see that it has the data."""
-        needs = needs_of(self._conditions, self._conditions.threads or 1)
-        actor = self._actor = _Desk.options(  # type: ignore[attr-defined]
-            num_cpus=needs.cores,
-            num_gpus=needs.gpus,
-            memory=needs.memory_bytes,
+        """Start the actor once a node has room for it, and send the data if that node has none."""
+        actor = self._actor = _RunnerActor.options(  # type: ignore[attr-defined]
+            num_cpus=self._conditions.threads or 1,
+            num_gpus=int(self._conditions.device == "cuda"),
+            memory=MEMORY_BYTES,
             scheduling_strategy="SPREAD",
         ).remote(self._conditions)
         data = self._conditions.data
         if not self._get(actor.has_data.remote()) and data is not None:
-            self._get(actor.receive.remote(self._parcels(data)))
+            self._get(actor.receive.remote(self._pack_data(data)))
 
-    def judge(self, job: Job) -> Measured:
-        """See `Station.judge`. Raises SeatLost where the actor, or its node, ends."""
+    def judge(self, job: Job) -> EpisodeOutcome:
+        """See `EpisodeRunner.judge`. Raises RunnerLost if the actor or its node ends."""
         if (actor := self._actor) is None:
-            raise SeatLost
-        measured: Measured = self._get(actor.judge.remote(job))
-        return measured
+            raise RunnerLost
+        outcome: EpisodeOutcome = self._get(actor.judge.remote(job))
+        return outcome
 
     def stop(self) -> None:
         """End the actor."""
@@ -135,32 +140,33 @@ class ActorSeat:
     def _get(self, reference: Any) -> Any:
         while True:
             try:
-                return ray.get(reference, timeout=_PATIENCE_SECONDS)
+                return ray.get(reference, timeout=_POLL_SECONDS)
             except GetTimeoutError:
                 if self._actor is None:
-                    raise SeatLost from None
+                    raise RunnerLost from None
             except RayActorError:
-                raise SeatLost from None
+                raise RunnerLost from None
             except RayTaskError as error:
                 raise error.cause from None
 
 
 @ray.remote(max_restarts=0)
-class _Desk:
-    """What an actor is: a station, and its node's copy of the data."""
+class _RunnerActor:
+    """The actor: an episode runner, opened with the first job, and its node's copy of the data."""
 
     def __init__(self, conditions: Conditions) -> None:
         self._conditions = conditions
-        self._station: Station | None = None
+        self._opened = contextlib.ExitStack()
+        self._runner: EpisodeRunner | None = None
 
     def has_data(self) -> bool:
         return self._conditions.data is None or self._conditions.data.is_dir()
 
-    def receive(self, parcel: Parcel) -> None:
-        folder = unpack(parcel, cache_folder() / "data", get=ray.get)
+    def receive(self, bundle: DataBundle) -> None:
+        folder = unpack(bundle, cache_folder() / "data", get=ray.get)
         self._conditions = replace(self._conditions, data=folder)
 
-    def judge(self, job: Job) -> Measured:
-        if self._station is None:
-            self._station = Station(self._conditions)
-        return self._station.judge(job)
+    def judge(self, job: Job) -> EpisodeOutcome:
+        if self._runner is None:
+            self._runner = self._opened.enter_context(open_runner(self._conditions))
+        return self._runner.judge(job)

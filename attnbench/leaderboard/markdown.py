@@ -1,4 +1,4 @@
-"""`leaderboard.md`: a deterministic function of the records."""
+"""`leaderboard.md`, a deterministic function of the records."""
 
 from __future__ import annotations
 
@@ -9,32 +9,30 @@ from statistics import mean
 
 from tabulate import tabulate
 
-from attnbench.leaderboard.standings import (
-    Cell,
-    Contest,
-    Costs,
-    Interval,
-    Standing,
-    Standings,
-    standings_by_track,
-)
+from attnbench.leaderboard.pooling import CostSummary, Setting, SettingResult
+from attnbench.leaderboard.ranking import Interval
+from attnbench.leaderboard.standings import Standings, StandingsRow, standings_by_track
 from attnbench.records.record import Identity, Record
-from attnbench.records.verification import Badge
+from attnbench.vocabulary import Badge
 
-_LEGEND = (
-    "d′ is how well target-present and target-absent images are told apart at the detector's own "
-    "threshold (0 is chance), the mean over targets, with its 95 % interval; c how much it leans to "
-    "“absent” (above 0); and “d_a above bias_only” how much of the sensitivity no shift of criterion "
-    "can buy. "
-    "What cannot be told apart at 5 % (paired on the same targets, Holm's correction) shares a rank, a "
-    "failure ranks last, and – is not applicable (a mean over fewer tasks says so). "
-    "Parameters are those counted in the delivered artefact, added and changed; adaptation is the "
-    "median over episodes on the device named, and in passes, multiples of one forward pass of the "
-    "backbone over as many images; the badge says whether the episodes were run again "
-    "(`attnbench verify`) and the figures held."
-)
 _CONTENDED = "—"
-_CONTENDED_LEGEND = f" {_CONTENDED} stands where no episode had the device to itself."
+_LEGEND = (
+    "**rank**: one more than the number of significantly better methods (5 %, paired on the same "
+    "targets, Holm's correction). Methods that could not be distinguished from the best share rank 1. "
+    "Methods with a failure rank last.",
+    "**mean rank**: over tasks, each ranked by d′, with its 95 % interval from bootstrap replicates.",
+    "**d′**: the sensitivity at the detector's own threshold, averaged over targets, with its 95 % "
+    "confidence interval; 0 is chance. A mean over fewer tasks says how many.",
+    "**d_a above bias_only**: d_a, the sensitivity over all thresholds, compared with a control that "
+    "only shifts the criterion.",
+    "**c**: the criterion; above 0 the detector is biased towards “absent”.",
+    "**parameters**: counted in the delivered artefact, added and changed together.",
+    "**adaptation**: the median time over episodes on the device named.",
+    "**passes**: the same time in multiples of one forward pass of the backbone over as many images.",
+    "**badge**: whether the episodes were run again (`attnbench verify`) with the same outcome.",
+    "**–**: not applicable.",
+)
+_CONTENDED_LEGEND = f"**{_CONTENDED}**: no episode had the device to itself, so there are no times."
 _READOUT_HEADERS = (
     "task",
     "read-out",
@@ -46,108 +44,140 @@ _READOUT_HEADERS = (
     "c",
 )
 _READOUT_LEGEND = (
-    "Read out by arg-max instead, where a detector keeps the backbone's outputs: the target's is the "
-    "largest of all (argmax-all), or of the task's targets (argmax-targets, the official rule of "
-    "ImageNet-A). Rates are uncorrected means over targets."
+    "Read-outs by arg-max, for detectors that keep the backbone's outputs. A detector says “present” "
+    "if the target's output is the largest of all (argmax-all), or the largest among the task's "
+    "targets (argmax-targets, the official rule of ImageNet-A). Rates are uncorrected means over "
+    "targets."
 )
 _TEXT_LIMIT = 160
 
 
 def leaderboard_markdown(
-    records: Sequence[Record], badges: Mapping[Identity, Badge] | None = None
+    records: Sequence[Record],
+    badges: Mapping[Identity, Badge] | None = None,
+    *,
+    stale: int = 0,
 ) -> str:
-    """The page for these records, in whatever order they come; ends in a newline.
+    """Return the page for these records, in any order.
 
     Args:
-        records: what is shown.
-        badges: by the records' identities; self-reported where there is none.
+        records: all records to show.
+        badges: by record identity; a record without one is self-reported.
+        stale: see `markdown_of`.
+
+    Returns:
+        Markdown that ends in a newline.
     """
     newest = max((record.created for record in records), default="")
-    return markdown_of(standings_by_track(records, badges or {}), newest)
+    return markdown_of(standings_by_track(records, badges or {}), newest, stale)
 
 
-def markdown_of(tracks: Mapping[str, Standings], newest: str) -> str:
-    """The page for standings that are there already.
+def markdown_of(tracks: Mapping[str, Standings], newest: str, stale: int = 0) -> str:
+    """Return the page for standings.
 
     Args:
-        tracks: of each track, in their order.
+        tracks: the standings of each track, in the order to show them.
         newest: when the newest record was created.
+        stale: number of records from an earlier version of their submission
+            (`attnbench.leaderboard.staleness.count_stale`).
+
+    Returns:
+        Markdown that ends in a newline.
     """
     lines = ["# Leaderboard", ""]
     if not tracks:
         lines += ["No records yet. Make the first with `attnbench evaluate submissions/attention`."]
         return "\n".join(lines) + "\n"
-    lines += [_legend(tracks.values()), ""]
-    for track, found in tracks.items():
-        lines += [f"## {track}", "", *_table(found), ""]
-        lines += _failures(found)
-        lines += _readouts(found)
+    if stale:
+        lines += [_stale_note(tracks.values(), stale), ""]
+    lines += [*_legend(tracks.values()), ""]
+    for track, standings in tracks.items():
+        lines += [f"## {track}", "", *_table(standings), ""]
+        lines += _failures(standings)
+        lines += _readouts(standings)
     lines += [f"Newest record: {escape(newest)}."]
     return "\n".join(lines) + "\n"
 
 
-def _table(found: Standings) -> list[str]:
+def _stale_note(tracks: Iterable[Standings], stale: int) -> str:
+    number = sum(
+        result.seeds  # one record per seed
+        for standings in tracks
+        for row in standings.rows
+        for result in row.results.values()
+    )
+    was, their = ("was", "its") if stale == 1 else ("were", "their")
+    return (
+        f"{stale:,} of {number:,} records {was} made with an earlier version of {their} submission "
+        "and will be made anew."
+    )
+
+
+def _table(standings: Standings) -> list[str]:
     headers = ["rank", "submission", "mean rank", "d′"]
-    headers += [_heading(contest, found.contests) for contest in found.contests]
+    headers += [_heading(setting, standings.settings) for setting in standings.settings]
     headers += ["d_a above bias_only", "c", "parameters", "adaptation", "passes", "device", "badge"]
     rows = [
         [
             "–" if row.rank is None else str(row.rank),
-            escape(row.entrant.submission),
+            escape(row.method.submission),
             _with_interval(row.mean_rank, row.mean_rank_interval, ".1f"),
-            _with_interval(row.d_prime, row.interval, ".2f") + _share(row, found.contests),
-            *(_cell(row.cells.get(contest)) for contest in found.contests),
-            _with_interval(row.above_control, row.above_control_interval, "+.2f"),
+            _with_interval(row.d_prime, row.d_prime_interval, ".2f")
+            + _coverage(row, standings.settings),
+            *(_result(row.results.get(setting)) for setting in standings.settings),
+            _with_interval(row.advantage, row.advantage_interval, "+.2f"),
             "–" if row.criterion is None else f"{row.criterion:+.2f}",
             *_costs(row.costs),
             escape(row.device),
             row.badge,
         ]
-        for row in found.rows
+        for row in standings.rows
     ]
     alignment = ["right", "left"] + ["right"] * (len(headers) - 4) + ["left"] * 2
     table = tabulate(rows, headers, tablefmt="github", colalign=alignment, disable_numparse=True)
     return table.splitlines()
 
 
-def _heading(contest: Contest, contests: Sequence[Contest]) -> str:
-    """The task, and as much more of the contest as tells it from others."""
-    heading = escape(contest.task)
-    same = [each for each in contests if each.task == contest.task]
-    if len({each.backbone for each in same}) > 1:
-        heading += f" ({escape(contest.backbone)})"
-    if contest.untrained:
+def _heading(setting: Setting, settings: Sequence[Setting]) -> str:
+    """Return the task, with its backbone and version where the task alone is ambiguous."""
+    heading = escape(setting.task)
+    same_task = [candidate for candidate in settings if candidate.task == setting.task]
+    if len({candidate.backbone for candidate in same_task}) > 1:
+        heading += f" ({escape(setting.backbone)})"
+    if setting.untrained:
         heading += " (untrained)"
-    if len({each.task_sha256 for each in same}) > 1:
-        heading += f" [{contest.task_sha256[:6]}]"
+    if len({candidate.task_sha256 for candidate in same_task}) > 1:
+        heading += f" [{setting.task_sha256[:6]}]"
     return heading
 
 
-def _with_interval(value: float | None, ends: Interval | None, form: str) -> str:
-    if value is None or ends is None:
+def _with_interval(value: float | None, interval: Interval | None, form: str) -> str:
+    if value is None or interval is None:
         return "–"
-    return f"{value:{form}} [{ends[0]:{form}}, {ends[1]:{form}}]"
+    return f"{value:{form}} [{interval[0]:{form}}, {interval[1]:{form}}]"
 
 
-def _share(row: Standing, contests: Sequence[Contest]) -> str:
-    """Of how many contests a mean is, where that is not all of them."""
-    has = sum(cell.d_prime is not None for cell in row.cells.values())
-    return f" ({has} of {len(contests)})" if row.d_prime is not None and has < len(contests) else ""
+def _coverage(row: StandingsRow, settings: Sequence[Setting]) -> str:
+    """Return the number of settings that a mean covers, unless it covers all."""
+    covered = sum(result.d_prime is not None for result in row.results.values())
+    partial = row.d_prime is not None and covered < len(settings)
+    return f" ({covered} of {len(settings)})" if partial else ""
 
 
-def _cell(cell: Cell | None) -> str:
-    if cell is None:
+def _result(result: SettingResult | None) -> str:
+    if result is None:
         return ""
-    if cell.d_prime is None:
-        return "failed" if cell.status == "failed" else "–"
-    return f"{cell.d_prime:.2f}"
+    if result.d_prime is None:
+        return "failed" if result.status == "failed" else "–"
+    return f"{result.d_prime:.2f}"
 
 
-def _costs(costs: Costs | None) -> list[str]:
+def _costs(costs: CostSummary | None) -> list[str]:
+    """Return the cells for parameters, adaptation time and passes."""
     if costs is None:
         return ["–"] * 3
-    least, most = costs.parameters
-    count = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    smallest, largest = costs.parameters
+    count = f"{smallest:,}" if smallest == largest else f"{smallest:,} to {largest:,}"
     if costs.opaque:
         count += f" ({costs.opaque:,} not in tensors)"
     count += "".join(f" (declared {n:,})" for n in costs.declared)
@@ -156,45 +186,46 @@ def _costs(costs: Costs | None) -> list[str]:
     return [count, f"{costs.times.adaptation:.3f} s", f"{costs.times.passes:.2f}"]
 
 
-def _legend(tracks: Iterable[Standings]) -> str:
-    """What the columns say; what is rare only where it occurs."""
+def _legend(tracks: Iterable[Standings]) -> list[str]:
+    """Return a list of definitions; it explains the mark for contended times only if it occurs."""
     contended = any(
         row.costs is not None and row.costs.times.adaptation is None
-        for found in tracks
-        for row in found.rows
+        for standings in tracks
+        for row in standings.rows
     )
-    return _LEGEND + (_CONTENDED_LEGEND if contended else "")
+    definitions = (*_LEGEND, _CONTENDED_LEGEND) if contended else _LEGEND
+    return [f"- {definition}" for definition in definitions]
 
 
-def _failures(found: Standings) -> list[str]:
-    """A line for each failure, with its reason."""
+def _failures(standings: Standings) -> list[str]:
+    """Return a line for each failure, with its reason."""
     lines = [
-        f"- {escape(row.entrant.submission)} on {_heading(contest, found.contests)}: "
-        + escape(cell.reason)
-        for row in found.rows
-        for contest, cell in sorted(row.cells.items())
-        if cell.status == "failed"
+        f"- {escape(row.method.submission)} on {_heading(setting, standings.settings)}: "
+        + escape(result.reason)
+        for row in standings.rows
+        for setting, result in sorted(row.results.items())
+        if result.status == "failed"
     ]
     return ["Failures:", "", *lines, ""] if lines else []
 
 
-def _readouts(found: Standings) -> list[str]:
-    """The table of read-outs by arg-max; nothing where there are none."""
+def _readouts(standings: Standings) -> list[str]:
+    """Return the table of read-outs by arg-max, or nothing if there are none."""
     rows = []
-    for row in found.rows:
-        for contest, cell in row.cells.items():
+    for row in standings.rows:
+        for setting, result in row.results.items():
             for name in ("argmax-all", "argmax-targets"):
-                read = [each.readouts[name] for each in cell.episodes if name in each.readouts]
-                if cell.status == "ok" and read and len(read) == len(cell.episodes):
-                    figures = (
-                        f"{mean(each.hits / each.positives for each in read):.3f}",
-                        f"{mean(each.false_alarms / each.negatives for each in read):.4f}",
-                        f"{mean(each.d_prime for each in read):.2f}",
-                        f"{mean(each.criterion for each in read):+.2f}",
+                readouts = [e.readouts[name] for e in result.episodes if name in e.readouts]
+                if result.status == "ok" and readouts and len(readouts) == len(result.episodes):
+                    numbers = (
+                        f"{mean(r.hits / r.positives for r in readouts):.3f}",
+                        f"{mean(r.false_alarms / r.negatives for r in readouts):.4f}",
+                        f"{mean(r.d_prime for r in readouts):.2f}",
+                        f"{mean(r.criterion for r in readouts):+.2f}",
                     )
-                    names = escape(contest.task), name, escape(row.entrant.submission)
-                    key = contest, name, -mean(each.d_prime for each in read), row.entrant
-                    rows.append((key, (*names, escape(contest.backbone), *figures)))
+                    names = escape(setting.task), name, escape(row.method.submission)
+                    key = setting, name, -mean(r.d_prime for r in readouts), row.method
+                    rows.append((key, (*names, escape(setting.backbone), *numbers)))
     if not rows:
         return []
     table = tabulate(
@@ -208,7 +239,11 @@ def _readouts(found: Standings) -> list[str]:
 
 
 def escape(text: str) -> str:
-    """Untrusted text as one line of plain Markdown: no markup, no control or direction marks."""
+    """Return untrusted text as one bounded line of plain Markdown.
+
+    Markup is escaped. Control characters and marks of text direction are removed, because they could
+    disguise what the line says.
+    """
     visible = "".join(
         " " if character.isspace() else character
         for character in text[: 4 * _TEXT_LIMIT]

@@ -1,4 +1,4 @@
-"""What is kept of a run: the record, a pydantic model written as JSON."""
+"""The record of a run: a pydantic model, written as JSON."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from attnbench.statistics.detection import Counts, Detection
+from attnbench.vocabulary import ArgmaxRule, DeviceKind, IsolationLevel, Status, TrackName
 
 SCHEMA_VERSION: Literal[1] = 1
 
-Status = Literal["ok", "failed", "not applicable"]
 Text = Annotated[str, Field(max_length=10_000)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Finite = Annotated[float, Field(ge=-1e12, le=1e12)]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
@@ -26,27 +24,30 @@ class _Model(BaseModel):
 
 
 class Identity(_Model):
-    """What a record is a record of: two runs with the same identity measure the same thing."""
+    """What a record is about. Two runs with the same identity measure the same thing."""
 
     submission: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     submission_sha256: Sha256
     task: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
     task_version: int
     task_sha256: Sha256
-    track: Literal["mini", "small", "full"]
+    track: TrackName
     backbone: Annotated[str, Field(pattern=r"^[a-z]+/[A-Za-z0-9_.-]{1,80}$")]
     backbone_sha256: Sha256
     untrained: bool
     seed: int
-    device: Literal["cpu", "cuda"]
-    isolation: Literal["process", "bwrap"]
+    device: DeviceKind
+    isolation: IsolationLevel
 
 
 class Environment(_Model):
-    """The machine and the versions a record was measured with.
+    """The machine and the library versions that a record was measured with.
 
     Attributes:
-        confinement: what the kernel enforced on workers (see `attnbench.evaluation.isolation`).
+        device_name: the name of the CPU or GPU.
+        threads: CPU threads of the episode.
+        python, torch, torchvision, numpy, attnbench: versions.
+        confinement: what the kernel enforced on workers (see `attnbench.isolation`).
     """
 
     device_name: Text
@@ -59,26 +60,27 @@ class Environment(_Model):
     confinement: tuple[Text, ...] = ()
 
 
-def together(environments: Sequence[Environment]) -> Environment:
-    """What there is to say of several machines that episodes of one record ran on.
+def merge_environments(environments: Sequence[Environment]) -> Environment:
+    """Merge the environments of a record's episodes, which may have run on several machines.
 
-    Texts that differ stand beside each other; threads and confinement are the least of any.
+    Texts that differ are listed. Of threads the smallest number is kept, and of the confinement what
+    all environments have in common.
     """
-    described = [each.model_dump() for each in environments]
+    dumps = [environment.model_dump() for environment in environments]
     texts = ("device_name", "python", "torch", "torchvision", "numpy", "attnbench")
-    joined = {name: ", ".join(sorted({each[name] for each in described})) for name in texts}
-    common = set.intersection(*(set(each.confinement) for each in environments))
+    joined = {name: ", ".join(sorted({dump[name] for dump in dumps})) for name in texts}
+    common = set.intersection(*(set(environment.confinement) for environment in environments))
     return environments[0].model_copy(
         update=joined
         | {
-            "threads": min(each.threads for each in environments),
-            "confinement": tuple(each for each in environments[0].confinement if each in common),
+            "threads": min(environment.threads for environment in environments),
+            "confinement": tuple(layer for layer in environments[0].confinement if layer in common),
         }
     )
 
 
 class Readout(_Model):
-    """Detection at one threshold, or by arg-max (see `attnbench.statistics.detection`)."""
+    """Detection at one threshold, or by arg-max; see `attnbench.statistics.detection`."""
 
     hits: Count
     positives: Annotated[int, Field(ge=1, le=10**12)]
@@ -90,50 +92,58 @@ class Readout(_Model):
     criterion: Finite
 
     @model_validator(mode="after")
-    def _no_more_than_shown(self) -> Self:
+    def _check_counts(self) -> Self:
         if self.hits > self.positives or self.false_alarms > self.negatives:
             raise ValueError("more hits or false alarms than images")
         return self
 
     @property
     def counts(self) -> Counts:
-        """What the figures were computed from."""
+        """The counts that all other values are computed from."""
         return Counts(self.hits, self.positives, self.false_alarms, self.negatives)
 
 
 class Measures(Readout):
-    """Detection by the score: at its threshold 0, and without a threshold."""
+    """Detection by the score: at the threshold 0, and over all thresholds."""
 
     auc: Finite
     d_a: Finite
 
     @classmethod
-    def of(cls, found: Detection) -> Self:
-        """The figures of a detection, as they are kept."""
+    def of(cls, detection: Detection) -> Self:
+        """The measures of a detection, as they are kept in a record."""
         return cls(
-            hits=found.counts.hits,
-            positives=found.counts.positives,
-            false_alarms=found.counts.false_alarms,
-            negatives=found.counts.negatives,
-            hit_rate=found.hit_rate,
-            false_alarm_rate=found.false_alarm_rate,
-            d_prime=found.d_prime,
-            criterion=found.criterion,
-            auc=found.auc,
-            d_a=found.d_a,
+            hits=detection.counts.hits,
+            positives=detection.counts.positives,
+            false_alarms=detection.counts.false_alarms,
+            negatives=detection.counts.negatives,
+            hit_rate=detection.hit_rate,
+            false_alarm_rate=detection.false_alarm_rate,
+            d_prime=detection.d_prime,
+            criterion=detection.criterion,
+            auc=detection.auc,
+            d_a=detection.d_a,
         )
 
 
 class Cost(_Model):
-    """What one adaptation cost. Times in seconds, by the evaluator's clock.
+    """What one adaptation cost. Times are in seconds, by the evaluator's clock.
 
     Attributes:
-        parameters_opaque: of those added, scalars that are not in tensors (see
-            `attnbench.evaluation.inventory`).
-        adaptation_seconds: from "go" until a fresh process holds the detector, late work included.
-        adaptation_seconds_cold: in a process which has not adapted before; for some targets only.
-        late_seconds: of these, what loading the detector took, and work put off until it predicted.
-        contended: whether other episodes ran on the same processor meanwhile: such times rank nobody.
+        parameters_added: scalars added to the backbone.
+        parameters_changed: scalars in tensors that replace one of the backbone's.
+        parameters_opaque: how many of those added are not in tensors (see
+            `attnbench.judge.parameter_count`).
+        artefact_bytes: size of the artefact.
+        adaptation_seconds: from "go" until a fresh process has loaded the detector, late work
+            included.
+        adaptation_seconds_cold: the same in a process that has not rehearsed; for some targets only.
+        late_seconds: the part of `adaptation_seconds` spent on loading the detector, and on work
+            that was put off until prediction.
+        pass_seconds: one forward pass of the backbone over as many images, timed in the same run.
+        prediction_seconds: scoring all test images.
+        contended: whether other episodes ran on the same CPU meanwhile. Contended times are excluded
+            from the leaderboard.
     """
 
     parameters_added: Count
@@ -149,11 +159,18 @@ class Cost(_Model):
 
 
 class EpisodeResult(_Model):
-    """One target with one seed: what came of it.
+    """The result of one episode: one target with one seed.
 
     Attributes:
-        readouts: by name, see `attnbench.evaluation.readouts`; only where the track asks for them
-            and the detector has logits.
+        target: the target's name.
+        status: whether it succeeded.
+        reason: why not, in one line.
+        detail: the end of the submission's traceback.
+        images_sha256: of the pixels of all its images.
+        measures: how well the detector detects; None after a failure.
+        cost: what the adaptation cost; None after a failure.
+        readouts: detection by arg-max (see `attnbench.judge.argmax_readouts`), if the track asks for
+            it and the detector has logits.
         nondeterministic: operations used that have no deterministic form on the device.
     """
 
@@ -164,23 +181,24 @@ class EpisodeResult(_Model):
     images_sha256: Sha256
     measures: Measures | None = None
     cost: Cost | None = None
-    readouts: dict[Literal["argmax-all", "argmax-targets"], Readout] = {}
+    readouts: dict[ArgmaxRule, Readout] = {}
     nondeterministic: tuple[Text, ...] = ()
 
     @model_validator(mode="after")
-    def _whole_or_failed(self) -> Self:
+    def _check_completeness(self) -> Self:
         if (self.status == "ok") != (self.measures is not None and self.cost is not None):
-            raise ValueError("an episode is ok if it has measures and cost")
+            raise ValueError("an episode is ok if and only if it has measures and a cost")
         return self
 
 
 class Summary(_Model):
-    """The task's figures: means over targets, medians for times; None where not all episodes are ok.
+    """A record's summary: means over targets, and medians of times. None unless all episodes are ok.
 
-    Times are of the episodes that had the device to themselves, None where none had.
+    Times are those of uncontended episodes, and None if there are none.
 
     Attributes:
-        contended: how many episodes had not.
+        targets: the number of targets.
+        contended: the number of contended episodes.
     """
 
     targets: Count
@@ -205,7 +223,7 @@ class Summary(_Model):
 
 
 class Record(_Model):
-    """The result of a submission on a task, track, backbone and seed."""
+    """The result of a submission on a task, track and backbone with one seed."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     identity: Identity
@@ -221,9 +239,9 @@ class Record(_Model):
     scores_sha256: Sha256
 
     @model_validator(mode="after")
-    def _agrees_with_its_episodes(self) -> Self:
+    def _check_episodes(self) -> Self:
         if len({episode.target for episode in self.episodes}) < len(self.episodes):
-            raise ValueError("two episodes of one target")
+            raise ValueError("two episodes have the same target")
         if self.status == "ok" and any(episode.status != "ok" for episode in self.episodes):
-            raise ValueError("ok with episodes that are not")
+            raise ValueError("the record is ok, but an episode is not")
         return self

@@ -29,7 +29,7 @@ COLUMNS = (*_FROM_IDENTITY, "status", "reason", *_FROM_SUMMARY, "isolation", "re
 
 
 def row_of(record: Record, path: Path) -> dict[str, object]:
-    """The record's row: `COLUMNS` to values, None where a failure left no figure."""
+    """Return the record's row, by column. Values that a failure left out are None."""
     row: dict[str, object] = {name: getattr(record.identity, name) for name in _FROM_IDENTITY}
     row |= {"status": record.status, "reason": record.reason}
     row |= {name: getattr(record.summary, name) for name in _FROM_SUMMARY}

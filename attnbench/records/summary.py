@@ -1,4 +1,4 @@
-"""From a record's episodes to its figures."""
+"""Summarising the episodes of a record."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from attnbench.records.record import Cost, EpisodeResult, Record, Status, Summary
+from attnbench.records.record import Cost, EpisodeResult, Record, Summary
 from attnbench.statistics.intervals import d_prime_interval, median_interval
+from attnbench.vocabulary import Status
 
 
 @dataclass(frozen=True)
 class Times:
-    """Medians over the episodes that had the device to themselves, in seconds; None where none had.
+    """Median times over uncontended episodes, in seconds. None if there are none.
 
     Attributes:
-        cold: of the episodes that have such a time.
-        passes: adaptation in multiples of the backbone's forward pass.
+        adaptation: of adapting.
+        cold: of adapting in a cold process, over the episodes that have such a time.
+        passes: of adapting, as a multiple of the backbone's forward pass.
+        prediction: of scoring all test images.
     """
 
     adaptation: float | None
@@ -27,7 +30,7 @@ class Times:
 
 
 def times_of(costs: Sequence[Cost]) -> Times:
-    """The times by which methods are compared; what ran beside others may have taken longer."""
+    """The times by which methods are compared. Contended ones are left out: they may be too long."""
     alone = [cost for cost in costs if not cost.contended]
     cold = [s for cost in alone if (s := cost.adaptation_seconds_cold) is not None]
     return Times(
@@ -39,13 +42,13 @@ def times_of(costs: Sequence[Cost]) -> Times:
 
 
 def times_on_one_device(records: Sequence[Record]) -> tuple[str, Times]:
-    """The name of the device that most episodes had to themselves, and the times on it.
+    """Return the device with the most uncontended episodes, and the times on it.
 
-    Records of several machines say the same of a method, but for its times. Where no episode had a
-    device to itself the name is the devices' kind, `cpu` or `cuda`.
+    Records from several machines agree about a method in everything but its times. If all episodes
+    are contended, the device's name is its kind, `cpu` or `cuda`.
 
     Args:
-        records: at least one, all of one kind of device.
+        records: at least one, all of the same kind of device.
     """
     alone = [
         (record.environment.device_name, episode.cost)
@@ -61,28 +64,32 @@ def times_on_one_device(records: Sequence[Record]) -> tuple[str, Times]:
 
 
 def overall(results: Sequence[EpisodeResult]) -> tuple[Status, str]:
-    """The record's status and reason: one failed episode makes it a failure, and says so."""
-    for status in ("failed", "not applicable"):
-        such = [result for result in results if result.status == status]
-        if such:
-            reason = such[0].reason
-            if len(such) < len(results) or len({result.reason for result in such}) > 1:
-                reason = f"{len(such)} of {len(results)} targets, first {such[0].target}: {reason}"
+    """A record's status and reason. One failed episode makes the record a failure."""
+    statuses: tuple[Status, ...] = ("failed", "not applicable")
+    for status in statuses:
+        matching = [result for result in results if result.status == status]
+        if matching:
+            reason = matching[0].reason
+            if len(matching) < len(results) or len({result.reason for result in matching}) > 1:
+                count = f"{len(matching)} of {len(results)} targets"
+                reason = f"{count}, first {matching[0].target}: {reason}"
             return status, reason[:1000]
     return "ok", ""
 
 
 def summarise(results: Sequence[EpisodeResult]) -> Summary:
-    """Means over targets, medians of times and counts; empty where not every episode is ok.
+    """Return means over targets and medians of times, or an empty summary if an episode is not ok.
 
-    A mean over the targets that happened to succeed would flatter the method, so there is none.
+    A mean over the targets that happened to succeed would flatter the method.
     """
-    found = without_intervals(results)
-    return found.model_copy(update=intervals(results)) if found.d_prime is not None else found
+    summary = summarise_without_intervals(results)
+    if summary.d_prime is None:
+        return summary
+    return summary.model_copy(update=summary_intervals(results))
 
 
-def without_intervals(results: Sequence[EpisodeResult]) -> Summary:
-    """The same but for `intervals`, which take a hundred times as long."""
+def summarise_without_intervals(results: Sequence[EpisodeResult]) -> Summary:
+    """As `summarise`, without the intervals, which take a hundred times as long to compute."""
     measures = [result.measures for result in results if result.measures is not None]
     costs = [result.cost for result in results if result.cost is not None]
     if not results or len(measures) < len(results) or len(costs) < len(results):
@@ -107,17 +114,17 @@ def without_intervals(results: Sequence[EpisodeResult]) -> Summary:
     )
 
 
-def intervals(results: Sequence[EpisodeResult]) -> dict[str, float]:
-    """The 95 % intervals of a summary, of episodes that are all ok."""
+def summary_intervals(results: Sequence[EpisodeResult]) -> dict[str, float]:
+    """The 95 % confidence intervals of a summary. All episodes must be ok."""
     counts = [[result.measures.counts] for result in results if result.measures is not None]
     costs = [result.cost for result in results if result.cost is not None]
     times = [cost.adaptation_seconds for cost in costs if not cost.contended]
     low, high = d_prime_interval(counts)
-    found = {"d_prime_low": low, "d_prime_high": high}
+    ends = {"d_prime_low": low, "d_prime_high": high}
     if times:
         _, fastest, slowest = median_interval(times)
-        found |= {"adaptation_seconds_low": fastest, "adaptation_seconds_high": slowest}
-    return found
+        ends |= {"adaptation_seconds_low": fastest, "adaptation_seconds_high": slowest}
+    return ends
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -1,29 +1,32 @@
-"""What a second look at a record found, kept beside it, and the badge it gives."""
+"""The outcome of verifying a record, kept beside it, and the badge it earns."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attnbench.records.integrity import Responses, contradictions, contradictions_with
 from attnbench.records.record import Environment, Record, Sha256, Text
+from attnbench.vocabulary import Badge
 
-Badge = Literal["self-reported", "verified", "failed verification"]
-_LIMIT = 1 << 20
+_MAX_BYTES = 1 << 20
 
 
 class Verification(BaseModel):
     """The outcome of `attnbench verify`.
 
     Attributes:
-        record_sha256: of the record's JSON as it was verified; of another one, this says nothing.
+        record_sha256: of the record's JSON when it was verified. If the record has changed since,
+            the verification says nothing about it.
         targets: whose episodes were run again.
         problems: what did not hold.
-        unsettled: what could not be told, as other work kept the processors busy.
+        unsettled: what could not be decided because other work kept the CPU busy.
+        environment: where the episodes were run again.
+        created: when, in ISO 8601.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,7 +40,7 @@ class Verification(BaseModel):
 
 
 def path_beside(record: Path) -> Path:
-    """Where the verification of the record in a file is kept."""
+    """The file of the verification of a record, given the record's file."""
     return record.with_name(f"{record.name}.verification")
 
 
@@ -47,12 +50,12 @@ def fingerprint_of(record: Path) -> str:
 
 
 def badge_of(path: Path, record: Record) -> Badge:
-    """The badge of a record: what contradicts itself has failed, whatever is said beside it."""
+    """The badge of a record. One that contradicts itself has failed, whatever is kept beside it."""
     return _badge(path, contradictions(path, record))
 
 
 def badge_with(path: Path, record: Record, responses: Mapping[str, Responses]) -> Badge:
-    """The same where the scores have been read already."""
+    """As `badge_of`, with scores that have been read already."""
     return _badge(path, contradictions_with(responses, record))
 
 
@@ -61,13 +64,13 @@ def _badge(path: Path, problems: list[str]) -> Badge:
         return "failed verification"
     try:
         file = path_beside(path)
-        if file.stat().st_size > _LIMIT:
+        if file.stat().st_size > _MAX_BYTES:
             return "self-reported"
-        found = Verification.model_validate_json(file.read_bytes())
+        verification = Verification.model_validate_json(file.read_bytes())
     except (OSError, ValidationError):
         return "self-reported"
-    if found.record_sha256 != fingerprint_of(path) or not found.targets:
+    if verification.record_sha256 != fingerprint_of(path) or not verification.targets:
         return "self-reported"
-    if found.problems:
+    if verification.problems:
         return "failed verification"
-    return "self-reported" if found.unsettled else "verified"
+    return "self-reported" if verification.unsettled else "verified"

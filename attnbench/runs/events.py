@@ -1,4 +1,4 @@
-"""What happens while an evaluation runs."""
+"""Events of an evaluation while it runs, for progress displays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Planned:
-    """How many episodes are still to run, by task, and the records that were there already."""
+    """The run starts.
+
+    Attributes:
+        episodes: the number of episodes to run, by task.
+        reused: records that exist already and are used as they are.
+    """
 
     episodes: Mapping[str, int]
     reused: tuple[Path, ...]
@@ -22,7 +27,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class EpisodeStarted:
-    """The images of an episode are being prepared; decoding or filtering them may take a while."""
+    """The images of an episode are being prepared. Decoding or filtering them may take a while."""
 
     submission: str
     task: str
@@ -31,7 +36,7 @@ class EpisodeStarted:
 
 @dataclass(frozen=True)
 class EpisodeDone:
-    """One episode has ended; `done` of `total` so far."""
+    """An episode has ended. It is number `done` of `total`."""
 
     submission: str
     task: str
@@ -53,40 +58,44 @@ Event = Planned | EpisodeStarted | EpisodeDone | RecordWritten
 
 
 def seconds_left(since_first: float, done: int, total: int) -> float | None:
-    """How long the rest takes at the rate so far; None before two episodes have ended.
+    """Estimate the remaining time from the rate so far. None until two episodes have ended.
 
     Args:
-        since_first: seconds since the first episode ended: what came before it was starting up.
-        done, total: episodes.
+        since_first: seconds since the first episode ended. The time before that is start-up.
+        done: the number of episodes that have ended.
+        total: the number of episodes.
     """
     return since_first / (done - 1) * (total - done) if done > 1 else None
 
 
 class Progress:
-    """Counts the episodes of a run as they end, and tells of each.
+    """Counts the episodes of a run as they end, and reports an event for each.
 
     Args:
-        identities: of the records that the episodes are for, each as often as it has episodes to run.
-        reused: the records that were there already.
-        tell: told what happens.
+        identities: the record of each episode to run, so each as often as it has such episodes.
+        reused: records that exist already.
+        report: called with each event.
+
+    Attributes:
+        report: the same.
     """
 
     def __init__(
         self,
         identities: Iterable[Identity],
         reused: Iterable[Path],
-        tell: Callable[[Event], None],
+        report: Callable[[Event], None],
     ) -> None:
         by_task = Counter(identity.task for identity in identities)
-        self.tell = tell
+        self.report = report
         self._total = by_task.total()
         self._done = 0
-        tell(Planned(dict(by_task), tuple(reused)))
+        report(Planned(dict(by_task), tuple(reused)))
 
-    def ended(self, identity: Identity, result: EpisodeResult) -> None:
-        """One more has ended."""
+    def episode_ended(self, identity: Identity, result: EpisodeResult) -> None:
+        """Count an episode and report it."""
         self._done += 1
-        self.tell(
+        self.report(
             EpisodeDone(
                 submission=identity.submission,
                 task=identity.task,

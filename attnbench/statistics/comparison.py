@@ -1,4 +1,4 @@
-"""Which methods can be told apart, and what they cost: pure functions of estimates and replicates."""
+"""Significance tests, ranks and Pareto margins: pure functions of estimates and replicates."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ class Difference:
     """A paired difference, first - second, with its interval and p-values.
 
     Attributes:
-        first, second: which methods, by their index.
-        low, high: 95 %, see `attnbench.statistics.intervals.mean_interval`.
-        p: two-sided, see `two_sided_p`; `p_holm` corrected for all pairs that were compared.
+        first, second: the indices of the two methods.
+        estimate: the mean difference over targets.
+        low, high: its 95 % interval (`attnbench.statistics.intervals.mean_interval`).
+        p: two-sided p-value (`two_sided_p`).
+        p_holm: p with Holm's correction for all compared pairs.
     """
 
     first: int
@@ -35,36 +37,36 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """Whether the methods can be told apart at 5 %, all pairs considered."""
+        """Whether the difference is significant at 5 % after correction for all pairs."""
         return self.p_holm < 0.05
 
 
 def differences(values: Floats, replicates: Floats) -> list[Difference]:
-    """All pairs of methods.
+    """Return the paired differences of all pairs of methods.
 
     Args:
-        values: `[n, m]`, a figure of each method on each target.
-        replicates: `[r, m]`, its means over targets, drawn together
-            (`attnbench.statistics.resampling.resampled`).
+        values: float `[n, m]`, a statistic of each method on each target.
+        replicates: float `[r, m]`, bootstrap replicates of its mean over targets, with targets and
+            images shared by all methods (`attnbench.statistics.resampling.bootstrap_means`).
     """
     pairs = np.array(list(combinations(range(values.shape[1]), 2))).reshape(-1, 2)
-    apart = (values[:, pairs[:, 0]] - values[:, pairs[:, 1]]).T
+    by_pair = (values[:, pairs[:, 0]] - values[:, pairs[:, 1]]).T
     errors = (replicates[:, pairs[:, 0]] - replicates[:, pairs[:, 1]]).std(axis=0)
-    means, sizes = apart.mean(axis=1), np.array([len(values)])
+    means, sizes = by_pair.mean(axis=1), np.array([len(values)])
     with np.errstate(invalid="ignore"):
-        variances = apart.var(axis=1, ddof=min(1, len(values) - 1)) / len(values)
+        variances = by_pair.var(axis=1, ddof=min(1, len(values) - 1)) / len(values)
     ps = two_sided_p(means, errors, variances[None], sizes)
     return [
         Difference(
             int(a),
             int(b),
             float(mean),
-            *mean_interval([each], error=float(error)),
+            *mean_interval([by_target], error=float(error)),
             float(p),
             float(corrected),
         )
-        for (a, b), mean, each, error, p, corrected in zip(
-            pairs, means, apart, errors, ps, holm(ps), strict=True
+        for (a, b), mean, by_target, error, p, corrected in zip(
+            pairs, means, by_pair, errors, ps, holm(ps), strict=True
         )
     ]
 
@@ -72,29 +74,34 @@ def differences(values: Floats, replicates: Floats) -> list[Difference]:
 def two_sided_p(
     estimates: Floats, errors: Floats, variances: Floats, sizes: NDArray[np.int64]
 ) -> Floats:
-    """p of paired differences: by Student's t over targets, and never below the bootstrap's.
+    """Return p-values of paired differences: Student's t over targets, or the bootstrap's if larger.
 
-    How much few targets vary is itself hardly known, which t allows for and a normal distribution does
-    not. On the other hand a few targets may differ by chance less than they must; the bootstrap, which
-    draws images too, knows. Without an error an estimate of 0 has p = 1, another one p = 0.
+    The variance between few targets is itself uncertain, which t allows for and a normal distribution
+    does not. Conversely, few targets can vary less than they should by chance. The bootstrap also
+    draws images, so its p-value is a lower bound. If the error is 0, an estimate of 0 has p = 1 and
+    any other estimate p = 0.
 
     Args:
-        estimates: `[...]`, means over targets, or over several tasks.
-        errors: `[...]`, their standard errors by a bootstrap over targets and images.
-        variances: `[g, ...]`, what each task's targets say of an estimate's variance; 0 where it has a
-            single one.
-        sizes: `[g]`, how many targets each task has.
+        estimates: float `[...]`, mean differences over targets or over several tasks.
+        errors: float `[...]`, their standard errors from a bootstrap over targets and images.
+        variances: float `[g, ...]`, each task's part of an estimate's variance between targets; 0 for
+            a task with a single target.
+        sizes: int `[g]`, number of targets of each task.
+
+    Returns:
+        float `[...]`.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         by_bootstrap = 2 * ndtr(-np.abs(estimates) / errors)
         spread = np.sqrt(variances.sum(axis=0))
         by_targets = 2 * stdtr(degrees_of_freedom(variances, sizes), -np.abs(estimates) / spread)
-    found: Floats = np.fmax(np.where(np.isnan(by_bootstrap), 1.0, by_bootstrap), by_targets)
-    return found
+    # fmax ignores the NaN of `by_targets` where there is no variance between targets.
+    ps: Floats = np.fmax(np.where(np.isnan(by_bootstrap), 1.0, by_bootstrap), by_targets)
+    return ps
 
 
 def holm(ps: Floats) -> Floats:
-    """Holm's step-down correction of p-values `[n]` (Scandinavian Journal of Statistics 6, 1979)."""
+    """Return p-values `[n]` with Holm's step-down correction (Scand. J. Statist. 6, 1979)."""
     order = np.argsort(ps, kind="stable")
     stepped = np.asarray(ps)[order] * np.arange(len(ps), 0, -1)
     corrected = np.empty(len(ps))
@@ -103,84 +110,89 @@ def holm(ps: Floats) -> Floats:
 
 
 def shared_ranks(estimates: Floats, covariances: Floats, by_target: Sequence[Floats]) -> list[int]:
-    """Ranks from 1: a method's is one more than the number of those that are surely better.
+    """Return each method's rank: one more than the number of significantly better methods.
 
-    What cannot be told apart from the best shares rank 1. Two methods are compared by the mean of their
-    differences over the tasks that both have, at 5 % after Holm's correction for all pairs.
+    Methods that could not be distinguished from the best share rank 1. Two methods are compared by
+    their mean difference over the tasks that both have, at 5 % after Holm's correction for all pairs.
 
     Args:
-        estimates: `[tasks, m]`, means over targets, NaN where a method does not have a task.
-        covariances: `[tasks, m, m]` of the estimates' errors by a bootstrap over targets and images,
-            anything where one does not have it.
-        by_target: of each task what the estimates are means of, `[n, m]`, NaN where a method does not
-            have a target.
+        estimates: float `[tasks, m]`, means over targets, NaN if a method does not have the task.
+        covariances: float `[tasks, m, m]` of the estimates' errors, from a bootstrap over targets and
+            images. Entries of a method that does not have the task are ignored.
+        by_target: for each task the values `[n, m]` that the estimates average, NaN if a method does
+            not have the target.
     """
-    has = ~np.isnan(estimates)
-    both: NDArray[np.bool_] = has[:, :, None] & has[:, None, :]
-    count = np.maximum(both.sum(axis=0), 1)
-    apart = np.nan_to_num(estimates)[:, :, None] - np.nan_to_num(estimates)[:, None, :]
-    mean = (apart * both).sum(axis=0) / count
-    error = np.sqrt(np.where(both, _spread(covariances), 0).sum(axis=0)) / count
-    variances = np.array([_of_paired_means(each) for each in by_target])
-    variances = np.where(both, variances, 0) / count**2
-    sizes = np.array([len(each) for each in by_target])
+    has_task = ~np.isnan(estimates)
+    shared: NDArray[np.bool_] = has_task[:, :, None] & has_task[:, None, :]
+    count = np.maximum(shared.sum(axis=0), 1)
+    difference = np.nan_to_num(estimates)[:, :, None] - np.nan_to_num(estimates)[:, None, :]
+    mean = (difference * shared).sum(axis=0) / count
+    error = np.sqrt(np.where(shared, _difference_variances(covariances), 0).sum(axis=0)) / count
+    variances = np.array([_mean_variances(values) for values in by_target])
+    variances = np.where(shared, variances, 0) / count**2
+    sizes = np.array([len(values) for values in by_target])
     first, second = np.triu_indices(estimates.shape[1], 1)
     ps = two_sided_p(mean[first, second], error[first, second], variances[:, first, second], sizes)
-    surely = (holm(ps) < 0.05) & (both.sum(axis=0) > 0)[first, second]
-    better = np.where(mean[first, second] > 0, second, first)[surely]
-    return [1 + int(n) for n in np.bincount(better, minlength=estimates.shape[1])]
+    significant = (holm(ps) < 0.05) & (shared.sum(axis=0) > 0)[first, second]
+    worse = np.where(mean[first, second] > 0, second, first)[significant]
+    return [1 + int(n) for n in np.bincount(worse, minlength=estimates.shape[1])]
 
 
-def _of_paired_means(values: Floats) -> Floats:
-    """The variance of the mean over targets of each difference, `[m, m]`; 0 where none can be told."""
+def _mean_variances(values: Floats) -> Floats:
+    """Return the variance of each pair's mean difference over targets, `[m, m]`.
+
+    Args:
+        values: float `[n, m]`. The variance is 0 with one target, and for a method without all n.
+    """
     number, methods = values.shape
     if number < 2:
         return np.zeros((methods, methods))
-    whole: NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=0))
-    covariances = np.cov(np.where(whole, values, 0), rowvar=False).reshape(methods, methods)
-    return np.where(whole[:, None] & whole, _spread(covariances) / number, 0)
+    complete: NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=0))
+    covariances = np.cov(np.where(complete, values, 0), rowvar=False).reshape(methods, methods)
+    return np.where(complete[:, None] & complete, _difference_variances(covariances) / number, 0)
 
 
-def _spread(covariances: Floats) -> Floats:
-    """The variance of each difference, `[..., m, m]`."""
-    own = np.diagonal(covariances, axis1=-2, axis2=-1)
-    found: Floats = np.maximum(own[..., :, None] + own[..., None, :] - 2 * covariances, 0)
-    return found
+def _difference_variances(covariances: Floats) -> Floats:
+    """Return var(a - b) = var(a) + var(b) - 2 cov(a, b) of every pair, `[..., m, m]`."""
+    diagonal = np.diagonal(covariances, axis1=-2, axis2=-1)
+    # Rounding can leave a negative variance.
+    variances: Floats = np.maximum(
+        diagonal[..., :, None] + diagonal[..., None, :] - 2 * covariances, 0
+    )
+    return variances
 
 
 def mean_ranks(tasks: Sequence[Floats]) -> Floats:
-    """Mean ranks over tasks, from 1 for the largest, ties sharing the mean of theirs.
+    """Return mean ranks over tasks, `[..., m]`; 1 is the largest value, ties share their mean rank.
 
     Args:
-        tasks: for each task a figure `[..., m]` of the same methods; -inf ranks last.
-
-    Returns:
-        `[..., m]`.
+        tasks: for each task float `[..., m]`, values of the same m methods; -inf ranks last.
     """
-    return np.asarray(np.mean([_ranks(each) for each in tasks], axis=0))
+    return np.asarray(np.mean([_ranks(values) for values in tasks], axis=0))
 
 
 def _ranks(values: Floats) -> Floats:
     rows = values.reshape(-1, values.shape[-1])
     ranks = np.empty(rows.shape)
-    # By sorting: a table of who is above whom has the square of the methods in each of the rows.
+    # Sorting takes m log m for each row; comparing all pairs of methods would take m^2.
     for number, row in enumerate(rows):
         ordered = np.sort(row)
-        upto = np.searchsorted(ordered, row, "right")
-        level = upto - np.searchsorted(ordered, row, "left")
-        ranks[number] = len(row) - upto + (level + 1) / 2
+        not_above = np.searchsorted(ordered, row, "right")
+        ties = not_above - np.searchsorted(ordered, row, "left")
+        ranks[number] = len(row) - not_above + (ties + 1) / 2
     return ranks.reshape(values.shape)
 
 
 def pareto_margins(benefit: NDArray[Any], costs: NDArray[Any]) -> Floats:
-    """By how much each method leads all that cost no more than it does, `[m]`.
+    """Return the lead of each method over all methods that cost no more, `[m]`.
 
-    Above 0 a method is on the Pareto front: none gives as much for as little. Infinite where no other
-    costs as little; of two equals neither is above 0.
+    A method with a margin above 0 is on the Pareto front: no other method has as large a benefit for
+    costs as small. The margin is infinite if no other method costs as little. Of two equal methods
+    neither has a margin above 0.
 
     Args:
-        benefit: `[m]`, more is better.
-        costs: `[m, k]`, less is better.
+        benefit: `[m]`, larger is better.
+        costs: `[m, k]`, smaller is better.
     """
     margins = np.full(len(benefit), np.inf)
     for number in range(len(benefit)):

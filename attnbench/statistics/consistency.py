@@ -1,4 +1,4 @@
-"""Error consistency: do two detectors err on the same images? Pure functions of decisions."""
+"""Error consistency, Cohen's kappa between detectors: pure functions of decisions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ class Consistency:
     """Cohen's kappa of two detectors' decisions on the same images.
 
     Attributes:
-        kappa: None where it is not defined: where both decide alike on every image by their rates
-            alone, no agreement is more than chance.
-        low, high: 95 % interval over images drawn anew; None where kappa is.
-        largest: the kappa that two detectors of these rates could reach at most.
-        images: how many decisions were compared.
+        kappa: None if it is undefined: if the rates alone imply that the two agree on every image.
+        low, high: 95 % interval over resampled images; None if kappa is.
+        largest: the largest kappa that two detectors with these rates can reach; None if kappa is.
+        images: number of compared decisions.
     """
 
     kappa: float | None
@@ -35,21 +34,26 @@ class Consistency:
 def consistency(
     first: Bools, second: Bools, *, replicates: int = 2000, seed: int = 0
 ) -> Consistency:
-    """Kappa of two detectors on the same images, either all with the target or all without.
+    """Return kappa of two detectors on the same images, all with the target or all without it.
 
-    kappa = (o - e) / (1 - e), o the share of images on which they agree, e = p q + (1 - p)(1 - q) the
-    share expected of independent detectors that say "present" as often as these, p and q (Cohen 1960;
-    Geirhos, Meding & Wichmann 2020, arXiv 2006.16736). Among images of one kind to agree in the
-    decision is to agree in being right. o can be 1 - |p - q| at most.
+    kappa = (o - e) / (1 - e). o is the fraction of images on which the two agree.
+    e = p q + (1 - p)(1 - q) is the agreement expected of independent detectors that call a fraction p
+    and q of the images present (Cohen 1960; Geirhos, Meding & Wichmann 2020, arXiv 2006.16736).
+    Among images of one class, detectors that agree are both right or both wrong. o is at most
+    1 - |p - q|.
 
     Args:
-        first, second: bool `[n]`, whether each said "present".
+        first, second: bool `[n]`, whether each detector called the image present.
+        replicates: number of bootstrap replicates for the interval.
+        seed: of the random generator.
 
     Raises:
-        ValueError: for no images, or different ones.
+        ValueError: if there are no images, or the shapes differ.
     """
     if first.shape != second.shape or first.ndim != 1 or not len(first):
-        raise ValueError(f"decisions {first.shape} and {second.shape} must be of the same images")
+        raise ValueError(
+            f"decisions {first.shape} and {second.shape} must be [n], of the same images"
+        )
     n = len(first)
     counts = np.array([(first & second).sum(), (first & ~second).sum(), (~first & second).sum()])
     both, only_first, only_second = (float(count) / n for count in counts)
@@ -58,6 +62,7 @@ def consistency(
         return Consistency(None, None, None, None, n)
     p, q = both + only_first, both + only_second
     expected = p * q + (1 - p) * (1 - q)
+    # Rounding can leave the share of images that neither calls present just below 0.
     rates = np.array([both, only_first, only_second, max(0.0, 1 - both - only_first - only_second)])
     drawn = np.random.default_rng(seed).multinomial(n, rates / rates.sum(), replicates) / n
     low, high = np.nanquantile(_kappa(drawn[:, :3].T), [0.025, 0.975])
@@ -66,12 +71,12 @@ def consistency(
 
 
 @dataclass(frozen=True)
-class Consistencies:
-    """Of every two of m detectors, `[m, m]` each; NaN where kappa is not defined.
+class ConsistencyMatrix:
+    """Error consistency of every pair of m detectors, `[m, m]` each; NaN where kappa is undefined.
 
     Attributes:
-        kappa, low, high, largest: as `Consistency` has them.
-        images: how many both have decided.
+        kappa, low, high, largest: float, as in `Consistency`.
+        images: int, number of images that both detectors decided on.
     """
 
     kappa: Floats
@@ -81,19 +86,20 @@ class Consistencies:
     images: NDArray[np.int64]
 
 
-def consistencies(said: Bools, known: Bools) -> Consistencies:
-    """Kappa of every two of m detectors, each pair on the images that both have decided.
+def consistency_matrix(decisions: Bools, decided: Bools) -> ConsistencyMatrix:
+    """Return kappa of every pair of m detectors, on the images that both decided on.
 
-    As `consistency` has it, but for the 95 % intervals: kappa +- z times its large-sample error, within
-    -1 and 1 (Fleiss, Cohen & Everitt 1969, Psychological Bulletin 72, 323-327), since there are many.
+    Values are those of `consistency` except for the 95 % intervals. These are kappa +- z times its
+    large-sample standard error, clipped to [-1, 1] (Fleiss, Cohen & Everitt 1969, Psychological
+    Bulletin 72, 323-327), because a bootstrap of every pair would take too long.
 
     Args:
-        said: bool `[m, n]`, whether each said "present".
-        known: bool `[m, n]`, whether it has decided at all.
+        decisions: bool `[m, n]`, whether each detector called the image present.
+        decided: bool `[m, n]`, whether the detector has a decision for the image.
     """
-    present, decided = (said & known).astype(np.float64), known.astype(np.float64)
-    images, both = decided @ decided.T, present @ present.T
-    only_first = present @ decided.T - both
+    present, known = (decisions & decided).astype(np.float64), decided.astype(np.float64)
+    images, both = known @ known.T, present @ present.T
+    only_first = present @ known.T - both
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = np.stack([both, only_first, only_first.T]) / images
         kappa = _kappa(shares)
@@ -110,15 +116,20 @@ def consistencies(said: Bools, known: Bools) -> Consistencies:
         half = _Z * np.sqrt(np.maximum(variance, 0) / images) / (1 - expected) ** 2
         largest = np.where(np.isnan(kappa), np.nan, (1 - abs(p - q) - expected) / (1 - expected))
     low, high = np.maximum(kappa - half, -1), np.minimum(kappa + half, 1)
-    return Consistencies(kappa, low, high, largest, images.astype(np.int64))
+    return ConsistencyMatrix(kappa, low, high, largest, images.astype(np.int64))
 
 
 def _kappa(shares: Floats) -> Floats:
-    """From the shares `[3, ...]` of images that both, only the first, only the second call present."""
+    """Return kappa `[...]`, NaN where it is undefined.
+
+    Args:
+        shares: float `[3, ...]`, fractions of images called present by both detectors, only by the
+            first, and only by the second.
+    """
     both, only_first, only_second = shares
     p, q = both + only_first, both + only_second
     agreed = 1 - only_first - only_second
     expected = p * q + (1 - p) * (1 - q)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: Floats = np.where(1 - expected > 1e-12, (agreed - expected) / (1 - expected), np.nan)
-    return found
+        kappa: Floats = np.where(1 - expected > 1e-12, (agreed - expected) / (1 - expected), np.nan)
+    return kappa

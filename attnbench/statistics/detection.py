@@ -1,6 +1,6 @@
-"""Detection sensitivity and bias from scores: pure functions of arrays.
+"""Signal-detection measures from decision scores: pure functions of arrays.
 
-A score above 0 says "present". z is the inverse of the standard normal distribution function.
+A score above 0 means "present". z is the inverse of the standard normal distribution function.
 """
 
 from __future__ import annotations
@@ -15,7 +15,17 @@ from scipy.special import ndtri
 
 @dataclass(frozen=True)
 class Counts:
-    """The outcome of a detection experiment: hits of positives, false alarms of negatives."""
+    """The outcome counts of a detection experiment.
+
+    Attributes:
+        hits: positives called present.
+        positives: images with the target, at least one.
+        false_alarms: negatives called present.
+        negatives: images without the target, at least one.
+
+    Raises:
+        ValueError: if the counts contradict each other or a class is empty.
+    """
 
     hits: int
     positives: int
@@ -31,7 +41,16 @@ class Counts:
 
 @dataclass(frozen=True)
 class Detection:
-    """All figures of one detector on one set of test images."""
+    """All measures of one detector on one set of test images.
+
+    Attributes:
+        counts: outcomes at threshold 0.
+        hit_rate, false_alarm_rate: with the correction of `corrected_rates`.
+        d_prime: sensitivity d' at threshold 0, in z units.
+        criterion: criterion c at threshold 0, in z units.
+        auc: area under the ROC curve.
+        d_a: sensitivity over all thresholds, in z units.
+    """
 
     counts: Counts
     hit_rate: float
@@ -43,14 +62,14 @@ class Detection:
 
 
 def detect(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Detection:
-    """Every figure at once.
+    """Return all measures of one set of scores.
 
     Args:
         scores: decision scores `[n]`, finite.
         present: bool `[n]`, whether the target is in the image.
 
     Raises:
-        ValueError: where one of the classes is empty or the shapes differ.
+        ValueError: if one class is empty or the shapes differ.
     """
     counts = count(scores, present)
     return detection_of(roc(scores, present), counts)
@@ -58,10 +77,12 @@ def detect(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Det
 
 @dataclass(frozen=True)
 class Roc:
-    """The outcome at every threshold, from one above all scores to one below.
+    """An ROC curve: the counts at every threshold, from the strictest to the most lenient.
+
+    Equal scores share a threshold. The first threshold is above all scores, the last below all.
 
     Attributes:
-        hits, false_alarms: how many, `[thresholds]`; no threshold lies between equal scores.
+        hits, false_alarms: int `[thresholds]`, cumulative counts.
     """
 
     hits: NDArray[np.int64]
@@ -69,27 +90,42 @@ class Roc:
 
     @property
     def area(self) -> float:
-        """The share of (positive, negative) pairs in the right order, ties half."""
+        """The AUC: the fraction of (positive, negative) pairs in the right order, ties counting half.
+
+        This is the Mann-Whitney statistic divided by the number of pairs.
+        """
         steps = self.false_alarms[1:] - self.false_alarms[:-1]
         pairs = (steps @ (self.hits[1:] + self.hits[:-1])) / 2
         return float(pairs) / (int(self.hits[-1]) * int(self.false_alarms[-1]))
 
     def hit_rates(self, false_alarm_rates: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The largest hit rate at each of these false-alarm rates, straight between thresholds."""
-        # Of thresholds with the same false alarms the lowest finds most.
+        """Return the largest hit rate at each false-alarm rate, interpolated linearly.
+
+        Args:
+            false_alarm_rates: float `[k]`.
+
+        Returns:
+            float `[k]`.
+        """
+        # Several thresholds can have the same number of false alarms, where the curve is vertical.
+        # The last of them is the lowest threshold and has the most hits.
         best = np.concatenate((self.false_alarms[1:] != self.false_alarms[:-1], [True]))
-        found: NDArray[np.float64] = np.interp(
+        hit_rates: NDArray[np.float64] = np.interp(
             false_alarm_rates,
             self.false_alarms[best] / self.false_alarms[-1],
             self.hits[best] / self.hits[-1],
         )
-        return found
+        return hit_rates
 
 
 def roc(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Roc:
-    """The ROC curve of scores `[n]`; arguments as for `detect`."""
+    """Return the ROC curve of scores `[n]`; the arguments are those of `detect`.
+
+    Raises:
+        ValueError: if one class is empty.
+    """
     if not present.any() or present.all():
-        raise ValueError("an ROC needs at least one positive and one negative")
+        raise ValueError("an ROC curve needs at least one positive and one negative")
     order = np.argsort(-scores)
     ordered = scores[order]
     last = np.concatenate((np.flatnonzero(ordered[1:] != ordered[:-1]), [len(ordered) - 1]))
@@ -98,7 +134,7 @@ def roc(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Roc:
 
 
 def detection_of(curve: Roc, counts: Counts) -> Detection:
-    """Every figure from a curve and the counts at the detector's own threshold."""
+    """Return all measures, given the ROC curve and the counts at the detector's own threshold."""
     hit_rate, false_alarm_rate = rates(counts)
     z_hit, z_false_alarm = ndtri(hit_rate), ndtri(false_alarm_rate)
     area = curve.area
@@ -109,25 +145,29 @@ def detection_of(curve: Roc, counts: Counts) -> Detection:
         d_prime=float(z_hit - z_false_alarm),
         criterion=float(-(z_hit + z_false_alarm) / 2),
         auc=area,
-        d_a=d_a(area, counts.positives, counts.negatives),
+        d_a=float(d_a(area, counts.positives, counts.negatives)),
     )
 
 
 def count(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Counts:
-    """Hits and false alarms at threshold 0. `scores` and `present` are `[n]`."""
+    """Count hits and false alarms at threshold 0; the arguments are those of `detect`.
+
+    Raises:
+        ValueError: if one class is empty or the shapes differ.
+    """
     if scores.shape != present.shape or scores.ndim != 1:
         raise ValueError(f"scores {scores.shape} and present {present.shape} must both be [n]")
-    said = scores > 0
+    called_present = scores > 0
     return Counts(
-        hits=int((said & present).sum()),
+        hits=int((called_present & present).sum()),
         positives=int(present.sum()),
-        false_alarms=int((said & ~present).sum()),
+        false_alarms=int((called_present & ~present).sum()),
         negatives=int((~present).sum()),
     )
 
 
 def rates(counts: Counts) -> tuple[float, float]:
-    """Hit and false-alarm rate of one experiment, as `corrected_rates` has them."""
+    """Return the hit rate and the false-alarm rate, corrected as in `corrected_rates`."""
     hit_rate, false_alarm_rate = corrected_rates(
         counts.hits, counts.positives, counts.false_alarms, counts.negatives
     )
@@ -137,14 +177,18 @@ def rates(counts: Counts) -> tuple[float, float]:
 def corrected_rates(
     hits: ArrayLike, positives: ArrayLike, false_alarms: ArrayLike, negatives: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Hit and false-alarm rates with the log-linear correction, split by class size.
+    """Return hit and false-alarm rates with the log-linear correction, split by class size.
 
     p = n+ / (n+ + n-), q = 1 - p, H = (hits + p) / (n+ + 2p), F = (false alarms + q) / (n- + 2q)
-    (Hautus 1995, Behavior Research Methods 27, 46-51; for unequal numbers the added count follows
-    the base rates). With n+ = n- it is the usual 1/2 and 1. Neither rate is ever 0 or 1.
+    (Hautus 1995, Behavior Research Methods 27, 46-51; for classes of unequal size the added count
+    follows the base rates). With n+ = n- these are the usual 1/2 and 1. Neither rate is ever 0 or 1,
+    so z is finite.
 
     Args:
-        hits, positives, false_alarms, negatives: numbers, or arrays of shapes that go together.
+        hits, positives, false_alarms, negatives: numbers, or arrays whose shapes broadcast.
+
+    Returns:
+        H and F, in the broadcast shape.
     """
     hits, positives, false_alarms, negatives = map(
         np.asarray, (hits, positives, false_alarms, negatives)
@@ -155,35 +199,36 @@ def corrected_rates(
 
 
 def d_prime(counts: Counts) -> float:
-    """Sensitivity d' = z(H) - z(F): 0 is chance, and a criterion shift leaves it alone only where
-    the scores of both classes are normal with equal spread (Green & Swets 1966)."""
+    """Return the sensitivity d' = z(H) - z(F), with corrected rates; 0 is chance.
+
+    A shift of the criterion leaves d' unchanged only if the scores of both classes are normal with
+    equal variance (Green & Swets 1966).
+    """
     hit_rate, false_alarm_rate = rates(counts)
     return float(ndtri(hit_rate) - ndtri(false_alarm_rate))
 
 
 def criterion(counts: Counts) -> float:
-    """Bias c = -(z(H) + z(F)) / 2: above 0 the detector leans to "absent"."""
+    """Return the criterion c = -(z(H) + z(F)) / 2; above 0 the detector is biased towards "absent"."""
     hit_rate, false_alarm_rate = rates(counts)
     return float(-(ndtri(hit_rate) + ndtri(false_alarm_rate)) / 2)
 
 
-def auc(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> float:
-    """Area under the ROC: the share of (positive, negative) pairs in the right order, ties half
-    (the Mann-Whitney statistic)."""
-    return roc(scores, present).area
+def d_a(areas: ArrayLike, positives: int, negatives: int) -> NDArray[np.float64]:
+    """Return d_a = sqrt(2) z(AUC), a sensitivity that no shift of the criterion changes.
 
+    See Macmillan & Creelman, Detection Theory.
 
-def d_a(area: float, positives: int, negatives: int) -> float:
-    """d_a of one area, as `d_as_of` has it."""
-    return float(d_as_of(area, positives, negatives))
+    Args:
+        areas: areas under ROC curves `[...]`. They are clipped to half a pair away from 0 and 1, so
+            that perfectly ordered scores have a finite d_a.
+        positives, negatives: number of test images in each class.
 
-
-def d_as_of(areas: ArrayLike, positives: int, negatives: int) -> NDArray[np.float64]:
-    """d_a = sqrt(2) z(AUC): sensitivity that no shift of criterion can buy (Macmillan & Creelman).
-
-    An area is kept at least half a pair away from 0 and 1, so that a perfect order has a finite
-    value.
+    Returns:
+        float `[...]`.
     """
     half_a_pair = 1 / (2 * positives * negatives)
-    found: NDArray[np.float64] = np.sqrt(2) * ndtri(np.clip(areas, half_a_pair, 1 - half_a_pair))
-    return found
+    sensitivities: NDArray[np.float64] = np.sqrt(2) * ndtri(
+        np.clip(areas, half_a_pair, 1 - half_a_pair)
+    )
+    return sensitivities

@@ -1,4 +1,4 @@
-"""Prepared pictures on disk: decoded and resized once, for all targets, submissions and runs."""
+"""A disk cache of prepared pictures: decoded and resized once for all targets, methods and runs."""
 
 from __future__ import annotations
 
@@ -12,58 +12,81 @@ import numpy as np
 import xxhash
 
 from attnbench.backbones.backbone import Preprocessing
-from attnbench.stimuli.preparing import Picture
+from attnbench.stimuli.preprocessing import Picture
 
-_DIGEST = 16
+_DIGEST_BYTES = 16
 
 
 class PictureCache:
-    """One sparse file for a source and a preprocessing; a row of it is
+    """One sparse file for a source and a preprocessing. Each of its rows is
 
         digest of the encoded picture | digest of the pixels | pixels
 
-    A row counts only if both digests agree. So a row of other data, a half-written or a damaged one
-    is as if it were not there, and two runs may write at once: they write the same bytes. Read with
-    `pread` and not through a memory map, where a truncated file or a full disk would end the
-    process; the page cache serves both alike. Where nothing can be written, nothing is kept.
+    A row counts only if both digests match. A row made from other data, half written or damaged is
+    treated as missing. Two runs may write at once, as they write the same bytes. If the cache cannot
+    be written, pictures are simply prepared again.
 
     Args:
-        folder: where caches lie.
-        name: of the source.
-        preprocessing: what was done to the pictures.
+        folder: the folder of all caches; created when the first picture is stored.
+        name: the source's name.
+        preprocessing: how the pictures were prepared.
+
+    Attributes:
+        path: the file.
     """
 
     def __init__(self, folder: Path, name: str, preprocessing: Preprocessing) -> None:
         self._shape = (3, preprocessing.size, preprocessing.size)
-        self._stride = 2 * _DIGEST + int(np.prod(self._shape))
-        plain = re.sub(r"[^A-Za-z0-9-]+", "-", name)
+        self._row_bytes = 2 * _DIGEST_BYTES + int(np.prod(self._shape))
+        safe_name = re.sub(r"[^A-Za-z0-9-]+", "-", name)
         sizes = f"{preprocessing.resize}-{preprocessing.size}"
-        self.path = folder / f"{plain}-{sizes}.pictures"
+        self.path = folder / f"{safe_name}-{sizes}.pictures"
 
     def get(self, row: int, encoded: bytes) -> Picture | None:
-        """The pixels of a row, uint8 `[3, s, s]`, if they were made from these bytes."""
+        """Return the pixels stored in a row, uint8 `[3, size, size]`, or None.
+
+        Args:
+            row: the picture's row in its source.
+            encoded: the picture's file; the stored pixels must have been made from these bytes.
+        """
+        # `pread` and not a memory map: a memory map of a file that is truncated meanwhile, or on a
+        # full disk, kills the process with SIGBUS. The page cache makes both equally fast.
         try:
             with self.path.open("rb", buffering=0) as file:
-                stored = os.pread(file.fileno(), self._stride, row * self._stride)
+                stored = os.pread(file.fileno(), self._row_bytes, row * self._row_bytes)
         except OSError:
             return None
-        pixels = memoryview(stored)[2 * _DIGEST :]
-        if len(stored) < self._stride or stored[: 2 * _DIGEST] != _digests(encoded, pixels):
+        pixels = memoryview(stored)[2 * _DIGEST_BYTES :]
+        if len(stored) < self._row_bytes or stored[: 2 * _DIGEST_BYTES] != _digests(
+            encoded, pixels
+        ):
             return None
         return np.frombuffer(pixels, np.uint8).reshape(self._shape)
 
     def put(self, row: int, encoded: bytes, picture: Picture) -> None:
-        """Keep the pixels of a row."""
+        """Store the pixels of a row. Errors are ignored: the cache only saves time.
+
+        Args:
+            row: the picture's row in its source.
+            encoded: the picture's file.
+            picture: the prepared picture, uint8 `[3, size, size]`.
+        """
         pixels = np.ascontiguousarray(picture).tobytes()
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
             try:
-                os.pwrite(descriptor, _digests(encoded, pixels) + pixels, row * self._stride)
+                # One write for digests and pixels. If it is cut short, the digests do not match.
+                os.pwrite(descriptor, _digests(encoded, pixels) + pixels, row * self._row_bytes)
             finally:
                 os.close(descriptor)
 
 
 def _digests(encoded: bytes, pixels: bytes | memoryview) -> bytes:
-    """What tells other pictures apart; and what tells damage, which is quick to compute."""
-    return hashlib.blake2b(encoded, digest_size=_DIGEST).digest() + xxhash.xxh3_128_digest(pixels)
+    """Return both digests of a row.
+
+    The first tells different pictures apart and is cryptographic. The second only detects damage, so
+    a fast non-cryptographic hash will do.
+    """
+    picture_digest = hashlib.blake2b(encoded, digest_size=_DIGEST_BYTES).digest()
+    return picture_digest + xxhash.xxh3_128_digest(pixels)

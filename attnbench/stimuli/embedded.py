@@ -1,4 +1,4 @@
-"""Pictures that need no data: drawn ones, and scikit-learn's digits."""
+"""Picture sources that need no data: procedural figures, and scikit-learn's digits."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from attnbench.stimuli.preparing import Picture
+from attnbench.stimuli.preprocessing import Picture
 
-# How many pictures of each class the drawn set has, by split.
+# The number of pictures of each class in the procedural set, by split.
 _FIGURES_PER_CLASS = {"adapt": 32, "test": 40, "filter": 26}
-# Shares of each digit's images, in this order; what remains is "test".
+# The share of each digit's pictures that a split takes, in this order. "test" takes the remainder.
 _DIGITS_SHARES = {"pretrain": 0.45, "adapt": 0.20}
 
 
 class Figures:
-    """The procedural picture set; each picture is drawn when first asked for, and kept."""
+    """The procedural picture set. Each picture is drawn when first requested, then kept in memory.
+
+    Args:
+        split: `adapt`, `test` or `filter`.
+
+    Attributes:
+        name, classes, labels: as in `attnbench.stimuli.sources.Source`.
+    """
 
     def __init__(self, split: str) -> None:
         from attnbench.stimuli import figures
@@ -30,24 +37,31 @@ class Figures:
         self.labels = np.repeat(np.arange(len(self.classes)), self._per_class)
 
     def load(self, rows: Sequence[int]) -> list[Picture]:
-        """Pictures `[3, 48, 48]`."""
-        wanted = np.array(sorted(set(rows) - self._drawn.keys()), dtype=np.int64)
-        for label in np.unique(self.labels[wanted]) if len(wanted) else ():
-            of_label = wanted[self.labels[wanted] == label]
-            pictures = self._draw(self._split, int(label), of_label % self._per_class)
-            self._drawn.update(zip(of_label.tolist(), pictures, strict=True))
+        """Return the pictures in these rows, uint8 `[3, 48, 48]` each."""
+        missing = np.array(sorted(set(rows) - self._drawn.keys()), dtype=np.int64)
+        for label in np.unique(self.labels[missing]) if len(missing) else ():
+            rows_of_class = missing[self.labels[missing] == label]
+            pictures = self._draw(self._split, int(label), rows_of_class % self._per_class)
+            self._drawn.update(zip(rows_of_class.tolist(), pictures, strict=True))
         return [self._drawn[row] for row in rows]
 
 
 class Digits:
-    """scikit-learn's handwritten digits, split by class into disjoint parts."""
+    """scikit-learn's handwritten digits, divided into disjoint splits class by class.
+
+    Args:
+        split: `pretrain`, `adapt` or `test`.
+
+    Attributes:
+        name, classes, labels: as in `attnbench.stimuli.sources.Source`.
+    """
 
     def __init__(self, split: str) -> None:
         from sklearn.datasets import load_digits
 
         pixels, labels = load_digits(return_X_y=True)
         rows = np.concatenate([_rows_of_digit(labels, digit, split) for digit in range(10)])
-        # 17 grey levels, 0 to 16
+        # scikit-learn's pixels have 17 grey levels, 0 to 16.
         grey = np.rint(pixels[rows].reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
         self.name = f"digits-{split}"
         self.classes = tuple(str(digit) for digit in range(10))
@@ -55,13 +69,14 @@ class Digits:
         self._pictures = np.repeat(grey, 3, axis=1)
 
     def load(self, rows: Sequence[int]) -> list[Picture]:
-        """Pictures `[3, 8, 8]`."""
+        """Return the pictures in these rows, uint8 `[3, 8, 8]` each."""
         return list(self._pictures[list(rows)])
 
 
 def _rows_of_digit(labels: NDArray[np.int64], digit: int, split: str) -> NDArray[np.int64]:
     rows = np.flatnonzero(labels == digit)
+    # Shuffled with a fixed seed per digit, so that the splits never change and stay disjoint.
     rows = np.random.default_rng([0, digit]).permutation(rows)
     ends = np.cumsum([round(share * len(rows)) for share in _DIGITS_SHARES.values()])
-    parts = dict(zip((*_DIGITS_SHARES, "test"), np.split(rows, ends), strict=True))
-    return np.asarray(parts[split], dtype=np.int64)
+    splits = dict(zip((*_DIGITS_SHARES, "test"), np.split(rows, ends), strict=True))
+    return np.asarray(splits[split], dtype=np.int64)

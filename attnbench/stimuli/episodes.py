@@ -15,20 +15,21 @@ from numpy.typing import NDArray
 from attnbench.backbones.backbone import Preprocessing
 from attnbench.backbones.imagenet import IMAGENET_A_WNIDS
 from attnbench.errors import AttnbenchError
-from attnbench.stimuli.preparing import Images, in_unit_range, normalise
-from attnbench.stimuli.sides import Draw, Side
+from attnbench.stimuli.image_sets import ImageSet, Role, Selection
+from attnbench.stimuli.preprocessing import Images, in_unit_range, normalise
 from attnbench.tasks import Track
 
-# So many bytes of images go together, and so many images at most: a CPU's caches hold 8 of 224 pixels.
-_BATCH_BYTES, _BATCH_IMAGES = 5 << 20, 64
-# In so many batches at least, so that one which takes longer than the others shows.
-_LEAST_BATCHES = 4
+# The largest batch of test images. 5 MiB are 8 images of 224 pixels, which fit a CPU's caches.
+_MAX_BATCH_BYTES, _MAX_BATCH_IMAGES = 5 << 20, 64
+# The evaluator compares the times of batches, so there must be several for an outlier to stand out.
+_MIN_BATCHES = 4
 
 
-class Maker(Protocol):
-    """Builds the test images with these indices, float32 `[k, 3, H, W]`, in `out` if that is given.
+class ImageBuilder(Protocol):
+    """Builds the test images with the given indices, float32 `[k, 3, H, W]`.
 
-    An image is the same whatever others it is built with.
+    An image has the same value in whatever order or batch it is built. If `out` is given, the images
+    are written to it.
     """
 
     def __call__(self, order: NDArray[np.int64], out: Images | None = None) -> Images: ...
@@ -36,18 +37,20 @@ class Maker(Protocol):
 
 @dataclass(frozen=True)
 class Episode:
-    """One target with one seed.
+    """One target of a task with one seed.
 
     Attributes:
-        target: its name; `label` its index among the backbone's labels, None where it is new.
-        seed: of the draw, and of the adaptation's random numbers.
-        rivals: the backbone's labels that arg-max of the track's classes chooses among; empty where
-            detectors are not to be read out by arg-max.
-        pos, neg: float32 `[n, 3, H, W]`, normalised, to adapt on.
-        present: bool `[n]`, whether the target is in each test image.
+        target: the target's name.
+        seed: seeds the draw of images and the random numbers of the adaptation.
+        label: the target's index in the backbone's labels, or None if it is new to the backbone.
+        rivals: the backbone's labels that compete when a detector is read out by arg-max among the
+            track's classes. Empty if detectors are not read out by arg-max.
+        pos: positives to adapt on, float32 `[n, 3, H, W]`, normalised.
+        neg: negatives to adapt on, float32 `[n, 3, H, W]`, normalised.
+        present: whether the target is in each test image, bool `[n]`.
         image_ids: a name for each test image.
-        fingerprint: SHA-256 (hex) over the pixels of all images, before any generator.
-        make: builds test images.
+        fingerprint: the SHA-256 (hex) of the pixels of all pictures, before any generator.
+        make: builds test images from their indices.
     """
 
     target: str
@@ -59,24 +62,27 @@ class Episode:
     present: NDArray[np.bool_]
     image_ids: tuple[str, ...]
     fingerprint: str
-    make: Maker = field(repr=False)
+    make: ImageBuilder = field(repr=False)
 
     @property
     def asks_for_logits(self) -> bool:
-        """Whether a detector with logits is to be read out by arg-max too."""
+        """Whether a detector that keeps the backbone's logits is also read out by arg-max."""
         return self.label in self.rivals
 
     def batches(self, order: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Indices of test images in batches of one size, the last one filled up from the beginning.
+        """Yield the indices of test images in batches of equal size.
 
-        Kernels round otherwise for another size: so that a score is the same in any order to the bit,
-        no batch is smaller than the others.
+        The last batch is filled up with images from the beginning. Kernels round differently for
+        other batch sizes, so with batches of equal size a score is the same to the bit in any order.
+
+        Args:
+            order: the indices of the test images, int64 `[n]`, in the order of presentation.
         """
-        most = max(1, min(_BATCH_IMAGES, _BATCH_BYTES // self.pos[:1].nbytes))
-        step = _batch_size(len(order), most)
-        filled = np.resize(order, math.ceil(len(order) / step) * step)
-        for start in range(0, len(filled), step):
-            yield filled[start : start + step]
+        max_size = max(1, min(_MAX_BATCH_IMAGES, _MAX_BATCH_BYTES // self.pos[:1].nbytes))
+        size = _batch_size(len(order), max_size)
+        filled = np.resize(order, math.ceil(len(order) / size) * size)
+        for start in range(0, len(filled), size):
+            yield filled[start : start + size]
 
     @classmethod
     def of_pixels(
@@ -87,7 +93,15 @@ class Episode:
         label: int | None,
         preprocessing: Preprocessing,
     ) -> Episode:
-        """An episode of given pictures, uint8 `[4 * per_side, 3, H, W]`: pos, neg, test, in order."""
+        """Return an episode of given pixels, for checks and benchmarks.
+
+        Args:
+            pixels: uint8 `[4 * per_side, 3, H, W]`: positives and negatives to adapt on, then
+                positives and negatives to test on.
+            per_side: the number of images in each of these four groups.
+            label: the target's index in the backbone's labels, or None.
+            preprocessing: the backbone's.
+        """
         images = normalise(in_unit_range(pixels), preprocessing)
         pos, neg, test = np.split(images, [per_side, 2 * per_side])
         return cls(
@@ -105,16 +119,19 @@ class Episode:
 
 
 class TrackStimuli:
-    """All episodes of a track, as one backbone is to see them.
+    """The episodes of a track, prepared for one backbone.
 
     Args:
-        track: its definition.
+        track: the track's definition.
         preprocessing: the backbone's.
-        labels: the backbone's labels, None where it has none.
-        data: the data folder, or None for the hub.
+        labels: the backbone's labels, or None if it has none.
+        data: the data folder, or None to load from the hub.
+
+    Attributes:
+        targets: the names of the track's targets.
 
     Raises:
-        AttnbenchError: where data is not there, or a target is not among the classes.
+        AttnbenchError: if data is missing or damaged, or a target is not a class of its source.
     """
 
     def __init__(
@@ -125,62 +142,70 @@ class TrackStimuli:
         data: Path | None,
     ) -> None:
         self._labels = labels
-        self._shape = (3, preprocessing.size, preprocessing.size)
-        self._adapt = Side(0, track.adapt, preprocessing, data)
-        self._test = Side(1, track.test, preprocessing, data)
+        self._image_shape = (3, preprocessing.size, preprocessing.size)
+        self._adapt = ImageSet(Role.ADAPT, track.adapt, preprocessing, data)
+        self._test = ImageSet(Role.TEST, track.test, preprocessing, data)
         self._with_logits = track.logits
-        named = {"all": self._test.classes, "imagenet-a": IMAGENET_A_WNIDS}
-        self.targets = named[track.targets] if isinstance(track.targets, str) else track.targets
+        named_targets = {"all": self._test.classes, "imagenet-a": IMAGENET_A_WNIDS}
+        self.targets = (
+            named_targets[track.targets] if isinstance(track.targets, str) else track.targets
+        )
         for target in self.targets:
-            for side in (self._adapt, self._test):
-                if target not in side.classes:
+            for image_set in (self._adapt, self._test):
+                if target not in image_set.classes:
                     raise AttnbenchError(
-                        f"target {target!r} is not a class of {side.name}; "
-                        f"its classes are {', '.join(side.classes)}"[:1000]
+                        f"target {target!r} is not a class of {image_set.name}; "
+                        f"its classes are {', '.join(image_set.classes)}"[:1000]
                     )
 
     def episode(self, target: str, seed: int) -> Episode:
-        """The episode of this target and seed: the same images each time.
+        """Return the episode of this target and seed, with the same images every time.
 
         Raises:
-            AttnbenchError: where there are too few images, or one cannot be decoded.
+            AttnbenchError: if there are too few pictures, or one of them is damaged.
         """
-        adapt = self._adapt.draw(target, self.targets, seed)
-        test = self._test.draw(target, self.targets, seed)
+        adapt = self._adapt.select(target, self.targets, seed)
+        test = self._test.select(target, self.targets, seed)
         digest = hashlib.sha256()
-        images: Images = np.empty((len(adapt.pictures), *self._shape), np.float32)
-        for rows in _parts(adapt):
-            part = adapt.part(rows)
-            pixels = self._adapt.pixels(part)
-            digest.update(pixels.tobytes())
-            self._adapt.images_of(pixels, part, seed, images[rows])
-        for rows in _parts(test):
-            digest.update(self._test.pixels(test.part(rows)).tobytes())
+        images: Images = np.empty((len(adapt.pictures), *self._image_shape), np.float32)
+        for chunk in _chunks(adapt):
+            part = adapt.subset(chunk)
+            pictures = self._adapt.load_pictures(part)
+            digest.update(pictures.tobytes())
+            self._adapt.images_from_pictures(pictures, part, seed, images[chunk])
+        # Test pictures are loaded for the fingerprint now, and again when their images are built:
+        # all images of a test set at once may not fit into memory.
+        for chunk in _chunks(test):
+            digest.update(self._test.load_pictures(test.subset(chunk)).tobytes())
         labels = self._labels or ()
+        rivals: tuple[int, ...] = ()
+        if self._with_logits:
+            rivals = tuple(labels.index(name) for name in self.targets if name in labels)
         return Episode(
             target=target,
             seed=seed,
             label=labels.index(target) if target in labels else None,
-            rivals=tuple(labels.index(name) for name in self.targets if name in labels)
-            if self._with_logits
-            else (),
-            pos=images[: adapt.positives],
-            neg=images[adapt.positives :],
-            present=np.arange(len(test.pictures)) < test.positives,
+            rivals=rivals,
+            pos=images[: adapt.positive_count],
+            neg=images[adapt.positive_count :],
+            present=np.arange(len(test.pictures)) < test.positive_count,
             image_ids=self._test.image_names(test),
             fingerprint=digest.hexdigest(),
-            make=lambda order, out=None: self._test.images(test.part(order), seed, out),
+            make=lambda order, out=None: self._test.build_images(test.subset(order), seed, out),
         )
 
 
-def _batch_size(count: int, most: int) -> int:
-    """The size up to `most`, a multiple of 8 where that can be, that leaves least to be filled up."""
-    most = max(1, min(most, math.ceil(count / _LEAST_BATCHES)))
-    sizes = [size for size in range(most, most // 2, -1) if size % 8 == 0] or [most]
+def _batch_size(count: int, max_size: int) -> int:
+    """Return the batch size up to `max_size` that needs the fewest images to fill the last batch.
+
+    Multiples of 8 are preferred.
+    """
+    max_size = max(1, min(max_size, math.ceil(count / _MIN_BATCHES)))
+    sizes = [size for size in range(max_size, max_size // 2, -1) if size % 8 == 0] or [max_size]
     return min(sizes, key=lambda size: -count % size)
 
 
-def _parts(draw: Draw) -> Iterator[slice]:
-    """Some of its pictures at a time."""
-    for start in range(0, len(draw.pictures), _BATCH_IMAGES):
-        yield slice(start, start + _BATCH_IMAGES)
+def _chunks(selection: Selection) -> Iterator[slice]:
+    """Yield slices of a selection that are small enough to be loaded at once."""
+    for start in range(0, len(selection.pictures), _MAX_BATCH_IMAGES):
+        yield slice(start, start + _MAX_BATCH_IMAGES)

@@ -1,4 +1,4 @@
-"""Adversarial filtration: the pictures of a source that another network gets wrong."""
+"""Adversarial filtration: only the pictures of a source that another network misclassifies."""
 
 from __future__ import annotations
 
@@ -16,67 +16,76 @@ from attnbench.backbones.backbone import Backbone, Preprocessing
 from attnbench.errors import AttnbenchError
 from attnbench.resources import cache_folder
 from attnbench.stimuli.datasets import Dataset
-from attnbench.stimuli.generators import fooled
-from attnbench.stimuli.preparing import in_unit_range, normalise
-from attnbench.stimuli.sources import Prepared, Source, prepare
+from attnbench.stimuli.generators import misclassified
+from attnbench.stimuli.preprocessing import in_unit_range, normalise
+from attnbench.stimuli.sources import PreparedPictures, Source, prepare
 from attnbench.tasks import Filtration
 
-_BATCH = 64
+_BATCH_SIZE = 64
 
 
-def filtered(
+def filter_pictures(
     source: Source, definition: Filtration, preprocessing: Preprocessing, data: Path | None
-) -> Prepared:
-    """The pictures of a source that the filter network gets wrong with confidence.
+) -> PreparedPictures:
+    """Return the pictures of a source that the filter network misclassifies with confidence.
 
-    The network answers among all its labels. What it said of pictures in files is kept on disk, as
-    it takes minutes.
+    The network predicts among all of its labels. Predictions for picture files are stored on disk,
+    because they take minutes.
 
     Args:
         source: all pictures.
-        definition: the filter network and its least confidence.
-        preprocessing: of the backbone; the filter network sees the pictures with its own.
-        data: a folder that may hold the network's weights.
+        definition: the filter network and the minimum confidence.
+        preprocessing: the backbone's. The filter network gets the pictures with its own.
+        data: a data folder that may hold the network's weights.
 
     Raises:
-        AttnbenchError: where the network does not know the classes, or is not to be had.
+        AttnbenchError: if the network cannot be loaded, or has no label for a class of the source.
     """
     network = load(definition.network, data=data)
-    missing = set(source.classes) - set(network.labels or ())
-    if network.labels is None or missing:
+    unknown_classes = set(source.classes) - set(network.labels or ())
+    if network.labels is None or unknown_classes:
         raise AttnbenchError(
-            f"{definition.network} has no label for {', '.join(sorted(missing))[:200]}: "
-            f"it cannot filter {source.name}"
+            f"{definition.network} cannot filter {source.name}: it has no label for "
+            f"{', '.join(sorted(unknown_classes))[:200]}; choose another network for the filtration"
         )
-    kept = _kept_on_disk(source, network)
+    path = _predictions_path(source, network)
     try:
-        said = np.load(kept) if kept else None
-    except (OSError, ValueError):
-        said = None
-    if said is None or said.shape != (len(source.labels), 2):
-        said = _answers(prepare(source, network.preprocessing), network)
-        if kept is not None:
-            _keep(kept, said)
-    truths = np.array([network.labels.index(name) for name in source.classes])[source.labels]
-    wrong = fooled(said[:, 0].astype(np.int64), said[:, 1], truths, definition.confidence)
+        predictions = np.load(path) if path else None
+    except (OSError, ValueError):  # missing or damaged
+        predictions = None
+    if predictions is None or predictions.shape != (len(source.labels), 2):
+        predictions = _predict(prepare(source, network.preprocessing), network)
+        if path is not None:
+            _save(path, predictions)
+    # A class has one index in the source and another among the network's labels.
+    network_labels = np.array([network.labels.index(name) for name in source.classes])
+    wrong = misclassified(
+        predictions[:, 0].astype(np.int64),
+        predictions[:, 1],
+        network_labels[source.labels],
+        definition.confidence,
+    )
     return replace(prepare(source, preprocessing), rows=np.flatnonzero(wrong))
 
 
-def _answers(pictures: Prepared, network: Backbone) -> NDArray[np.float32]:
-    """The network's most probable label and its probability, `[N, 2]`."""
-    parts = []
+def _predict(pictures: PreparedPictures, network: Backbone) -> NDArray[np.float32]:
+    """Return the network's most probable label and its probability, float32 `[N, 2]`."""
+    batches = []
     with torch.no_grad():
-        for start in range(0, len(pictures.rows), _BATCH):
-            numbers = np.arange(start, min(start + _BATCH, len(pictures.rows)))
-            pixels = in_unit_range(pictures.load(numbers))
+        for start in range(0, len(pictures.rows), _BATCH_SIZE):
+            indices = np.arange(start, min(start + _BATCH_SIZE, len(pictures.rows)))
+            pixels = in_unit_range(pictures.load(indices))
             images = torch.from_numpy(normalise(pixels, network.preprocessing))
-            certainty, answer = network(images).softmax(1).max(1)
-            parts.append(torch.stack([answer.float(), certainty], 1).numpy())
-    return np.concatenate(parts)
+            probabilities, labels = network(images).softmax(1).max(1)
+            batches.append(torch.stack([labels.float(), probabilities], 1).numpy())
+    return np.concatenate(batches)
 
 
-def _kept_on_disk(source: Source, network: Backbone) -> Path | None:
-    """Where the answers about these very pictures are kept; None where drawing is quick enough."""
+def _predictions_path(source: Source, network: Backbone) -> Path | None:
+    """Return the file of the predictions for exactly these pictures and weights.
+
+    Returns None for pictures that are not files: predicting them is fast.
+    """
     if not isinstance(source, Dataset):
         return None
     digest = hashlib.sha256(fingerprint(network).encode())
@@ -85,9 +94,10 @@ def _kept_on_disk(source: Source, network: Backbone) -> Path | None:
     return cache_folder() / f"{source.name}-answers-{digest.hexdigest()[:32]}.npy"
 
 
-def _keep(path: Path, answers: NDArray[np.float32]) -> None:
+def _save(path: Path, predictions: NDArray[np.float32]) -> None:
+    # Another run may read or write the same file: each writes its own and renames it when complete.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{np.random.default_rng().integers(1 << 60):x}.npy")
-        np.save(unfinished, answers)
+        np.save(unfinished, predictions)
         unfinished.replace(path)

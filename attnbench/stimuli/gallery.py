@@ -1,4 +1,4 @@
-"""What a task's positives and negatives look like, as one picture."""
+"""The gallery of a task: what its positives and negatives look like, as one PNG."""
 
 from __future__ import annotations
 
@@ -12,39 +12,50 @@ from attnbench.backbones import load
 from attnbench.backbones.backbone import Preprocessing
 from attnbench.errors import AttnbenchError
 from attnbench.stimuli.episodes import TrackStimuli
-from attnbench.stimuli.preparing import Images
-from attnbench.tasks import TaskDefinition, TrackName
+from attnbench.stimuli.preprocessing import Images
+from attnbench.tasks import TaskDefinition
+from attnbench.vocabulary import TrackName
 
-_TARGETS = 4
-_EACH = 5
+_MAX_TARGETS = 4
+_IMAGES_PER_CELL = 5
 _HEADINGS = (
-    "adapt on: target present",
-    "adapt on: target absent",
+    "adaptation: target present",
+    "adaptation: target absent",
     "test: target present",
     "test: target absent",
 )
 
 
 def draw_gallery(task: TaskDefinition, track: TrackName, out: Path, data: Path | None) -> None:
-    """Write a PNG: for some targets, positives and negatives to adapt on and to test on.
+    """Draw a grid of images: a row for some of the targets, a column for positives and negatives.
 
-    The pictures are as the track's first backbone gets them, noise and all.
+    Images are shown as the track's first backbone gets them, including noise.
+
+    Args:
+        task: the task.
+        track: the track whose images are drawn.
+        out: the PNG to write.
+        data: the data folder, or None to load from the hub.
 
     Raises:
-        AttnbenchError: where the data is not there or `out` cannot be written.
+        AttnbenchError: if data is missing or damaged, or `out` cannot be written.
     """
     matplotlib.use("Agg")
     definition = task.tracks[track]
+    # Only preprocessing and labels are needed, so the weights need not be there.
     backbone = load(definition.backbones[0], untrained=True)
     stimuli = TrackStimuli(definition, backbone.preprocessing, backbone.labels, data)
-    targets = stimuli.targets[:: max(1, len(stimuli.targets) // _TARGETS)][:_TARGETS]
+    # Evenly spaced, as neighbouring classes tend to be alike.
+    step = max(1, len(stimuli.targets) // _MAX_TARGETS)
+    targets = stimuli.targets[::step][:_MAX_TARGETS]
     figure = Figure(figsize=(len(_HEADINGS) * 3.4, len(targets) * 0.75 + 0.8))
     figure.set_layout_engine("constrained", w_pad=0.1)
     figure.suptitle(f"{task.title} ({task.name}, {track})")
     grid = figure.subplots(len(targets), len(_HEADINGS), squeeze=False)
     for axes, target in zip(grid, targets, strict=True):
-        for axis, pictures in zip(axes, _groups(stimuli, target), strict=True):
-            axis.imshow(_strip(visible(pictures, backbone.preprocessing)), interpolation="nearest")
+        for axis, images in zip(axes, _sample_images(stimuli, target), strict=True):
+            strip = _strip(denormalise(images, backbone.preprocessing))
+            axis.imshow(strip, interpolation="nearest")
             axis.set_axis_off()
         axes[0].text(
             -0.03,
@@ -59,27 +70,42 @@ def draw_gallery(task: TaskDefinition, track: TrackName, out: Path, data: Path |
     try:
         figure.savefig(out, format="png", dpi=110)
     except OSError as error:
-        raise AttnbenchError(f"cannot write {out} ({error.strerror})") from None
+        raise AttnbenchError(
+            f"cannot write the gallery to {out} ({error.strerror}); choose another file"
+        ) from None
 
 
-def _groups(stimuli: TrackStimuli, target: str) -> tuple[Images, ...]:
-    """Some pictures of each heading, `[n, 3, H, W]` each."""
+def _sample_images(stimuli: TrackStimuli, target: str) -> tuple[Images, ...]:
+    """Return a few images for each heading, float32 `[n, 3, H, W]` each."""
     episode = stimuli.episode(target, 0)
-    present = np.flatnonzero(episode.present)[:_EACH]
-    absent = np.flatnonzero(~episode.present)[:_EACH]
-    return episode.pos[:_EACH], episode.neg[:_EACH], episode.make(present), episode.make(absent)
+    present = np.flatnonzero(episode.present)[:_IMAGES_PER_CELL]
+    absent = np.flatnonzero(~episode.present)[:_IMAGES_PER_CELL]
+    return (
+        episode.pos[:_IMAGES_PER_CELL],
+        episode.neg[:_IMAGES_PER_CELL],
+        episode.make(present),
+        episode.make(absent),
+    )
 
 
-def _strip(pictures: Images) -> Images:
-    """Pictures `[n, 3, H, W]` side by side on white, `[H, W', 3]`."""
-    gap = max(1, pictures.shape[-1] // 16)
-    framed = np.pad(pictures, ((0, 0), (0, 0), (0, 0), (0, gap)), constant_values=1.0)
-    strip: Images = np.concatenate(list(framed), axis=2)[:, :, :-gap].transpose(1, 2, 0)
+def _strip(images: Images) -> Images:
+    """Place images `[n, 3, H, W]` side by side, separated by white gaps: `[H, W', 3]`."""
+    gap = max(1, images.shape[-1] // 16)
+    padded = np.pad(images, ((0, 0), (0, 0), (0, 0), (0, gap)), constant_values=1.0)
+    strip: Images = np.concatenate(list(padded), axis=2)[:, :, :-gap].transpose(1, 2, 0)
     return strip
 
 
-def visible(images: Images, preprocessing: Preprocessing) -> Images:
-    """Normalised images back to pixels, clipped to [0, 1] as a screen does."""
+def denormalise(images: Images, preprocessing: Preprocessing) -> Images:
+    """Undo the normalisation of images and clip them to [0, 1] for display.
+
+    Args:
+        images: float32 `[..., 3, H, W]`, normalised.
+        preprocessing: the backbone's.
+
+    Returns:
+        float32 of the same shape, in [0, 1]. Noise beyond that range is cut off, as on a screen.
+    """
     mean, std = (
         np.array(values, np.float32)[:, None, None]
         for values in (preprocessing.mean, preprocessing.std)

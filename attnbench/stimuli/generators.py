@@ -1,4 +1,4 @@
-"""What makes pictures harder: pure functions of pixels in [0, 1]."""
+"""Stimulus generators: pure functions that make pictures harder, on pixels in [0, 1]."""
 
 from __future__ import annotations
 
@@ -11,60 +11,61 @@ from numpy.typing import NDArray
 def noise(
     images: NDArray[np.float32], sigma: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Additive Gaussian noise of luminance: x + sigma * n with n standard normal, not clipped.
+    """Add Gaussian luminance noise: x + sigma * n, with n standard normal.
 
-    n is the same in all channels of a pixel, so that a grey picture stays grey.
+    All channels of a pixel get the same n, so a grey picture stays grey. The result is not clipped.
 
     Args:
         images: float32 `[..., C, H, W]`, pixels in [0, 1].
-        sigma: standard deviation in the same units.
-        rng: where n is drawn from.
+        sigma: the standard deviation, in the same units.
+        rng: the generator that n is drawn from.
 
     Returns:
         float32 of the same shape.
     """
     *leading, _, height, width = images.shape
-    drawn = rng.standard_normal((*leading, 1, height, width), dtype=np.float32)
-    return images + np.float32(sigma) * drawn
+    standard_noise = rng.standard_normal((*leading, 1, height, width), dtype=np.float32)
+    return images + np.float32(sigma) * standard_noise
 
 
 def blend(
-    images: NDArray[np.float32], others: NDArray[np.float32], alpha: float
+    images: NDArray[np.float32], partners: NDArray[np.float32], alpha: float
 ) -> NDArray[np.float32]:
-    """Alpha blending: alpha * a + (1 - alpha) * b, as two transparent pictures laid over each other.
+    """Blend images with partners: alpha * image + (1 - alpha) * partner.
 
-    Luo, Roads & Love (2021), experiment 2, with alpha = 0.5 (they blended pixels from which the mean
-    had been taken, which is the same).
+    Experiment 2 of Luo, Roads & Love (2021, doi:10.1007/s42113-021-00098-y), who use alpha = 0.5. They
+    blend pixels after subtracting the mean, which gives the same result.
 
     Args:
-        images: float32 `[..., C, H, W]`, pixels in [0, 1]; `others`: of the same shape.
-        alpha: share of `images`, 0 to 1.
+        images: float32 `[..., C, H, W]`, pixels in [0, 1].
+        partners: float32 of the same shape.
+        alpha: the weight of `images`, from 0 to 1.
 
     Returns:
         float32 of the same shape.
     """
-    return np.float32(alpha) * images + np.float32(1 - alpha) * others
+    return np.float32(alpha) * images + np.float32(1 - alpha) * partners
 
 
-def fooled(
-    answers: NDArray[np.int64],
-    certainties: NDArray[np.floating[Any]],
-    truths: NDArray[np.int64],
+def misclassified(
+    predictions: NDArray[np.int64],
+    probabilities: NDArray[np.floating[Any]],
+    labels: NDArray[np.int64],
     confidence: float,
 ) -> NDArray[np.bool_]:
-    """Adversarial filtration: which pictures a network gets wrong with confidence.
+    """Return which pictures a network gets wrong with confidence (adversarial filtration).
 
-    ImageNet-A was made of photographs that a ResNet-50 gets wrong (Hendrycks et al. 2019,
+    ImageNet-A consists of photographs that a ResNet-50 gets wrong (Hendrycks et al. 2019,
     arXiv 1907.07174, section 3).
 
     Args:
-        answers: the network's most probable label for each picture, int64 `[N]`.
-        certainties: their probabilities, `[N]`.
-        truths: the true labels, int64 `[N]`.
-        confidence: the least probability of the wrong answer.
+        predictions: the network's most probable label for each picture, int64 `[N]`.
+        probabilities: the probability of each prediction, `[N]`.
+        labels: the true labels, int64 `[N]`.
+        confidence: the minimum probability of a wrong prediction.
 
     Returns:
         bool `[N]`.
     """
-    wrong: NDArray[np.bool_] = (answers != truths) & (certainties >= confidence)
+    wrong: NDArray[np.bool_] = (predictions != labels) & (probabilities >= confidence)
     return wrong

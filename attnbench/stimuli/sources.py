@@ -1,4 +1,4 @@
-"""Where pictures come from: one interface for drawn, embedded and stored ones."""
+"""Picture sources: one interface for procedural, embedded and stored pictures."""
 
 from __future__ import annotations
 
@@ -16,32 +16,41 @@ from attnbench.resources import cache_folder
 from attnbench.stimuli.cache import PictureCache
 from attnbench.stimuli.datasets import Dataset, open_dataset
 from attnbench.stimuli.embedded import Digits, Figures
-from attnbench.stimuli.preparing import Picture, resize_and_crop
+from attnbench.stimuli.preprocessing import Picture, resize_and_crop
 from attnbench.tasks import DigitsSource, FiguresSource, HubSource
 
 
 class Source(Protocol):
-    """A labelled set of pictures in a fixed order, decoded only as far as they are asked for."""
+    """A labelled set of pictures in a fixed order, which decodes only the pictures requested."""
 
     @property
     def name(self) -> str:
-        """What an image of it is called in a record, before class and number."""
+        """The prefix of its pictures' names in records, before class and number."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes' names."""
+        """The names of the classes."""
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """The class index of every picture, `[N]`, ascending."""
+        """The class index of every picture, int64 `[N]`, ascending."""
 
     def load(self, rows: Sequence[int]) -> list[Picture]:
-        """The pictures in these rows, uint8 `[3, h, w]` each."""
+        """Return the pictures in these rows, uint8 `[3, h, w]` each."""
 
 
-@lru_cache(maxsize=16)  # tasks that share a source share what of it is drawn or opened
+# Cached so that tasks with a common source share its open files and the figures already drawn.
+@lru_cache(maxsize=16)
 def open_source(definition: FiguresSource | DigitsSource | HubSource, data: Path | None) -> Source:
-    """The source a task definition names. Raises AttnbenchError where its data is not there."""
+    """Open the source that a task names.
+
+    Args:
+        definition: the source in the task.
+        data: the data folder, or None to load from the hub.
+
+    Raises:
+        AttnbenchError: if its data is missing or damaged.
+    """
     if isinstance(definition, FiguresSource):
         return Figures(definition.split)
     if isinstance(definition, DigitsSource):
@@ -50,8 +59,16 @@ def open_source(definition: FiguresSource | DigitsSource | HubSource, data: Path
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A source's pictures as a backbone's preprocessing leaves them; `rows`: those that count."""
+class PreparedPictures:
+    """Pictures of a source, resized and cropped for a backbone, and addressed by index.
+
+    Attributes:
+        source: the source.
+        preprocessing: the backbone's.
+        rows: the rows of the source that are used, int64 `[N]`, ascending. A picture's index is its
+            position in this array.
+        cache: the disk cache, or None if preparing a picture is fast.
+    """
 
     source: Source
     preprocessing: Preprocessing
@@ -60,37 +77,46 @@ class Prepared:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """The class index of every picture that counts, `[N]`, ascending."""
+        """The class index of every picture used, int64 `[N]`, ascending."""
         return self.source.labels[self.rows]
 
-    def image_name(self, number: int) -> str:
-        """Source, class and number within the class: the same in whatever files the data lies."""
-        row = int(self.rows[number])
+    def image_name(self, index: int) -> str:
+        """Return a picture's name in records: source, class, and number within the class.
+
+        The name does not depend on how the data is stored, nor on which rows are used.
+        """
+        row = int(self.rows[index])
         label = int(self.source.labels[row])
-        first = int(np.searchsorted(self.source.labels, label))
-        return f"{self.source.name}/{self.source.classes[label]}/{row - first}"
+        first_row = int(np.searchsorted(self.source.labels, label))
+        return f"{self.source.name}/{self.source.classes[label]}/{row - first_row}"
 
-    def load(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Pictures, uint8 `[n, 3, s, s]`."""
-        rows = self.rows[numbers].tolist()
+    def load(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the prepared pictures with these indices, uint8 `[n, 3, size, size]`.
+
+        Raises:
+            AttnbenchError: if a picture is damaged.
+        """
+        rows = self.rows[indices].tolist()
         if self.cache is None or not isinstance(self.source, Dataset):
-            return np.stack(
-                [resize_and_crop(each, self.preprocessing) for each in self.source.load(rows)]
-            )
-        return np.stack([self._through_cache(self.source, self.cache, row) for row in rows])
+            pictures = self.source.load(rows)
+            return np.stack([resize_and_crop(picture, self.preprocessing) for picture in pictures])
+        return np.stack([self._load_cached(self.source, self.cache, row) for row in rows])
 
-    def _through_cache(self, source: Dataset, cache: PictureCache, row: int) -> Picture:
+    def _load_cached(self, source: Dataset, cache: PictureCache, row: int) -> Picture:
         encoded = source.encoded(row)
-        kept = cache.get(row, encoded)
-        if kept is None:
-            kept = resize_and_crop(source.decode(row, encoded), self.preprocessing)
-            cache.put(row, encoded, kept)
-        return kept
+        picture = cache.get(row, encoded)
+        if picture is None:
+            picture = resize_and_crop(source.decode(row, encoded), self.preprocessing)
+            cache.put(row, encoded, picture)
+        return picture
 
 
-def prepare(source: Source, preprocessing: Preprocessing) -> Prepared:
-    """All pictures of a source; those in files are decoded and resized once, and kept on disk."""
+def prepare(source: Source, preprocessing: Preprocessing) -> PreparedPictures:
+    """Return all pictures of a source, prepared for a backbone.
+
+    Picture files are decoded and resized once, then kept in the disk cache.
+    """
     cache = None
     if isinstance(source, Dataset):
         cache = PictureCache(cache_folder(), source.name, preprocessing)
-    return Prepared(source, preprocessing, np.arange(len(source.labels)), cache)
+    return PreparedPictures(source, preprocessing, np.arange(len(source.labels)), cache)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from attnbench.adaptation.glimpses import sample
-from attnbench.stimuli.preparing import in_unit_range
+from attnbench.stimuli.preprocessing import in_unit_range
 from attnbench.stimuli.sources import open_source
 from attnbench.tasks import HubSource
 from tests.submissions.adapted import module_of

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from attnbench.backbones import load
-from attnbench.evaluation.handover import mapped, shared
+from attnbench.wire.shared_images import mapped, shared
 from attnbench.submission import load_submission
 from tests.submissions.adapted import module_of
 

@@ -21,8 +21,8 @@ from PIL import Image
 
 from attnbench.backbones import load
 from attnbench.backbones.imagenet import IMAGENET_A_WNIDS, WNIDS
-from attnbench.evaluation.evaluator import Evaluator
-from attnbench.evaluation.warm import Template
+from attnbench.judge.evaluator import Evaluator
+from attnbench.judge.template import Template
 from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from attnbench.backbones import load
-from attnbench.checking import DEFAULT_BACKBONE, made_up_episode
-from attnbench.evaluation.evaluator import Evaluator
-from attnbench.evaluation.warm import Template
+from attnbench.commands.check import DEFAULT_BACKBONE, made_up_episode
+from attnbench.judge.evaluator import Evaluator
+from attnbench.judge.template import Template
 from attnbench.records.record import Cost
 from attnbench.statistics.intervals import median_interval
 from attnbench.submission import SOURCE, load_submission

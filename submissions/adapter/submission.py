@@ -1,30 +1,39 @@
-"""Residual bottleneck adapters (Houlsby et al. 2019; Rebuffi et al. 2017) after every stage."""
+"""Residual bottleneck adapters (Houlsby et al. 2019; Rebuffi et al. 2017) after every stage.
+
+An adapter is a narrow network of two layers whose output is added to its input:
+
+    y = x + W₂ relu(W₁ x + b₁) + b₂
+"""
 
 import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, fit, stages_with_maps
+from attnbench.adaptation import Detector, fit_adam, stages_with_maps
 
 
 class Adapter(nn.Module):
-    """x + W₂ relu(W₁ x + b₁) + b₂ on the channels of maps `[n, k, h, w]` or of tokens `[n, t, k]`.
+    """An adapter on the channels of maps `[n, k, h, w]` or tokens `[n, t, k]`.
 
-    The same at every place. W₂ and b₂ start at zero, so that an adapter starts as the identity.
+    It is the same at every position. W₂ and b₂ start at zero, so an adapter starts as the identity.
+
+    Args:
+        shape: of the maps or tokens, without n.
+        reduction: k over the number of channels in the bottleneck.
     """
 
     def __init__(self, shape: torch.Size, reduction: int) -> None:
         super().__init__()
-        self.channels = 1 if len(shape) == 3 else 2
-        channels = shape[self.channels - 1]
+        self.channel_dim = 1 if len(shape) == 3 else 2
+        channels = shape[self.channel_dim - 1]
         self.down = nn.Linear(channels, max(1, channels // reduction))
         self.up = nn.Linear(self.down.out_features, channels)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        places = features.movedim(self.channels, -1)
-        return features + self.up(self.down(places).relu()).movedim(-1, self.channels)
+        channels_last = features.movedim(self.channel_dim, -1)
+        return features + self.up(self.down(channels_last).relu()).movedim(-1, self.channel_dim)
 
 
 def adapt(
@@ -34,25 +43,25 @@ def adapt(
     reduction: int,
     learning_rate: float,
     epochs: int,
-    enough: float,
+    stop_loss: float,
 ) -> nn.Module:
     shapes = stages_with_maps(backbone, pos[:1])
-    # A transformer's first stage makes the tokens, its blocks follow.
-    skipped = [name for name, shape in shapes.items() if len(shape) == 2][:1]
-    names = [name for name in shapes if name not in skipped and name != backbone.stages[-1]]
-    before, behind = backbone.upto(names[0]), nn.Sequential()
-    for name in backbone.stages[backbone.stages.index(names[0]) :]:
-        if name != names[0]:
-            behind.append(backbone.stage(name))
-        if name in names:
-            behind.append(Adapter(shapes[name], reduction))
-    behind.to(pos.device)
-    detector = Detector(behind, backbone.target, pos[:1], frozen=before)
-    fit(
-        detector.suffix,
-        *detector.features(pos, neg),
+    # The first stage of a transformer embeds the patches. Adapters follow its blocks only.
+    embedding = [name for name, shape in shapes.items() if len(shape) == 2][:1]
+    adapted = [name for name in shapes if name not in embedding and name != backbone.stages[-1]]
+    frozen, trainable = backbone.upto(adapted[0]), nn.Sequential()
+    for name in backbone.stages[backbone.stages.index(adapted[0]) :]:
+        if name != adapted[0]:
+            trainable.append(backbone.stage(name))
+        if name in adapted:
+            trainable.append(Adapter(shapes[name], reduction))
+    trainable.to(pos.device)
+    detector = Detector(trainable, backbone.target, pos[:1], frozen=frozen)
+    fit_adam(
+        detector.scorer,
+        *detector.frozen_features(pos, neg),
         learning_rate=learning_rate,
         epochs=epochs,
-        enough=enough,
+        stop_loss=stop_loss,
     )
     return detector

@@ -1,4 +1,9 @@
-"""Goal-directed attention (Luo, Roads & Love 2021): one gain per filter after a middle stage."""
+"""Goal-directed attention (Luo, Roads & Love 2021): one gain per channel after a middle stage.
+
+Channel k of the stage's output is multiplied by a learned gain that is the same at every position:
+
+    y_k = g_k x_k,   g_k ≥ 0,   g_k = 1 at first
+"""
 
 import torch
 from torch import Tensor, nn
@@ -7,10 +12,10 @@ from attnbench import Backbone
 from attnbench.adaptation import (
     Detector,
     Gains,
-    gauss_newton,
+    fit_gauss_newton,
     middle_stage,
+    num_channels,
     stages_with_maps,
-    width,
 )
 
 
@@ -21,23 +26,23 @@ def adapt(
     after: str,
     intensity: float,
     steps: int,
-    enough: float,
+    stop_loss: float,
 ) -> nn.Module:
     shapes = stages_with_maps(backbone, pos[:1])
     after = after or middle_stage(backbone, shapes)
-    attention = Gains(torch.ones(width(shapes[after]), device=pos.device))
+    attention = Gains(torch.ones(num_channels(shapes[after]), device=pos.device))
     detector = Detector(
         nn.Sequential(attention, *backbone.after(after)),
         backbone.target,
         pos[:1],
         frozen=backbone.upto(after),
     )
-    gauss_newton(
-        detector.suffix,
-        *detector.features(pos, neg),
+    fit_gauss_newton(
+        detector.scorer,
+        *detector.frozen_features(pos, neg),
         target_weight=intensity,
         nonnegative=[attention.gains],
         steps=steps,
-        enough=enough,
+        stop_loss=stop_loss,
     )
     return detector

@@ -1,20 +1,28 @@
-"""BitFit (Ben Zaken et al. 2022): all biases trained, and nothing else."""
+"""BitFit (Ben Zaken et al. 2022): train all biases of the network and freeze all weights.
+
+y = W x + b,   only b is trained
+"""
 
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector, fit
+from attnbench.adaptation import Detector, fit_adam
 
 
 def adapt(
-    backbone: Backbone, pos: Tensor, neg: Tensor, learning_rate: float, epochs: int, enough: float
+    backbone: Backbone,
+    pos: Tensor,
+    neg: Tensor,
+    learning_rate: float,
+    epochs: int,
+    stop_loss: float,
 ) -> nn.Module:
-    # `in_proj_bias`, that of attention's queries, keys and values, is one too.
-    biases = [each for name, each in backbone.named_parameters() if name.endswith("bias")]
+    # This includes `in_proj_bias`, the bias of an attention layer's queries, keys and values.
+    biases = [parameter for name, parameter in backbone.named_parameters() if name.endswith("bias")]
     if not biases:
-        raise NotApplicable("the backbone has no bias")
+        raise NotApplicable("the backbone has no biases")
     for bias in biases:
         bias.requires_grad_(True)
     detector = Detector(backbone, backbone.target, pos[:1])
-    fit(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, enough=enough)
+    fit_adam(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
     return detector

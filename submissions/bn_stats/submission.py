@@ -1,10 +1,17 @@
-"""Batch-norm statistics estimated again on the adaptation images, without their labels."""
+"""Batch-norm statistics re-estimated on the adaptation images, without labels (Schneider et al. 2020).
+
+With N pseudo-images for the pretrained statistics and n adaptation images, each mean becomes
+
+    m = N / (N + n) m_pretrained + n / (N + n) m_adaptation
+
+and each variance likewise.
+"""
 
 import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector, batches, channels_last, solve_penalised
+from attnbench.adaptation import Detector, batches, channels_last, fit_lbfgs_cv
 
 
 def adapt(
@@ -18,38 +25,41 @@ def adapt(
     if not norms:
         raise NotApplicable("the backbone has no batch norm")
     images = torch.cat([pos, neg])
-    estimate(backbone, norms, images[torch.randperm(len(images), device=images.device)], prior)
+    shuffled = images[torch.randperm(len(images), device=images.device)]
+    update_statistics(backbone, norms, shuffled, prior)
     detector = Detector(nn.Identity(), backbone.target, pos[:1], frozen=backbone)
     if backbone.target is None:
-        solve_penalised(detector.suffix, *detector.features(pos, neg), steps=steps)
+        fit_lbfgs_cv(detector.scorer, *detector.frozen_features(pos, neg), steps=steps)
     return detector
 
 
 @torch.no_grad()
-def estimate(network: nn.Module, norms: list[nn.BatchNorm2d], images: Tensor, prior: float) -> None:
-    """Move each layer's mean and variance to those of its inputs, from the first layer to the last.
+def update_statistics(
+    network: nn.Module, norms: list[nn.BatchNorm2d], images: Tensor, prior: float
+) -> None:
+    """Move each layer's mean and variance towards those of its inputs, from first to last layer.
 
-    A layer normalises by its new statistics already when the next one's are taken. They are weighted
-    means: what the layer has counts as `prior` images, and as all those seen when more batches follow.
+    A layer normalises by its new statistics before those of the next layer are computed. If the images
+    come in several batches, the running statistics have the weight of `prior` and of all images so far.
 
     Args:
         network: in eval mode.
         norms: layers of `network`, changed in place.
-        images: `[n, 3, h, w]`, in any order that mixes the classes.
-        prior: how many images the statistics that the backbone came with count as.
+        images: `[n, 3, h, w]`, shuffled, so that each batch mixes the classes.
+        prior: the weight of the pretrained statistics, as a number of images.
     """
-    seen = prior
+    weight = prior
 
     def update(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
         (maps,) = inputs
-        share = len(maps) / (seen + len(maps))
+        fraction = len(maps) / (weight + len(maps))
         variance, mean = torch.var_mean(maps, dim=(0, 2, 3), correction=0)
-        norm.running_mean.lerp_(mean, share)
-        norm.running_var.lerp_(variance, share)
+        norm.running_mean.lerp_(mean, fraction)
+        norm.running_var.lerp_(variance, fraction)
 
     handles = [norm.register_forward_pre_hook(update) for norm in norms]
     for rows in batches(images):
         network(channels_last(images[rows]))
-        seen += len(images[rows])
+        weight += len(images[rows])
     for handle in handles:
         handle.remove()

@@ -1,21 +1,28 @@
-"""Multiplicative feature-based attention (thesis, Harvard 2017): a gain on every filter."""
+"""Multiplicative feature-based attention (thesis, Harvard 2017): a gain on every filter.
+
+Filter k of every convolution is multiplied by a gain that is the same at every position:
+
+    y_k = g_k (w_k * x + b_k),   g_k ≥ 0,   g_k = 1 at first
+"""
 
 import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, Gains, behind_filters, gauss_newton
+from attnbench.adaptation import Detector, Gains, fit_gauss_newton, insert_after_convolutions
 
 
-def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int, enough: float) -> nn.Module:
-    gains = behind_filters(backbone, pos[:1], lambda channels: Gains(torch.ones(channels)))
+def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int, stop_loss: float) -> nn.Module:
+    layers = insert_after_convolutions(
+        backbone, pos[:1], lambda channels: Gains(torch.ones(channels))
+    )
     detector = Detector(backbone, backbone.target, pos[:1])
-    gauss_newton(
-        detector.suffix,
+    fit_gauss_newton(
+        detector.scorer,
         pos,
         neg,
-        nonnegative=[each.gains for each in gains],
+        nonnegative=[layer.gains for layer in layers],
         steps=steps,
-        enough=enough,
+        stop_loss=stop_loss,
     )
     return detector

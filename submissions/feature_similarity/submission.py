@@ -1,4 +1,11 @@
-"""The feature-similarity gain model (Lindsay & Miller 2018): gains from tuning, without a gradient."""
+"""Feature-similarity gain model (Lindsay & Miller 2018): gains from tuning, without gradients.
+
+Feature map k of a stage is multiplied by a gain that grows with its tuning f_k to the target:
+
+    gain_k = max(0, 1 + β f_k)
+
+β is chosen on held-out adaptation images.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -11,33 +18,33 @@ from attnbench import Backbone, NotApplicable
 from attnbench.adaptation import (
     Detector,
     Gains,
-    Pooled,
-    Shift,
-    best,
-    frozen_outputs,
-    quick_outputs,
-    solve_penalised,
+    GlobalAveragePool,
+    OutputBias,
+    fit_lbfgs_cv,
+    frozen_features,
+    select_by_validation,
     stages_with_maps,
 )
 
 
 def tuning(pos: Tensor, neg: Tensor) -> Tensor:
-    """f of every map, `[c]`: how much more it is active for the target, in standard deviations.
+    """Return the tuning f `[c]` of every map to the target, in standard deviations.
 
         f = (mean over positives - mean over all images) / standard deviation over all images
 
-    of the map's activity, which is its mean over positions. 0 for a map that is always the same.
+    of the map's activity, which is its mean over positions. It is 0 for a map with constant activity.
 
     Args:
-        pos, neg: a stage's outputs.
+        pos, neg: a stage's outputs for the positives and for the negatives.
     """
-    of_target, of_all = Pooled()(pos), Pooled()(torch.cat([pos, neg]))
-    deviation = of_all.std(dim=0, correction=0)
-    return (of_target.mean(dim=0) - of_all.mean(dim=0)) / deviation.where(deviation > 0, 1)
+    pool = GlobalAveragePool()
+    pos_activity, activity = pool(pos), pool(torch.cat([pos, neg]))
+    deviation = activity.std(dim=0, correction=0)
+    return (pos_activity.mean(dim=0) - activity.mean(dim=0)) / deviation.where(deviation > 0, 1)
 
 
 def gains(beta: float, f: Tensor) -> Gains:
-    """One gain per map, max(0, 1 + beta f)."""
+    """Return the gains max(0, 1 + beta f) for tuning values f `[c]`."""
     return Gains((1 + beta * f).clamp(min=0))
 
 
@@ -57,35 +64,37 @@ def adapt(
         raise NotApplicable("the backbone has no feature maps")
     ends = sorted(backbone.stages.index(name) + 1 for name in names)
     modules, image = list(backbone.children()), pos[:1]
-    before = nn.Sequential(*modules[: ends[0]])
-    behind = [nn.Sequential(*modules[a:b]) for a, b in pairwise([*ends, len(modules)])]
+    frozen = nn.Sequential(*modules[: ends[0]])
+    # The rest of the network, cut in front of each place where gains are inserted.
+    sections = [nn.Sequential(*modules[a:b]) for a, b in pairwise([*ends, len(modules)])]
 
     @cache
-    def unattended(pos: Tensor, neg: Tensor) -> tuple[list[Tensor], Detector]:
-        """The stages' tuning and what reads the network: without attention, so for all beta alike."""
+    def without_attention(pos: Tensor, neg: Tensor) -> tuple[list[Tensor], Detector]:
+        """Return the tuning for each section and the read-out, which are the same for every β."""
         tunings = []
-        for piece in behind:
+        for section in sections:
             tunings.append(tuning(pos, neg))
-            pos, neg = frozen_outputs(piece, pos), frozen_outputs(piece, neg)
-        shifted = threshold and backbone.target is not None
-        end = Shift(backbone.target).to(image.device) if shifted else nn.Identity()
-        detector = Detector(end, backbone.target, image, frozen=backbone)
-        if shifted or backbone.target is None:
-            solve_penalised(detector.suffix, pos, neg, steps=steps)
+            pos = frozen_features(section, pos, exact=True)
+            neg = frozen_features(section, neg, exact=True)
+        has_bias = threshold and backbone.target is not None
+        bias = OutputBias(backbone.target).to(image.device) if has_bias else nn.Identity()
+        detector = Detector(bias, backbone.target, image, frozen=backbone)
+        if has_bias or backbone.target is None:
+            fit_lbfgs_cv(detector.scorer, pos, neg, steps=steps)
         return tunings, detector
 
-    def attended(beta: float, tunings: list[Tensor]) -> nn.Sequential:
-        pairs = zip(tunings, behind, strict=True)
-        return nn.Sequential(*(nn.Sequential(gains(beta, f), piece) for f, piece in pairs))
+    def with_gains(beta: float, tunings: list[Tensor]) -> nn.Sequential:
+        pairs = zip(tunings, sections, strict=True)
+        return nn.Sequential(*(nn.Sequential(gains(beta, f), section) for f, section in pairs))
 
-    def scorer(beta: float, pos: Tensor, neg: Tensor) -> Callable[[Tensor], Tensor]:
-        tunings, detector = unattended(pos, neg)
-        network = attended(beta, tunings)
-        return lambda features: detector.suffix(frozen_outputs(network, features))
+    def fit(beta: float, pos: Tensor, neg: Tensor) -> Callable[[Tensor], Tensor]:
+        tunings, detector = without_attention(pos, neg)
+        network = with_gains(beta, tunings)
+        return lambda features: detector.scorer(frozen_features(network, features, exact=True))
 
-    sides = quick_outputs(before, pos), quick_outputs(before, neg)
+    features = frozen_features(frozen, pos), frozen_features(frozen, neg)
     strengths = [0.0, *(smallest * 2.0**k for k in range(doublings + 1))]
-    beta = best(strengths, scorer, *sides)
-    tunings, detector = unattended(*sides)
-    detector.frozen = nn.Sequential(before, attended(beta, tunings))
+    beta = select_by_validation(strengths, fit, *features)
+    tunings, detector = without_attention(*features)
+    detector.frozen = nn.Sequential(frozen, with_gains(beta, tunings))
     return detector

@@ -1,14 +1,22 @@
-"""FiLM (Perez et al. 2018): a scale and a shift for every channel behind every convolution."""
+"""FiLM (Perez et al. 2018): a scale and a shift per channel after every convolution.
+
+y_k = s_k x_k + t_k,   s_k = 1 and t_k = 0 at first
+"""
 
 import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, behind_filters, gauss_newton, per_channel
+from attnbench.adaptation import (
+    Detector,
+    broadcast_channels,
+    fit_gauss_newton,
+    insert_after_convolutions,
+)
 
 
 class Film(nn.Module):
-    """scale x + shift, per channel."""
+    """Map features x to scale x + shift, with a scale and a shift per channel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -16,11 +24,13 @@ class Film(nn.Module):
         self.shift = nn.Parameter(torch.zeros(channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        return features * per_channel(self.scale, features) + per_channel(self.shift, features)
+        scale = broadcast_channels(self.scale, features)
+        shift = broadcast_channels(self.shift, features)
+        return features * scale + shift
 
 
-def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int, enough: float) -> nn.Module:
-    behind_filters(backbone, pos[:1], Film)
+def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int, stop_loss: float) -> nn.Module:
+    insert_after_convolutions(backbone, pos[:1], Film)
     detector = Detector(backbone, backbone.target, pos[:1])
-    gauss_newton(detector.suffix, pos, neg, steps=steps, enough=enough)
+    fit_gauss_newton(detector.scorer, pos, neg, steps=steps, stop_loss=stop_loss)
     return detector

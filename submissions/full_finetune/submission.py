@@ -1,15 +1,20 @@
-"""Everything trained: the whole network, from its own weights."""
+"""Full fine-tuning: every parameter of the network is trained from its pretrained value."""
 
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, fit
+from attnbench.adaptation import Detector, fit_adam
 
 
 def adapt(
-    backbone: Backbone, pos: Tensor, neg: Tensor, learning_rate: float, epochs: int, enough: float
+    backbone: Backbone,
+    pos: Tensor,
+    neg: Tensor,
+    learning_rate: float,
+    epochs: int,
+    stop_loss: float,
 ) -> nn.Module:
     backbone.requires_grad_(True)
     detector = Detector(backbone, backbone.target, pos[:1])
-    fit(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, enough=enough)
+    fit_adam(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
     return detector

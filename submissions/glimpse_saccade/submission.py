@@ -1,4 +1,8 @@
-"""Saccades (after Farkya et al. 2022): only the patches that attention chooses are seen."""
+"""Saccades (after Farkya et al. 2022): only the patches that attention selects are visible.
+
+A first pass through the lower half of the network selects the 30 % of the patches in which its feature
+maps are most active (Zagoruyko & Komodakis 2017). The last layer is trained on what is visible.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -8,37 +12,37 @@ from attnbench import Backbone
 from attnbench.adaptation import (
     Detector,
     channels_last,
-    frozen_outputs,
+    fit_lbfgs_cv,
+    frozen_features,
     middle_stage,
-    solve_penalised,
-    split_head,
+    split_trainable_head,
     stages_with_maps,
 )
 
 
 class Saccades(nn.Module):
-    """Keeps `kept` of `grid` x `grid` patches of an image `[n, 3, h, w]`, and blanks the others.
+    """Keep `kept` of `grid` x `grid` patches of each image `[n, 3, h, w]` and blank the others.
 
-    Blank is zero, the mean colour. Attention goes where the network is most active at a first glance:
-    the sum of squares over the channels of maps `[n, c, h', w']`, or of tokens `[n, 1 + h' w', c]`.
+    Blanked pixels are zero, which is the mean colour. Attention to a position is the sum over channels
+    of the squared maps `[n, c, h', w']`, or tokens `[n, 1 + h' w', c]`.
 
     Args:
-        glance: images to maps or tokens.
+        first_pass: images to maps or tokens.
     """
 
-    def __init__(self, glance: nn.Module, grid: int, kept: int) -> None:
+    def __init__(self, first_pass: nn.Module, grid: int, kept: int) -> None:
         super().__init__()
-        self.glance = glance
+        self.first_pass = first_pass
         self.grid = grid
         self.kept = kept
 
     def attention(self, images: Tensor) -> Tensor:
-        """How much each patch draws the eye, `[n, grid, grid]`."""
-        # One by one: rounding depends on how many images go together, and a hair's breadth decides
-        # which patch is the last to be seen.
-        maps = torch.cat([self.glance(channels_last(image)) for image in images.split(1)])
+        """Return the attention to each patch, `[n, grid, grid]`."""
+        # One image at a time: rounding depends on the size of a batch, and a tiny difference can
+        # decide which patch is the last to be kept.
+        maps = torch.cat([self.first_pass(channels_last(image)) for image in images.split(1)])
         if maps.dim() == 3:
-            maps = maps[:, 1:].transpose(1, 2)  # the class token is nowhere
+            maps = maps[:, 1:].transpose(1, 2)  # the class token has no position
             side = round(maps.shape[2] ** 0.5)
             maps = maps.unflatten(2, (side, side))
         activity = maps.square().sum(dim=1, keepdim=True)
@@ -47,9 +51,10 @@ class Saccades(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        drawn = self.attention(images).flatten(1)
-        seen = torch.zeros_like(drawn).scatter_(1, drawn.topk(self.kept).indices, 1)
-        patches = seen.view(-1, 1, self.grid, self.grid)
+        attention = self.attention(images).flatten(1)
+        chosen = attention.topk(self.kept).indices
+        mask = torch.zeros_like(attention).scatter_(1, chosen, 1)
+        patches = mask.view(-1, 1, self.grid, self.grid)
         return images * interpolate(patches, images.shape[2:])
 
 
@@ -58,16 +63,16 @@ def adapt(
     pos: Tensor,
     neg: Tensor,
     grid: int,
-    share: float,
+    kept_fraction: float,
     steps: int,
 ) -> nn.Module:
-    glance = backbone.upto(middle_stage(backbone, stages_with_maps(backbone, pos[:1])))
-    # Patches of one size: 8 x 8 of 48 or 224 pixels, 7 x 7 of 28.
-    grid = next((each for each in range(grid, 4, -1) if pos.shape[2] % each == 0), grid)
-    saccades = Saccades(glance, grid, kept=int(share * grid**2))
-    frozen, head = split_head(nn.Sequential(saccades, *backbone), backbone.target)
+    first_pass = backbone.upto(middle_stage(backbone, stages_with_maps(backbone, pos[:1])))
+    # All patches have the same size: 8 x 8 of them for 48 or 224 pixels, 7 x 7 for 28.
+    grid = next((side for side in range(grid, 4, -1) if pos.shape[2] % side == 0), grid)
+    saccades = Saccades(first_pass, grid, kept=int(kept_fraction * grid**2))
+    frozen, head = split_trainable_head(nn.Sequential(saccades, *backbone), backbone.target)
     detector = Detector(head, backbone.target, pos[:1], frozen=frozen)
-    # In full precision: a hair's breadth decides what is seen.
-    features = (frozen_outputs(frozen, side) for side in (pos, neg))
-    solve_penalised(detector.suffix, *features, steps=steps)
+    # Rounding to bfloat16 could change which patches are visible.
+    features = (frozen_features(frozen, images, exact=True) for images in (pos, neg))
+    fit_lbfgs_cv(detector.scorer, *features, steps=steps)
     return detector

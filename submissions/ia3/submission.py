@@ -1,4 +1,7 @@
-"""(IA)³ (Liu et al. 2022) through peft: a gain for each channel that goes into a layer."""
+"""(IA)³ (Liu et al. 2022) with the layers of peft: a gain for each input channel of a layer.
+
+y = layer(l * x),   l = 1 at first
+"""
 
 import re
 
@@ -7,31 +10,39 @@ from peft.tuners.ia3.layer import Conv2d, Linear
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector, fit
+from attnbench.adaptation import Detector, fit_adam
 
 
-def usual_layers(network: nn.Module) -> list[str]:
-    """The names of a network's convolutions; of a transformer, those of its MLPs' second layers."""
+def default_layers(network: nn.Module) -> list[str]:
+    """Return the names of all convolutions, or of the second layer of each MLP in a transformer."""
     modules = dict(network.named_modules())
-    if any(isinstance(each, nn.MultiheadAttention) for each in modules.values()):
+    if any(isinstance(module, nn.MultiheadAttention) for module in modules.values()):
         return [name for name in modules if name.endswith(".mlp.3")]
-    return [name for name, each in modules.items() if isinstance(each, nn.Conv2d)]
+    return [name for name, module in modules.items() if isinstance(module, nn.Conv2d)]
 
 
-def insert(network: nn.Module, layers: str) -> None:
-    """Put peft's gains before the layers whose name matches `layers`, or the usual ones if empty."""
-    names = usual_layers(network)
+def insert_gains(network: nn.Module, layers: str) -> None:
+    """Insert peft's gains in front of layers, in place.
+
+    Args:
+        network: with layers that are convolutions or linear.
+        layers: a regular expression for full names; if empty, `default_layers` are used.
+    """
+    names = default_layers(network)
     if layers:
         names = [name for name, _ in network.named_modules() if re.fullmatch(layers, name)]
     if not names:
-        raise NotApplicable(f"the backbone has no layers {layers or 'such as convolutions'}")
+        raise NotApplicable(
+            f"no layer of the backbone matches {layers!r}"
+            if layers
+            else "the backbone has neither convolutions nor the MLPs of a transformer"
+        )
     config = IA3Config()
     for name in names:
         layer = network.get_submodule(name)
-        kind = Conv2d if isinstance(layer, nn.Conv2d) else Linear
-        # is_feedforward: the gains are of what goes into the layer, not of what comes out.
-        gained = kind(layer, "ia3", config=config, is_feedforward=True)
-        network.set_submodule(name, gained)
+        layer_type = Conv2d if isinstance(layer, nn.Conv2d) else Linear
+        # With `is_feedforward`, peft puts the gains on the inputs of the layer, not on its outputs.
+        network.set_submodule(name, layer_type(layer, "ia3", config=config, is_feedforward=True))
 
 
 def adapt(
@@ -41,9 +52,9 @@ def adapt(
     layers: str,
     learning_rate: float,
     epochs: int,
-    enough: float,
+    stop_loss: float,
 ) -> nn.Module:
-    insert(backbone, layers)
+    insert_gains(backbone, layers)
     detector = Detector(backbone, backbone.target, pos[:1])
-    fit(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, enough=enough)
+    fit_adam(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
     return detector

@@ -1,13 +1,13 @@
-"""The last layer retrained from its pretrained weights, all else frozen."""
+"""The last layer retrained from its pretrained weights; everything else is frozen."""
 
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, solve_penalised, split_head
+from attnbench.adaptation import Detector, fit_lbfgs_cv, split_trainable_head
 
 
 def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int) -> nn.Module:
-    frozen, head = split_head(backbone, backbone.target)
+    frozen, head = split_trainable_head(backbone, backbone.target)
     detector = Detector(head, backbone.target, pos[:1], frozen=frozen)
-    solve_penalised(detector.suffix, *detector.features(pos, neg), steps=steps)
+    fit_lbfgs_cv(detector.scorer, *detector.frozen_features(pos, neg), steps=steps)
     return detector

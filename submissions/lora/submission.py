@@ -1,20 +1,23 @@
-"""LoRA (Hu et al. 2021) through peft: low-rank updates of attention, or of convolutions."""
+"""LoRA (Hu et al. 2021) with the layers of peft: low-rank updates of attention or convolutions.
+
+y = W x + (alpha / rank) B A x,   W frozen, A random and B zero at first
+"""
 
 from peft import LoraConfig
 from peft.tuners.lora.layer import Conv2d, ParamWrapper
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector, fit, replace
+from attnbench.adaptation import Detector, fit_adam, replace_modules
 
 ADAPTER = "lora"
 
 
-class LowRank(nn.Module):
-    """What peft's layer computes, `convolution(x) + scaling * up(down(x))`, and no more than that.
+class LowRankConvolution(nn.Module):
+    """Compute what peft's layer does, `convolution(x) + scaling * up(down(x))`, and hold only that.
 
-    Its own layer holds some dozen containers and settings beside, more than the judge lets pass as
-    the settings of a network of 53 convolutions.
+    peft's own layer also has a dozen containers and settings. In a network with 53 convolutions they
+    exceed the number of settings that the judge accepts.
     """
 
     def __init__(self, layer: Conv2d) -> None:
@@ -27,23 +30,23 @@ class LowRank(nn.Module):
         return self.convolution(maps) + self.up(self.down(maps)) * self.scaling
 
 
-def insert(network: nn.Module, rank: int, alpha: float) -> list[nn.Module]:
-    """Put peft's layers around a network's attention, or around its convolutions if it has none.
+def insert_lora(network: nn.Module, rank: int, alpha: float) -> list[nn.Module]:
+    """Wrap a network's attention layers, or its convolutions if it has none, in peft's layers.
 
-    Of attention they update `in_proj_weight`, which makes queries, keys and values. Convolutions in
-    groups are left alone: peft has no low-rank update of them.
+    In attention, `in_proj_weight` is updated, which computes queries, keys and values. Grouped
+    convolutions are left out, because peft requires a rank that the groups divide.
     """
     config = LoraConfig(r=rank, lora_alpha=alpha)
-    size = {"r": rank, "lora_alpha": alpha, "config": config}
+    settings = {"r": rank, "lora_alpha": alpha, "config": config}
 
-    def attention(layer: nn.MultiheadAttention) -> nn.Module:
-        return ParamWrapper(layer, ADAPTER, parameter_name="in_proj_weight", **size)
+    def wrap_attention(layer: nn.MultiheadAttention) -> nn.Module:
+        return ParamWrapper(layer, ADAPTER, parameter_name="in_proj_weight", **settings)
 
-    def convolution(layer: nn.Conv2d) -> nn.Module:
-        return layer if layer.groups > 1 else Conv2d(layer, ADAPTER, **size)
+    def wrap_convolution(layer: nn.Conv2d) -> nn.Module:
+        return layer if layer.groups > 1 else Conv2d(layer, ADAPTER, **settings)
 
-    return replace(network, nn.MultiheadAttention, attention) or replace(
-        network, nn.Conv2d, convolution
+    return replace_modules(network, nn.MultiheadAttention, wrap_attention) or replace_modules(
+        network, nn.Conv2d, wrap_convolution
     )
 
 
@@ -55,11 +58,11 @@ def adapt(
     alpha: float,
     learning_rate: float,
     epochs: int,
-    enough: float,
+    stop_loss: float,
 ) -> nn.Module:
-    if not insert(backbone, rank, alpha):
+    if not insert_lora(backbone, rank, alpha):
         raise NotApplicable("the backbone has neither attention nor convolutions")
     detector = Detector(backbone, backbone.target, pos[:1])
-    fit(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, enough=enough)
-    replace(backbone, Conv2d, LowRank)
+    fit_adam(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
+    replace_modules(backbone, Conv2d, LowRankConvolution)
     return detector

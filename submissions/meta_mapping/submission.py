@@ -1,21 +1,17 @@
 """Meta-mapping (Lampinen & McClelland 2020): gains predicted from a class's prototype.
 
-Classes that the network knows teach how a prototype becomes gains. To that map the target is new: its
-own prototype gives its gains at once, and no image of it is looked at.
+Classes that the network knows teach a map from a prototype z to gains on the channels before the head:
+
+    g_k = max(0, level + slope z_k)
+
+The gains of the target are what the map predicts for its prototype, without any image of it.
 """
 
 import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import (
-    Detector,
-    Gains,
-    frozen_outputs,
-    gauss_newton,
-    log_odds,
-    quick_outputs,
-)
+from attnbench.adaptation import Detector, Gains, fit_gauss_newton, frozen_features, log_odds
 
 
 def adapt(
@@ -25,58 +21,60 @@ def adapt(
     references: int,
     images: int,
     steps: int,
-    enough: float,
+    stop_loss: float,
 ) -> nn.Module:
     target = backbone.target
     if target is None:
-        raise NotApplicable("the backbone has no outputs that could be reference classes")
-    before, head = backbone.upto(backbone.stages[-2]), backbone.stage(backbone.stages[-1])
-    prototypes = prototypes_of(head)
-    features = quick_outputs(before, neg)
-    logits = frozen_outputs(head, features)
-    learned, few = {}, min(images, len(features) // 2)
-    for known in most_named(logits, target)[:references]:
-        # The network's order is good where its threshold is not: its first few pass for the class's.
-        order = log_odds(logits, known).argsort(descending=True)
-        gains = Gains(torch.ones_like(prototypes[known]))
-        gauss_newton(
-            Detector(nn.Sequential(gains, head), known, neg[:1]),
-            features[order[:few]],
-            features[order[few:]],
+        raise NotApplicable("the backbone has no outputs that could serve as reference classes")
+    frozen, head = backbone.upto(backbone.stages[-2]), backbone.stage(backbone.stages[-1])
+    prototypes = class_prototypes(head)
+    features = frozen_features(frozen, neg)
+    logits = frozen_features(head, features, exact=True)
+    trained, count = {}, min(images, len(features) // 2)
+    for reference in most_frequent_classes(logits, target)[:references]:
+        # The network ranks images well even where its threshold is wrong. So the images with the
+        # highest log-odds serve as images of the class.
+        order = log_odds(logits, reference).argsort(descending=True)
+        gains = Gains(torch.ones_like(prototypes[reference]))
+        fit_gauss_newton(
+            Detector(nn.Sequential(gains, head), reference, neg[:1]),
+            features[order[:count]],
+            features[order[count:]],
             nonnegative=[gains.gains],
             steps=steps,
-            enough=enough,
+            stop_loss=stop_loss,
         )
-        learned[known] = gains.gains.detach()
-    slope, level = line_through(prototypes[list(learned)], torch.stack([*learned.values()]))
+        trained[reference] = gains.gains.detach()
+    slope, level = fit_line(prototypes[list(trained)], torch.stack([*trained.values()]))
     gains = Gains((level + slope * prototypes[target]).clamp(min=0))
-    return Detector(nn.Sequential(gains, head), target, pos[:1], frozen=before)
+    return Detector(nn.Sequential(gains, head), target, pos[:1], frozen=frozen)
 
 
-def prototypes_of(head: nn.Module) -> Tensor:
-    """A prototype of each class `[classes, k]`: its row of the head's weights.
+def class_prototypes(head: nn.Module) -> Tensor:
+    """Return a prototype of each class, `[classes, k]`: its row of the head's weights, normalised.
 
-    Less the mean row, as only what classes differ in tells them apart; in units of the rows' spread.
+    The mean row is subtracted, because only differences between rows tell classes apart. The result
+    is divided by the standard deviation of all weights.
     """
-    *_, weights = (each for each in head.parameters() if each.dim() > 1)
+    *_, weights = (parameter for parameter in head.parameters() if parameter.dim() > 1)
     rows = weights.detach().flatten(1)
     return (rows - rows.mean(dim=0)) / rows.std()
 
 
-def most_named(logits: Tensor, target: int) -> list[int]:
-    """The classes that images are named by, the most frequent first; never the target.
+def most_frequent_classes(logits: Tensor, target: int) -> list[int]:
+    """Return the classes with the largest logit for any image, the most frequent first.
 
     Args:
         logits: `[n, classes]`.
-        target: index of the class left out.
+        target: the index of a class that is left out.
     """
-    others = logits.clone()
-    others[:, target] = -torch.inf
-    named, count = others.argmax(dim=1).unique(return_counts=True)
-    return named[count.argsort(descending=True, stable=True)].tolist()
+    other_logits = logits.clone()
+    other_logits[:, target] = -torch.inf
+    classes, counts = other_logits.argmax(dim=1).unique(return_counts=True)
+    return classes[counts.argsort(descending=True, stable=True)].tolist()
 
 
-def line_through(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Slope and level of the least-squares line y = level + slope x through all points."""
+def fit_line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return slope and level of the least-squares line y = level + slope x."""
     slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
     return slope, y.mean() - slope * x.mean()

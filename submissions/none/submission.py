@@ -1,4 +1,4 @@
-"""The backbone's own log-odds of the target."""
+"""No adaptation: the backbone's own log-odds of the target."""
 
 from torch import Tensor, nn
 

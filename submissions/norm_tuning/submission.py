@@ -1,13 +1,21 @@
-"""The affine parameters of the normalisation layers trained, and nothing else."""
+"""Train the affine parameters of all normalisation layers and nothing else (Frankle et al. 2021).
+
+y = γ (x - mean) / deviation + β,   only γ and β are trained
+"""
 
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector, fit
+from attnbench.adaptation import Detector, fit_adam
 
 
 def adapt(
-    backbone: Backbone, pos: Tensor, neg: Tensor, learning_rate: float, epochs: int, enough: float
+    backbone: Backbone,
+    pos: Tensor,
+    neg: Tensor,
+    learning_rate: float,
+    epochs: int,
+    stop_loss: float,
 ) -> nn.Module:
     kinds = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
     norms = [module for module in backbone.modules() if isinstance(module, kinds)]
@@ -16,5 +24,5 @@ def adapt(
     for norm in norms:
         norm.requires_grad_(True)
     detector = Detector(backbone, backbone.target, pos[:1])
-    fit(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, enough=enough)
+    fit_adam(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
     return detector

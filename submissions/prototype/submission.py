@@ -1,14 +1,19 @@
-"""Nearest prototype with SimpleShot's transformation: centred, of unit length (CL2N)."""
+"""Nearest prototype with the features of SimpleShot (Wang et al. 2019): centred, of unit length.
+
+    u = (x - c) / |x - c|,   score = |u - m-|^2 - |u - m+|^2
+
+with the centre c and the class means m+ and m- of u.
+"""
 
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from attnbench import Backbone
-from attnbench.adaptation import LinearDetector, encoder, quick_outputs
+from attnbench.adaptation import LinearDetector, frozen_features, pooled_encoder
 
 
-class Direction(nn.Module):
-    """Features `[n, d]` to unit vectors: their directions as seen from `centre`, `[d]`."""
+class CentreAndNormalise(nn.Module):
+    """Map features `[n, d]` to the unit vectors that point to them from `centre`, `[d]`."""
 
     def __init__(self, centre: Tensor) -> None:
         super().__init__()
@@ -19,21 +24,23 @@ class Direction(nn.Module):
 
 
 def adapt(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
-    features = encoder(backbone)
-    pos, neg = (quick_outputs(features, side) for side in (pos, neg))
-    direction = Direction((pos.mean(dim=0) + neg.mean(dim=0)) / 2)
-    return LinearDetector(
-        nn.Sequential(features, direction), *nearest(direction(pos), direction(neg))
-    )
+    encoder = pooled_encoder(backbone)
+    pos, neg = (frozen_features(encoder, images) for images in (pos, neg))
+    transform = CentreAndNormalise((pos.mean(dim=0) + neg.mean(dim=0)) / 2)
+    weight, bias = nearest_mean(transform(pos), transform(neg))
+    return LinearDetector(nn.Sequential(encoder, transform), weight, bias)
 
 
-def nearest(pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight `[d]` and bias of the nearest mean: above 0 on the positives' side.
+def nearest_mean(pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a linear score that is above 0 where the mean of the positives is nearer.
 
-    |x - m-|^2 - |x - m+|^2 = 2 (m+ - m-).x + |m-|^2 - |m+|^2: a plane, half-way between the means.
+    |u - m-|^2 - |u - m+|^2 = 2 (m+ - m-).u + |m-|^2 - |m+|^2
 
     Args:
         pos, neg: transformed features `[n, d]`.
+
+    Returns:
+        The weight vector `[d]` and the bias.
     """
-    m_pos, m_neg = pos.detach().mean(dim=0), neg.detach().mean(dim=0)
-    return 2 * (m_pos - m_neg), m_neg.square().sum() - m_pos.square().sum()
+    pos_mean, neg_mean = pos.detach().mean(dim=0), neg.detach().mean(dim=0)
+    return 2 * (pos_mean - neg_mean), neg_mean.square().sum() - pos_mean.square().sum()

@@ -1,23 +1,27 @@
-"""A ridge probe: class-balanced least squares with a penalty, in closed form."""
+"""A ridge probe (Hoerl & Kennard 1970): penalised least squares on frozen features, in closed form.
+
+The regression is on +1 for positives and -1 for negatives, with equal weights for both classes.
+"""
 
 import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import linear_detector
+from attnbench.adaptation import fit_linear_detector
 
 
 def adapt(
-    backbone: Backbone, pos: Tensor, neg: Tensor, lowest: float, highest: float, tried: int
+    backbone: Backbone, pos: Tensor, neg: Tensor, lowest: float, highest: float, candidates: int
 ) -> nn.Module:
-    strengths = torch.logspace(lowest, highest, tried).tolist()
-    return linear_detector(backbone, pos, neg, strengths, in_units_of_the_margin)
+    strengths = torch.logspace(lowest, highest, candidates).tolist()
+    return fit_linear_detector(backbone, pos, neg, strengths, scaled_ridge)
 
 
-def in_units_of_the_margin(strength: float, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:
-    """The weight and bias of `ridge`, scaled so that the sides' mean scores are +1 and -1.
+def scaled_ridge(strength: float, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the solution of `ridge`, scaled to mean scores of +1 and -1 for the classes.
 
-    A strong penalty makes all scores small; the loss they are chosen by would take that for doubt.
+    A strong penalty shrinks all scores. The logistic loss that compares penalties would take small
+    scores for uncertainty.
     """
     weight, bias = ridge(strength, pos, neg)
     margin = ((pos.mean(dim=0) - neg.mean(dim=0)) @ weight / 2).clamp_min(1e-12)
@@ -25,24 +29,26 @@ def in_units_of_the_margin(strength: float, pos: Tensor, neg: Tensor) -> tuple[T
 
 
 def ridge(strength: float, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight `[d]` and bias that minimise
+    """Return the weight vector w `[d]` and the bias b that minimise
 
         sum_i s_i (w.x_i + b - y_i)^2 + penalty |w|^2,    y = +1 or -1,
 
-    where s_i = n / (2 x images of its side), and penalty = strength x the mean squared length of
-    the centred features, weighted alike: the same strength means the same for every backbone.
+    where s_i = n / (2 x images of its class), and penalty = strength x the weighted mean squared length
+    of the centred features. So the same strength means the same for every backbone.
 
     Args:
+        strength: of the penalty.
         pos, neg: features `[n, d]`.
     """
     n = len(pos) + len(neg)
-    mean = (pos.mean(dim=0) + neg.mean(dim=0)) / 2  # of x, both sides alike; that of y is 0
-    # Rows times the square root of their weight make it plain least squares.
-    roots = [pos.new_full((len(side),), n / (2 * len(side))).sqrt() for side in (pos, neg)]
+    # The class-balanced mean of x. That of y is 0.
+    mean = (pos.mean(dim=0) + neg.mean(dim=0)) / 2
+    # Rows times the square roots of their weights turn this into unweighted least squares.
+    roots = [pos.new_full((len(rows),), n / (2 * len(rows))).sqrt() for rows in (pos, neg)]
     x = (torch.cat([pos, neg]) - mean).mul(torch.cat(roots)[:, None]).double()
     y = torch.cat([roots[0], -roots[1]]).double()
     penalty = (strength * x.square().sum() / n).clamp_min(1e-12)
-    # (X'X + p)^-1 X' = X' (XX' + p)^-1: the smaller of the two matrices is solved.
+    # The smaller of two matrices is solved: (X'X + p)^-1 X' = X' (XX' + p)^-1.
     dual = len(x) < x.shape[1]
     gram = x @ x.T if dual else x.T @ x
     gram.diagonal().add_(penalty)

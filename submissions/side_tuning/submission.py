@@ -1,4 +1,9 @@
-"""Side-tuning (Zhang et al. 2020): a small network beside the frozen one, blended with it."""
+"""Side-tuning (Zhang et al. 2020): a small network alongside the frozen one, blended with it.
+
+    R(x) = a B(x) + (1 - a) S(x),   a = sigmoid(blend)
+
+with the frozen base B, the side network S and a learned scalar `blend`. The frozen head reads R.
+"""
 
 import math
 
@@ -6,11 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, Pooled, channels_last, fit, frozen_outputs
+from attnbench.adaptation import (
+    Detector,
+    GlobalAveragePool,
+    channels_last,
+    fit_adam,
+    frozen_features,
+)
 
 
-class Both(nn.Module):
-    """An image `[n, 3, h, w]` and what a frozen network makes of it, `[n, ...]`, in one row."""
+class ImagesAndFeatures(nn.Module):
+    """Map images `[n, 3, h, w]` to rows with the flattened image and its frozen features."""
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__()
@@ -21,14 +32,12 @@ class Both(nn.Module):
 
 
 class SideTuned(nn.Module):
-    """a base(image) + (1 - a) side(image) with a = sigmoid(share) learned, read by the backbone's head.
-
-    Takes rows of `Both`.
+    """Map rows of `ImagesAndFeatures` to the head's outputs for R.
 
     Args:
-        head: what follows.
+        head: reads R.
         image: `[1, 3, h, w]`.
-        features: what the base makes of it: `[1, d]`, or maps `[1, d, h, w]`.
+        features: the base's features of the image, `[1, d]` or maps `[1, d, h, w]`.
         width: filters of the side network's first convolution.
     """
 
@@ -43,13 +52,13 @@ class SideTuned(nn.Module):
             nn.ReLU(),
             nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1),
             nn.ReLU(),
-            Pooled(),
+            GlobalAveragePool(),
             nn.Linear(4 * width, features.shape[1]),
         )
-        # The side adds nothing at first, and the base has most of the say: sigmoid(2) = 0.88.
+        # The network starts close to the base: S is 0 and a is sigmoid(2) = 0.88.
         nn.init.zeros_(self.side[-1].weight)
         nn.init.zeros_(self.side[-1].bias)
-        self.share = nn.Parameter(torch.tensor(2.0))
+        self.blend = nn.Parameter(torch.tensor(2.0))
 
     def forward(self, rows: Tensor) -> Tensor:
         parts = rows.split([math.prod(shape) for shape in self.shapes], dim=1)
@@ -57,9 +66,10 @@ class SideTuned(nn.Module):
             part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True)
         )
         side = self.side(channels_last(images))
-        side = side.reshape(*side.shape, *[1] * (base.dim() - 2))  # the same at every place of maps
-        share = torch.sigmoid(self.share)
-        return self.head(share * base + (1 - share) * side)
+        # If the head reads maps, S is the same at every position.
+        side = side.reshape(*side.shape, *[1] * (base.dim() - 2))
+        a = torch.sigmoid(self.blend)
+        return self.head(a * base + (1 - a) * side)
 
 
 def adapt(
@@ -69,14 +79,17 @@ def adapt(
     width: int,
     learning_rate: float,
     epochs: int,
-    enough: float,
+    stop_loss: float,
 ) -> nn.Module:
     base, head = backbone, nn.Identity()
     if backbone.target is not None:
         base, head = backbone.upto(backbone.stages[-2]), backbone.stage(backbone.stages[-1])
-    network = SideTuned(head, pos[:1], frozen_outputs(base, pos[:1]), width).to(pos.device)
-    detector = Detector(network, backbone.target, pos[:1], frozen=Both(base))
-    # In full precision: the images go to the side network as they are.
-    features = (frozen_outputs(detector.frozen, side) for side in (pos, neg))
-    fit(detector.suffix, *features, learning_rate=learning_rate, epochs=epochs, enough=enough)
+    features = frozen_features(base, pos[:1], exact=True)
+    network = SideTuned(head, pos[:1], features, width).to(pos.device)
+    detector = Detector(network, backbone.target, pos[:1], frozen=ImagesAndFeatures(base))
+    # The rows contain the images, which the side network needs at full precision.
+    rows = (frozen_features(detector.frozen, images, exact=True) for images in (pos, neg))
+    fit_adam(
+        detector.scorer, *rows, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss
+    )
     return detector

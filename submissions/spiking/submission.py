@@ -1,19 +1,26 @@
-"""A read-out of two spiking neurons that tell by who fires first (S4NN), on frozen features."""
+"""S4NN (Kheradpisheh & Masquelier 2020): two spiking neurons read out frozen features.
+
+A neuron without leak integrates the spikes of cells i that fire at times t_i, and fires at 1:
+
+    V_k(t) = Σ_i w_ki [t_i ≤ t]
+
+The score is how far the target's neuron fires ahead of the other one.
+"""
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from attnbench import Backbone
-from attnbench.adaptation import encoder, fit, quick_outputs
+from attnbench.adaptation import fit_adam, frozen_features, pooled_encoder
 
 
 class FirstSpike(torch.autograd.Function):
-    """The step at which a potential `[n, steps, k]` first reaches 1, the last one where it never does.
+    """Return the step at which a potential `[n, steps, k]` first reaches 1, or the last step.
 
-    A step t_k has no derivative. It is taken to fall with the potential V_k(t) by a_k(t): in S4NN by
-    1 at t = t_k and else 0; with a surrogate slope s, at all t <= t_k by the derivative of
-    sigmoid(s (V_k(t) - 1)), which stands for "has fired by t".
+    This step t_k has no derivative. It is assumed to fall with the potential V_k(t) by a_k(t). In S4NN
+    that is 1 at t = t_k and 0 elsewhere. With a surrogate slope s it is, at all t <= t_k, the
+    derivative of sigmoid(s (V_k(t) - 1)), a smooth version of "has fired by t".
     """
 
     @staticmethod
@@ -37,14 +44,18 @@ class FirstSpike(torch.autograd.Function):
 
 
 class SpikingReadout(nn.Module):
-    """Features `[n, d]` to scores `[n]`: how far the target's neuron fires ahead of the other.
+    """Map features `[n, d]` to scores `[n]`.
 
-    Each feature has an on- and an off-cell, for what is above and below its mean: z standard
-    deviations fire at step (1 - z / reach) x steps, none and less never. A neuron's potential is the
-    sum of its weights of all cells that have fired; it fires where that reaches 1.
+    Each feature drives an on-cell and an off-cell, for values above and below its mean. At z standard
+    deviations from the mean, the cell fires at step (1 - z / reach) x steps. At the mean or on the
+    wrong side of it, it never fires.
 
     Args:
-        features: `[n, d]`, to take means, deviations and the weights' scale from.
+        features: `[n, d]`, from which means, deviations and the scale of the weights are computed.
+        steps: of time.
+        reach: the z at which a cell fires at once.
+        slope: of the surrogate gradient; None for the gradient of S4NN.
+        sharpness: the score if one neuron is ahead by all steps.
     """
 
     def __init__(
@@ -55,16 +66,15 @@ class SpikingReadout(nn.Module):
         deviation = features.std(dim=0, correction=0)
         self.mean = nn.Parameter(features.mean(dim=0), requires_grad=False)
         self.deviation = nn.Parameter(deviation.where(deviation > 0, 1), requires_grad=False)
-        # Half-way through, about as many cells as make an average neuron fire have fired.
-        self.scale = (
-            1 / self.arrivals(features)[:, steps // 2].sum(dim=1).mean().clamp(min=1).item()
-        )
+        # With this mean weight, an average neuron fires about half-way through.
+        spikes = self.spikes(features)[:, steps // 2].sum(dim=1).mean()
+        self.scale = 1 / spikes.clamp(min=1).item()
         self.weight = nn.Parameter(
             2 * self.scale * torch.rand(2, 2 * features.shape[1]).to(features)
         )
 
-    def arrivals(self, features: Tensor) -> Tensor:
-        """1 where a cell has fired by a step, else 0: `[n, steps + 1, 2 d]`."""
+    def spikes(self, features: Tensor) -> Tensor:
+        """Return 1 where a cell has fired by a step, else 0: `[n, steps + 1, 2 d]`."""
         z = (features - self.mean) / self.deviation
         z = torch.cat([z, -z], dim=1)
         times = ((1 - z / self.reach).clamp(min=0) * self.steps).round()
@@ -73,7 +83,7 @@ class SpikingReadout(nn.Module):
         return (times[:, None] <= steps).to(features)
 
     def forward(self, features: Tensor) -> Tensor:
-        first = FirstSpike.apply(self.arrivals(features) @ self.weight.T, self.slope)
+        first = FirstSpike.apply(self.spikes(features) @ self.weight.T, self.slope)
         return (first[:, 1] - first[:, 0]) * self.sharpness / self.steps
 
 
@@ -88,20 +98,20 @@ def adapt(
     sharpness: float,
     learning_rate: float,
     epochs: int,
-    enough: float,
+    stop_loss: float,
 ) -> nn.Module:
     if gradient not in ("s4nn", "surrogate"):
-        raise ValueError(f"gradient must be s4nn or surrogate, not {gradient!r}")
-    features = encoder(backbone)
-    sides = [quick_outputs(features, side) for side in (pos, neg)]
+        raise ValueError(f"gradient must be 's4nn' or 'surrogate', not {gradient!r}")
+    encoder = pooled_encoder(backbone)
+    features = [frozen_features(encoder, images) for images in (pos, neg)]
     readout = SpikingReadout(
-        torch.cat(sides), steps, reach, slope if gradient == "surrogate" else None, sharpness
+        torch.cat(features), steps, reach, slope if gradient == "surrogate" else None, sharpness
     )
-    fit(
+    fit_adam(
         readout,
-        *sides,
+        *features,
         learning_rate=learning_rate * readout.scale,
         epochs=epochs,
-        enough=enough,
+        stop_loss=stop_loss,
     )
-    return nn.Sequential(features, readout)
+    return nn.Sequential(encoder, readout)

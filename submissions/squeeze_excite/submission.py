@@ -1,4 +1,7 @@
-"""Squeeze-and-excitation (Hu, Shen & Sun 2018) after a middle stage: gains that each image sets."""
+"""Squeeze-and-excitation (Hu, Shen & Sun 2018) after a middle stage: gains computed from the image.
+
+y_k = x_k 2 sigmoid(W₂ relu(W₁ z))_k,   z = mean of x over positions
+"""
 
 import torch
 from torch import Tensor, nn
@@ -6,33 +9,37 @@ from torch import Tensor, nn
 from attnbench import Backbone
 from attnbench.adaptation import (
     Detector,
-    Pooled,
-    fit,
+    GlobalAveragePool,
+    broadcast_channels,
+    fit_adam,
     middle_stage,
-    per_channel,
+    num_channels,
     stages_with_maps,
-    width,
 )
 
 
 class SqueezeExcite(nn.Module):
-    """x_k · 2 sigmoid(W₂ relu(W₁ z))_k with z the mean of x over positions.
+    """Multiply each channel of maps `[n, k, h, w]` or tokens `[n, t, k]` by a gain.
 
-    For maps `[n, k, h, w]` or tokens `[n, t, k]`. W₂ starts at zero, so that all gains are one.
+    W₂ starts at zero, so that all gains start at one.
+
+    Args:
+        channels: k.
+        reduction: k over the number of channels in the bottleneck.
     """
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
-        narrow = max(1, channels // reduction)
-        self.pool = Pooled()
-        self.squeeze = nn.Linear(channels, narrow, bias=False)
-        self.excite = nn.Linear(narrow, channels, bias=False)
+        bottleneck = max(1, channels // reduction)
+        self.pool = GlobalAveragePool()
+        self.squeeze = nn.Linear(channels, bottleneck, bias=False)
+        self.excite = nn.Linear(bottleneck, channels, bias=False)
         nn.init.zeros_(self.excite.weight)
 
     def forward(self, features: Tensor) -> Tensor:
         z = self.squeeze(self.pool(features)).relu()
         gains = 2 * torch.sigmoid(self.excite(z))
-        return features * per_channel(gains, features)
+        return features * broadcast_channels(gains, features)
 
 
 def adapt(
@@ -43,18 +50,18 @@ def adapt(
     reduction: int,
     learning_rate: float,
     epochs: int,
-    enough: float,
+    stop_loss: float,
 ) -> nn.Module:
     shapes = stages_with_maps(backbone, pos[:1])
     after = after or middle_stage(backbone, shapes)
-    block = SqueezeExcite(width(shapes[after]), reduction).to(pos.device)
+    block = SqueezeExcite(num_channels(shapes[after]), reduction).to(pos.device)
     network = nn.Sequential(block, *backbone.after(after))
     detector = Detector(network, backbone.target, pos[:1], frozen=backbone.upto(after))
-    fit(
-        detector.suffix,
-        *detector.features(pos, neg),
+    fit_adam(
+        detector.scorer,
+        *detector.frozen_features(pos, neg),
         learning_rate=learning_rate,
         epochs=epochs,
-        enough=enough,
+        stop_loss=stop_loss,
     )
     return detector

@@ -1,25 +1,30 @@
-"""A spatial transformer (Jaderberg et al. 2015) in front of the frozen backbone."""
+"""A spatial transformer (Jaderberg et al. 2015) in front of the frozen backbone.
+
+A small network chooses an affine window A for each image:
+
+    output(x, y) = image(A (x, y, 1))
+"""
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, affine_grid, grid_sample
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, Shift, fit, solve_penalised
+from attnbench.adaptation import Detector, OutputBias, fit_adam, fit_lbfgs_cv
 
-SIDE = 28  # in pixels, of what the localisation network sees of an image
+LOCALISATION_SIZE = 28  # side in pixels of the image that the localisation network gets
 
 
 class SpatialTransformer(nn.Module):
-    """Shows an image `[n, 3, h, w]` through an affine window, which a small network chooses.
+    """Resample images `[n, 3, h, w]` through an affine window that a small network chooses.
 
-    output(x, y) = image(A (x, y, 1)) with places from -1 to 1, bilinear between pixels, and zero (the
-    mean colour) outside. A is `[n, 2, 3]`; it is the identity at the start.
+    x and y run from -1 to 1. Interpolation is bilinear, and outside the image pixels are zero, which is
+    the mean colour. A is the identity at first.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.localise = nn.Sequential(
+        self.localisation = nn.Sequential(
             *(nn.Conv2d(3, 8, 7), nn.MaxPool2d(2), nn.ReLU()),
             *(nn.Conv2d(8, 10, 5), nn.MaxPool2d(2), nn.ReLU()),
             *(nn.Flatten(), nn.Linear(10 * 3 * 3, 32), nn.ReLU()),
@@ -29,8 +34,9 @@ class SpatialTransformer(nn.Module):
         self.affine.bias.data = torch.eye(2, 3).flatten()
 
     def windows(self, images: Tensor) -> Tensor:
-        """A of each image, `[n, 2, 3]`."""
-        return self.affine(self.localise(adaptive_avg_pool2d(images, SIDE))).view(-1, 2, 3)
+        """Return A for each image, `[n, 2, 3]`."""
+        small = adaptive_avg_pool2d(images, LOCALISATION_SIZE)
+        return self.affine(self.localisation(small)).view(-1, 2, 3)
 
     def forward(self, images: Tensor) -> Tensor:
         grid = affine_grid(self.windows(images), list(images.shape), align_corners=False)
@@ -44,16 +50,17 @@ def adapt(
     learning_rate: float,
     epochs: int,
     threshold_steps: int,
-    enough: float,
+    stop_loss: float,
 ) -> nn.Module:
-    # A window cannot set a threshold. What does comes first: behind the backbone, whose outputs are
-    # the same until there is a window.
     target, image = backbone.target, pos[:1]
-    threshold = nn.Identity() if target is None else Shift(target).to(pos.device)
-    plain = Detector(threshold, target, image, frozen=backbone)
-    solve_penalised(plain.suffix, *plain.features(pos, neg), steps=threshold_steps)
-    window = SpatialTransformer().to(pos.device)
-    detector = Detector(nn.Sequential(window, backbone, threshold), target, image)
-    detector.read = plain.read
-    fit(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, enough=enough)
+    # A window cannot set a threshold, so a bias or a read-out of the outputs is trained first. As long
+    # as windows are the identity, it needs the backbone's outputs only once.
+    bias = nn.Identity() if target is None else OutputBias(target).to(pos.device)
+    without_window = Detector(bias, target, image, frozen=backbone)
+    features = without_window.frozen_features(pos, neg)
+    fit_lbfgs_cv(without_window.scorer, *features, steps=threshold_steps)
+    transformer = SpatialTransformer().to(pos.device)
+    detector = Detector(nn.Sequential(transformer, backbone, bias), target, image)
+    detector.readout = without_window.readout
+    fit_adam(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
     return detector

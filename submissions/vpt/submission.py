@@ -1,23 +1,27 @@
-"""Deep visual prompt tuning (Jia et al. 2022): learned tokens beside the image's, in every block."""
+"""Deep visual prompt tuning (Jia et al. 2022): learned tokens in every block of a transformer.
+
+[z, _] = block([z, p])   for each block, with its own learned tokens p
+"""
 
 import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector, fit, stages_with_maps
+from attnbench.adaptation import Detector, fit_adam, stages_with_maps
 
 
-class Prompted(nn.Module):
-    """A transformer's block whose tokens `[n, t, d]` have `count` learned ones to attend to as well.
+class PromptedBlock(nn.Module):
+    """A transformer block whose tokens `[n, t, d]` can also attend to `count` learned ones.
 
-    What the block makes of the learned tokens is dropped: the next block has its own. Where they stand
-    makes no difference, as places are known from what was added to the image's tokens only.
+    The block's outputs for the learned tokens are dropped, since the next block has its own. Where they
+    stand among the tokens makes no difference: positions are encoded in the image's tokens.
     """
 
     def __init__(self, block: nn.Module, count: int, width: int, device: torch.device) -> None:
         super().__init__()
         self.block = block
-        bound = (3 / width) ** 0.5  # the paper's: d is there the length of a patch too
+        # The paper's bound, for patches that have as many values as the tokens.
+        bound = (3 / width) ** 0.5
         self.prompts = nn.Parameter(torch.empty(count, width).uniform_(-bound, bound).to(device))
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -25,8 +29,8 @@ class Prompted(nn.Module):
         return self.block(torch.cat([tokens, prompts], dim=1))[:, : tokens.shape[1]]
 
 
-def attends(stage: nn.Module) -> bool:
-    return any(isinstance(each, nn.MultiheadAttention) for each in stage.modules())
+def has_attention(stage: nn.Module) -> bool:
+    return any(isinstance(module, nn.MultiheadAttention) for module in stage.modules())
 
 
 def adapt(
@@ -36,25 +40,25 @@ def adapt(
     tokens: int,
     learning_rate: float,
     epochs: int,
-    enough: float,
+    stop_loss: float,
 ) -> nn.Module:
-    blocks = [name for name in backbone.stages if attends(backbone.stage(name))]
+    blocks = [name for name in backbone.stages if has_attention(backbone.stage(name))]
     if not blocks:
-        raise NotApplicable("prompts are tokens, and the backbone is no transformer")
+        raise NotApplicable("prompts are tokens, but the backbone is not a transformer")
     width = stages_with_maps(backbone, pos[:1])[blocks[0]][1]
     for name in blocks:
-        block = backbone.stage(name)
-        backbone.set_submodule(name, Prompted(block, tokens, width, pos.device))
-    first = backbone.stages[backbone.stages.index(blocks[0]) - 1]
-    # The image's own tokens never change before the first block: once per image is enough.
+        block = PromptedBlock(backbone.stage(name), tokens, width, pos.device)
+        backbone.set_submodule(name, block)
+    # The image's tokens in front of the first block do not change, so they are computed once.
+    embedding = backbone.stages[backbone.stages.index(blocks[0]) - 1]
     detector = Detector(
-        backbone.after(first), backbone.target, pos[:1], frozen=backbone.upto(first)
+        backbone.after(embedding), backbone.target, pos[:1], frozen=backbone.upto(embedding)
     )
-    fit(
-        detector.suffix,
-        *detector.features(pos, neg),
+    fit_adam(
+        detector.scorer,
+        *detector.frozen_features(pos, neg),
         learning_rate=learning_rate,
         epochs=epochs,
-        enough=enough,
+        stop_loss=stop_loss,
     )
     return detector

@@ -58,7 +58,7 @@ def test_two_at_a_time_give_the_same_and_say_that_they_shared(
 def test_a_process_that_is_killed_changes_nothing_but_the_time(
     tmp_path: Path, assert_same: Same
 ) -> None:
-    kill = kill_first("attnbench.engines.seat", after=2)
+    kill = kill_first("attnbench.engines.runner_process", after=2)
     attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=tmp_path, workers=2, on_event=kill)
     assert_same(tmp_path)
 

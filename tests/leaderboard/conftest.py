@@ -1,4 +1,4 @@
-"""Entries for the tests of what is published: real ones, and ones in which all text is hostile."""
+"""Entries for the leaderboard tests: real ones, and some in which every text is hostile."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ HOSTILE = (
 
 
 def tracks_of(entries: list[Entry]) -> dict[str, Standings]:
+    """Return the standings of each track, with the entries' badges."""
     badges = {entry.record.identity: entry.badge for entry in entries}
     return standings_by_track([entry.record for entry in entries], badges)
 
 
 @pytest.fixture(scope="session")
 def entries() -> list[Entry]:
-    """Records of one task of `mini` and one of `small`, as they lie in the repository."""
-    read, problems = read_entries(ROOT / "records")
+    """The repository's records of `noisy-mnist`, on the tracks `mini` and `small`."""
+    every, problems = read_entries(ROOT / "records")
     assert not problems
-    return [entry for entry in read if entry.record.identity.task == "noisy-mnist"]
+    return [entry for entry in every if entry.record.identity.task == "noisy-mnist"]
 
 
 @pytest.fixture
 def hostile(make_record: MakeRecord) -> list[Entry]:
-    """Entries in which every text that a record may choose is hostile."""
+    """Entries in which every free text of a record is hostile."""
     text = HOSTILE[:9_000]
-    made = [
+    records = [
         make_record(title=text, device_name=text, created=text, python=text),
         make_record(title=text, submission="failed-one", reason=text),
         make_record(submission="x..x", submission_sha256="d" * 64, device_name="=1+1"),
     ]
     renamed = []
-    for record in made:
+    for record in records:
         episodes = [
-            EpisodeResult.model_validate(e.model_dump() | {"target": f"{text}{number}"})
-            for number, e in enumerate(record.episodes)
+            EpisodeResult.model_validate(episode.model_dump() | {"target": f"{text}{number}"})
+            for number, episode in enumerate(record.episodes)
         ]
         renamed.append(record.model_copy(update={"episodes": tuple(episodes)}))
     names = [f"mini/noisy-mnist/{number} $(rm -rf x)'.json" for number in range(len(renamed))]

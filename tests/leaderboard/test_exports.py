@@ -1,4 +1,4 @@
-"""The exports say what the records say, and nothing that a spreadsheet would run."""
+"""The exports match the records and contain nothing that a spreadsheet would run."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ import numpy as np
 import pandas as pd
 
 from attnbench.leaderboard.entries import Entry
-from attnbench.leaderboard.exports import CONSISTENCY_COLUMNS, EPISODE_COLUMNS, exported
+from attnbench.leaderboard.export_tables import CONSISTENCY_COLUMNS, EPISODE_COLUMNS
+from attnbench.leaderboard.exports import export_files
 from attnbench.records.rows import COLUMNS, row_of
 from tests.leaderboard.conftest import tracks_of
 
 
-def test_a_spreadsheet_sees_no_formula(hostile: list[Entry]) -> None:
-    evil = [
+def test_spreadsheets_see_no_formula(hostile: list[Entry]) -> None:
+    records = [
         entry.record.model_copy(update={"reason": "=HYPERLINK(1)", "status": "failed"})
         for entry in hostile
     ]
-    changed = [Entry(e.path, r, e.badge, None) for e, r in zip(hostile, evil, strict=True)]
-    files = dict(exported(changed, tracks_of(changed)))
+    entries = [Entry(e.path, r, e.badge, None) for e, r in zip(hostile, records, strict=True)]
+    files = dict(export_files(entries, tracks_of(entries)))
     assert set(pd.read_csv(io.BytesIO(files["results.csv"]))["reason"]) == {"'=HYPERLINK(1)"}
     assert set(pd.read_parquet(io.BytesIO(files["results.parquet"]))["reason"]) == {"=HYPERLINK(1)"}
 
 
-def test_exports_say_what_the_records_say(entries: list[Entry]) -> None:
-    files = dict(exported(entries, tracks_of(entries)))
-    expected = pd.DataFrame([row_of(each.record, each.path) for each in entries])
+def test_exports_match_the_records(entries: list[Entry]) -> None:
+    files = dict(export_files(entries, tracks_of(entries)))
+    expected = pd.DataFrame([row_of(entry.record, entry.path) for entry in entries])
     episodes = [(entry, episode) for entry in entries for episode in entry.record.episodes]
-    for read, suffix in ((pd.read_csv, "csv"), (pd.read_parquet, "parquet")):
-        table = read(io.BytesIO(files[f"results.{suffix}"]))
+    for read_table, suffix in ((pd.read_csv, "csv"), (pd.read_parquet, "parquet")):
+        table = read_table(io.BytesIO(files[f"results.{suffix}"]))
         assert tuple(table.columns) == COLUMNS
         for name in COLUMNS:
             if expected[name].dtype.kind in "if":
@@ -38,7 +39,7 @@ def test_exports_say_what_the_records_say(entries: list[Entry]) -> None:
                 )
             elif name != "reason":
                 assert list(table[name]) == list(expected[name].astype(str)), name
-        table = read(io.BytesIO(files[f"episodes.{suffix}"]))
+        table = read_table(io.BytesIO(files[f"episodes.{suffix}"]))
         assert tuple(table.columns) == EPISODE_COLUMNS and len(table) == len(episodes)
         for row, (entry, episode) in zip(table.to_dict("records"), episodes, strict=True):
             assert row["submission"] == entry.record.identity.submission
@@ -48,19 +49,20 @@ def test_exports_say_what_the_records_say(entries: list[Entry]) -> None:
                 assert row["hits"] == episode.measures.hits
 
 
-def test_the_citation_names_these_records(entries: list[Entry]) -> None:
-    cited = dict(exported(entries, tracks_of(entries)))["citation.bib"].decode()
-    assert cited.startswith("@misc{") and f"{len(entries)} records" in cited
-    assert dict(exported(entries[1:], tracks_of(entries[1:])))["citation.bib"].decode() != cited
-    readme = dict(exported(entries, tracks_of(entries)))["README.md"].decode()
-    assert cited.strip() in readme and "@RECORDS@" not in readme
+def test_the_citation_identifies_the_records(entries: list[Entry]) -> None:
+    files = dict(export_files(entries, tracks_of(entries)))
+    citation, readme = files["citation.bib"].decode(), files["README.md"].decode()
+    assert citation.startswith("@misc{") and f"{len(entries)} records" in citation
+    fewer = dict(export_files(entries[1:], tracks_of(entries[1:])))
+    assert fewer["citation.bib"].decode() != citation
+    assert citation.strip() in readme and "@RECORDS@" not in readme
     assert all(f"`{name}`" in readme for name in {*COLUMNS, *EPISODE_COLUMNS, *CONSISTENCY_COLUMNS})
 
 
-def test_the_table_of_consistency_has_every_pair_once(entries: list[Entry]) -> None:
-    files = dict(exported(entries, tracks_of(entries)))
-    for read, suffix in ((pd.read_csv, "csv"), (pd.read_parquet, "parquet")):
-        table = read(io.BytesIO(files[f"consistency.{suffix}"]))
+def test_the_consistency_table_has_every_pair_once(entries: list[Entry]) -> None:
+    files = dict(export_files(entries, tracks_of(entries)))
+    for read_table, suffix in ((pd.read_csv, "csv"), (pd.read_parquet, "parquet")):
+        table = read_table(io.BytesIO(files[f"consistency.{suffix}"]))
         assert tuple(table.columns) == CONSISTENCY_COLUMNS
         keys = [
             "track",
@@ -69,9 +71,8 @@ def test_the_table_of_consistency_has_every_pair_once(entries: list[Entry]) -> N
             *(c for c in CONSISTENCY_COLUMNS if c[-2:] in ("_a", "_b")),
         ]
         assert not table.duplicated(keys).any() and set(table["trials"]) == {"present", "absent"}
-        known = table[table["kappa"].notna()]
-        assert len(known) > 100
-        assert (known["kappa_low"] <= known["kappa"]).all() and (
-            known["kappa"] <= known["kappa_high"]
-        ).all()
-        assert (known["kappa"] <= known["kappa_largest"] + 1e-9).all()
+        defined = table[table["kappa"].notna()]
+        assert len(defined) > 100
+        assert (defined["kappa_low"] <= defined["kappa"]).all()
+        assert (defined["kappa"] <= defined["kappa_high"]).all()
+        assert (defined["kappa"] <= defined["kappa_largest"] + 1e-9).all()

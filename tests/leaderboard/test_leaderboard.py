@@ -1,4 +1,4 @@
-"""The leaderboard: a function of the records alone, whatever stands in them."""
+"""The leaderboard page: deterministic, and safe whatever a record contains."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
+import pyarrow as pa
 import pytest
 
 from attnbench.leaderboard.markdown import escape, leaderboard_markdown
-from attnbench.leaderboard.standings import standings
+from attnbench.leaderboard.staleness import count_stale
+from attnbench.leaderboard.standings import standings_of_track
 from attnbench.records.record import Readout, Record
 from attnbench.records.store import RecordStore
+from attnbench.resources import submissions_folder
+from attnbench.submission import load_submission
 
 MakeRecord = Callable[..., Record]
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_same_records_give_the_same_bytes_in_any_order(make_record: MakeRecord) -> None:
@@ -38,7 +42,9 @@ def _rows(page: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
 
 
-def test_best_first_and_failures_last_with_their_reason(make_record: MakeRecord) -> None:
+def test_rows_are_ordered_by_rank_and_failures_come_last_with_their_reason(
+    make_record: MakeRecord,
+) -> None:
     page = leaderboard_markdown(
         [
             make_record(submission="weak", d_prime=0.5),
@@ -53,7 +59,7 @@ def test_best_first_and_failures_last_with_their_reason(make_record: MakeRecord)
     assert rows[0][3].startswith("2.50") and rows[2][3:5] == ["–", "failed"]
 
 
-def test_a_row_pools_the_seeds_of_one_version_only(make_record: MakeRecord) -> None:
+def test_a_row_pools_the_seeds_of_one_submission_version(make_record: MakeRecord) -> None:
     page = leaderboard_markdown(
         [
             make_record(seed=0, d_prime=1.0),
@@ -65,22 +71,21 @@ def test_a_row_pools_the_seeds_of_one_version_only(make_record: MakeRecord) -> N
     assert [row[4] for row in rows] == ["9.00", "1.50"]
 
 
-def test_each_track_has_its_table(make_record: MakeRecord) -> None:
+def test_each_track_has_a_table(make_record: MakeRecord) -> None:
     page = leaderboard_markdown([make_record(track="small"), make_record(track="mini")])
     assert page.index("## mini") < page.index("## small")
     assert "## full" not in page
 
 
-def test_a_declared_number_that_disagrees_stands_beside_the_measured(
+def test_a_wrong_declared_number_of_parameters_is_shown_beside_the_measured_one(
     make_record: MakeRecord,
 ) -> None:
     assert "96 (declared 12)" in leaderboard_markdown([make_record(declared_parameters=12)])
-    assert (
-        "declared" not in leaderboard_markdown([make_record(declared_parameters=96)]).split("##")[1]
-    )
+    page = leaderboard_markdown([make_record(declared_parameters=96)])
+    assert "declared" not in page.split("##")[1]
 
 
-def test_readouts_by_argmax_have_a_table_of_their_own(make_record: MakeRecord) -> None:
+def test_argmax_readouts_have_their_own_table(make_record: MakeRecord) -> None:
     plain = make_record()
     assert "argmax" not in leaderboard_markdown([plain])
     readout = Readout(
@@ -93,58 +98,59 @@ def test_readouts_by_argmax_have_a_table_of_their_own(make_record: MakeRecord) -
         d_prime=2.3,
         criterion=0.9,
     )
-    read = [
-        each.model_copy(update={"readouts": {"argmax-all": readout}}) for each in plain.episodes
+    episodes = [
+        episode.model_copy(update={"readouts": {"argmax-all": readout}})
+        for episode in plain.episodes
     ]
-    page = leaderboard_markdown([plain.model_copy(update={"episodes": tuple(read)})])
+    page = leaderboard_markdown([plain.model_copy(update={"episodes": tuple(episodes)})])
     (row,) = [line for line in page.splitlines() if line.startswith("| noisy-mnist | argmax-all")]
     assert [cell.strip() for cell in row.split("|")[5:9]] == ["0.600", "0.0200", "2.30", "+0.90"]
     assert "argmax-targets |" not in page
 
 
-def test_what_is_not_applicable_is_no_failure_and_a_mean_says_of_what(
+def test_not_applicable_is_not_a_failure_and_a_partial_mean_says_so(
     make_record: MakeRecord,
 ) -> None:
-    refused = make_record(task="cifar-ssl", submission="two", reason="no head")
-    refused = refused.model_copy(update={"status": "not applicable"})
+    inapplicable = make_record(task="cifar-ssl", submission="two", reason="no head")
+    inapplicable = inapplicable.model_copy(update={"status": "not applicable"})
     page = leaderboard_markdown(
         [
             make_record(submission="one", d_prime=1.0),
             make_record(submission="two", d_prime=1.01),
             make_record(task="cifar-ssl", submission="one", d_prime=2.0),
-            refused,
+            inapplicable,
         ]
     )
     one, two = _rows(page)
     assert [one[1], two[1]] == ["one", "two"] and "of 2" not in one[3]
     assert two[3].endswith("(1 of 2)") and two[4] == "–" and "Failures" not in page
-    # two has the better mean rank, of fewer contests
+    # "two" has the better mean rank, but over fewer settings
     assert one[0] == two[0] == "1" and one[2] > two[2]
 
 
-def test_sensitivity_is_measured_against_the_control(make_record: MakeRecord) -> None:
+def test_d_a_is_compared_with_the_control(make_record: MakeRecord) -> None:
     control, better = make_record(submission="bias_only"), make_record(submission="better")
-    raised = [
+    episodes = [
         episode.model_copy(update={"measures": episode.measures.model_copy(update={"d_a": 2.3})})
         for episode in better.episodes
         if episode.measures is not None
     ]
-    better = better.model_copy(update={"episodes": tuple(raised)})
+    better = better.model_copy(update={"episodes": tuple(episodes)})
     cells = {row[1]: row[5] for row in _rows(leaderboard_markdown([control, better]))}
     assert cells[r"bias\_only"].startswith("+0.00") and cells["better"].startswith("+0.50")
 
 
-def test_contended_times_rank_nobody(make_record: MakeRecord) -> None:
+def test_contended_times_are_not_shown(make_record: MakeRecord) -> None:
     alone = make_record(submission="alone")
     assert "had the device to itself" not in leaderboard_markdown([alone])
-    beside = make_record(submission="beside", contended=True)
-    page = leaderboard_markdown([alone, beside])
-    assert "— stands where no episode had the device to itself." in page
+    contended = make_record(submission="contended", contended=True)
+    page = leaderboard_markdown([alone, contended])
+    assert "**—**: no episode had the device to itself" in page
     cells = {row[1]: row[7:10] for row in _rows(page)}
-    assert cells == {"alone": ["96", "0.500 s", "5.00"], "beside": ["96", "—", "—"]}
+    assert cells == {"alone": ["96", "0.500 s", "5.00"], "contended": ["96", "—", "—"]}
 
 
-def test_times_are_medians_over_the_episodes_that_ran_alone(make_record: MakeRecord) -> None:
+def test_times_are_medians_over_uncontended_episodes(make_record: MakeRecord) -> None:
     record = make_record()
     first, second = record.episodes
     assert second.cost is not None
@@ -154,11 +160,11 @@ def test_times_are_medians_over_the_episodes_that_ran_alone(make_record: MakeRec
     assert _rows(page)[0][8:10] == ["0.500 s", "5.00"]
 
 
-def test_no_records_say_what_to_do() -> None:
+def test_the_page_without_records_says_how_to_make_one() -> None:
     assert "attnbench evaluate submissions/attention" in leaderboard_markdown([])
 
 
-def test_hostile_text_stays_in_its_cell(make_record: MakeRecord) -> None:
+def test_hostile_text_stays_in_its_line(make_record: MakeRecord) -> None:
     hostile = (
         "a | b\n# pwned <script>alert(1)</script> [x](javascript:y) `z` \x1b[31m \u202eabc " * 9
     )
@@ -185,16 +191,16 @@ def test_escape(text: str, escaped: str) -> None:
     assert escape(text) == escaped
 
 
-def test_the_verb_writes_checks_and_names_what_is_stale(
+def test_the_command_writes_the_page_and_checks_whether_it_is_up_to_date(
     tmp_path: Path, make_record: MakeRecord
 ) -> None:
     store = RecordStore(tmp_path / "records")
-    scores = pd.DataFrame({"score": [0.5]})
+    scores = pa.table({"score": [0.5]})
     store.save(make_record(), scores)
 
-    def leaderboard(*more: str) -> subprocess.CompletedProcess[str]:
+    def leaderboard(*options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "attnbench", "leaderboard", *more],
+            [sys.executable, "-m", "attnbench", "leaderboard", *options],
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -207,37 +213,55 @@ def test_the_verb_writes_checks_and_names_what_is_stale(
     assert leaderboard().returncode == 0
     assert (tmp_path / "leaderboard.md").read_bytes() == first
     store.save(make_record(submission="another"), scores)
-    stale = leaderboard("--check")
-    assert stale.returncode == 1 and "build it with: attnbench leaderboard" in stale.stderr
-    nowhere = leaderboard("--records", "nowhere")
-    assert nowhere.returncode == 2 and "nowhere is not a folder" in nowhere.stderr
-    assert "Traceback" not in nowhere.stderr
+    outdated = leaderboard("--check")
+    assert outdated.returncode == 1 and "attnbench leaderboard" in outdated.stderr
+    missing = leaderboard("--records", "missing")
+    assert missing.returncode == 2 and "missing is not a folder" in missing.stderr
+    assert "Traceback" not in missing.stderr
 
 
-def test_seeds_of_two_machines_are_one_row_with_the_times_of_one(make_record: MakeRecord) -> None:
-    made = [
+def test_seeds_from_several_machines_share_a_row_with_the_times_of_one_machine(
+    make_record: MakeRecord,
+) -> None:
+    records = [
         make_record(seed=seed, device_name=device, seconds=seconds, contended=contended)
         for seed, device, seconds, contended in (
-            (0, "a quick one", 0.1, False),
-            (1, "a busy one", 9.0, True),
-            (2, "another", 2.0, False),
-            (3, "another", 2.0, False),
+            (0, "a fast machine", 0.1, False),
+            (1, "a busy machine", 9.0, True),
+            (2, "another machine", 2.0, False),
+            (3, "another machine", 2.0, False),
         )
     ]
-    found = standings(made, {})
-    (row,) = found.rows
-    (cell,) = row.cells.values()
-    assert row.costs is not None and cell.seeds == 4
-    assert (row.costs.device, row.costs.times.adaptation) == ("another", 2.0)
-    assert (cell.device, cell.times.passes) == ("another", 20.0)
-    (beside,) = standings(made[1:2], {}).rows
-    assert beside.costs is not None and beside.costs.times.adaptation is None
-    assert beside.costs.device == "cpu"
+    (row,) = standings_of_track(records, {}).rows
+    (result,) = row.results.values()
+    assert row.costs is not None and result.seeds == 4
+    assert (row.costs.device, row.costs.times.adaptation) == ("another machine", 2.0)
+    assert (result.device, result.times.passes) == ("another machine", 20.0)
+    (contended,) = standings_of_track(records[1:2], {}).rows
+    assert contended.costs is not None and contended.costs.times.adaptation is None
+    assert contended.costs.device == "cpu"
 
 
-def test_the_published_leaderboard_is_what_the_records_say() -> None:
-    root = Path(__file__).parents[2]
-    records, problems = RecordStore(root / "records").load_all()
-    assert records and not problems
-    page = leaderboard_markdown([record for _, record in records])
-    assert (root / "leaderboard.md").read_text("utf-8") == page
+def test_stale_records_are_counted_and_noted(make_record: MakeRecord) -> None:
+    current = load_submission(submissions_folder() / "attention").sha256
+    records = [
+        make_record(submission="attention", submission_sha256=current),
+        make_record(submission="attention", submission_sha256="e" * 64),
+        make_record(submission="attention", submission_sha256="e" * 64, seed=1, track="small"),
+        make_record(submission="not-shipped", submission_sha256="e" * 64),
+    ]
+    assert count_stale(records) == 2
+    assert "earlier version" not in leaderboard_markdown(records)
+    heading, _, note, _, *_ = leaderboard_markdown(records, stale=2).splitlines()
+    assert heading == "# Leaderboard"
+    assert note == (
+        "2 of 4 records were made with an earlier version of their submission and will be made anew."
+    )
+
+
+def test_the_published_leaderboard_is_up_to_date() -> None:
+    loaded, problems = RecordStore(ROOT / "records").load_all()
+    assert loaded and not problems
+    records = [record for _, record in loaded]
+    page = leaderboard_markdown(records, stale=count_stale(records))
+    assert (ROOT / "leaderboard.md").read_text("utf-8") == page

@@ -1,4 +1,4 @@
-"""The site and the plots: functions of the records, whatever stands in them."""
+"""The site and the plots: deterministic, and safe whatever a record contains."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from attnbench.leaderboard.drawing import Plot, name_points, new_figure, styled, svg
 from attnbench.leaderboard.entries import Entry
-from attnbench.leaderboard.exports import exported
-from attnbench.leaderboard.plotting import plot_files
-from attnbench.leaderboard.site.building import site_files, write_site
-from attnbench.leaderboard.site.contents import rows_of
-from attnbench.leaderboard.site.pictures import FOLDER, file_of, gallery, is_made_up
-from attnbench.leaderboard.site.rendering import file_name, is_web, linked, source_text
+from attnbench.leaderboard.exports import export_files
+from attnbench.leaderboard.plot_files import plot_files
+from attnbench.leaderboard.plot_style import Plot, label_points, new_figure, styled, svg
+from attnbench.leaderboard.site.builder import site_files, write_site
+from attnbench.leaderboard.site.galleries import (
+    FOLDER,
+    gallery,
+    gallery_file_name,
+    is_redistributable,
+)
+from attnbench.leaderboard.site.rendering import file_name, is_web_url, linked, source_text
+from attnbench.leaderboard.site.result_rows import result_rows
 from attnbench.records.store import RecordStore
 from attnbench.submission import load_submission
 from attnbench.tasks import list_tasks, load_task
@@ -41,26 +47,26 @@ def pages_in(files: dict[str, bytes]) -> Iterator[tuple[str, ElementTree.Element
             yield name, ElementTree.fromstring(content)
 
 
-def test_every_page_is_well_formed_and_its_links_lead_somewhere(files: dict[str, bytes]) -> None:
+def test_every_page_is_well_formed_and_has_no_broken_links(files: dict[str, bytes]) -> None:
     pages = dict(pages_in(files))
     assert len(pages) > 30
     for name, page in pages.items():
         for element in page.iter():
             for key in ("href", "src"):
-                address = element.get(key)
-                if address is None or address.startswith(("http://", "https://")):
+                url = element.get(key)
+                if url is None or url.startswith(("http://", "https://")):
                     continue
-                parts = urlsplit(address)
-                assert not parts.scheme, f"{name}: {address}"
-                target = (Path("/site") / name).parent / unquote(parts.path)
-                found = str(target.resolve().relative_to("/site")) if parts.path else name
-                assert found in files, f"{name}: {address}"
+                parts = urlsplit(url)
+                assert not parts.scheme, f"{name}: {url}"
+                path = (Path("/site") / name).parent / unquote(parts.path)
+                linked_name = str(path.resolve().relative_to("/site")) if parts.path else name
+                assert linked_name in files, f"{name}: {url}"
                 if parts.fragment:
-                    ids = {each.get("id") for each in pages[found].iter()}
-                    assert parts.fragment in ids, f"{name}: {address}"
+                    ids = {linked_element.get("id") for linked_element in pages[linked_name].iter()}
+                    assert parts.fragment in ids, f"{name}: {url}"
 
 
-def test_pages_ask_nobody_else_for_anything(files: dict[str, bytes]) -> None:
+def test_pages_load_nothing_from_elsewhere(files: dict[str, bytes]) -> None:
     for name, page in pages_in(files):
         for element in page.iter():
             assert "style" not in element.attrib and not any(
@@ -71,12 +77,12 @@ def test_pages_ask_nobody_else_for_anything(files: dict[str, bytes]) -> None:
     assert b"http" not in files["site.css"] and b"http" not in files["site.js"]
 
 
-def test_every_method_has_its_page_with_figures_curves_and_commands(
+def test_every_method_has_a_page_with_commands(
     entries: list[Entry], files: dict[str, bytes]
 ) -> None:
     for name in {entry.record.identity.submission for entry in entries}:
-        address = re.compile(rf"methods/{name.replace('_', '-')}-\w{{8}}\.html")
-        pages = [files[each].decode() for each in files if address.match(each)]
+        path = re.compile(rf"methods/{name.replace('_', '-')}-\w{{8}}\.html")
+        pages = [content.decode() for file, content in files.items() if path.match(file)]
         assert pages, name
         for page in pages:
             assert "attnbench verify records/" in page and f"attnbench evaluate {name} " in page
@@ -86,12 +92,13 @@ def test_the_same_records_give_the_same_bytes_in_any_order(
     entries: list[Entry], files: dict[str, bytes]
 ) -> None:
     shuffled = random.Random(0).sample(entries, len(entries))
-    again = dict(site_files(sorted(shuffled, key=lambda each: each.path), tracks_of(shuffled)))
-    assert [name for name in files if files[name] != again.get(name)] == []
-    assert files.keys() == again.keys()
+    by_path = sorted(shuffled, key=lambda entry: entry.path)
+    rebuilt = dict(site_files(by_path, tracks_of(shuffled)))
+    assert [name for name in files if files[name] != rebuilt.get(name)] == []
+    assert files.keys() == rebuilt.keys()
 
 
-def test_hostile_text_is_text(hostile: list[Entry]) -> None:
+def test_hostile_text_stays_text(hostile: list[Entry]) -> None:
     files = dict(site_files(hostile, tracks_of(hostile)))
     for name, content in files.items():
         assert not name.startswith("/") and ".." not in name.split("/")
@@ -101,8 +108,8 @@ def test_hostile_text_is_text(hostile: list[Entry]) -> None:
             assert "\x1b" not in text and "\u202e" not in text, name
         if name.endswith((".html", ".svg")):
             page = ElementTree.fromstring(content)
-            scripts = [each for each in page.iter() if each.tag == "script"]
-            assert all(not each.text for each in scripts), name
+            scripts = [element for element in page.iter() if element.tag == "script"]
+            assert all(not script.text for script in scripts), name
             assert len(content) < 400_000, name
     (method,) = [files[name].decode() for name in files if name.startswith("methods/x-x-")]
     assert "attnbench verify 'records/mini/noisy-mnist/2 $(rm -rf x)'\"'\"'.json'" in (
@@ -112,7 +119,7 @@ def test_hostile_text_is_text(hostile: list[Entry]) -> None:
         assert content
 
 
-def test_names_of_files_are_safe_and_distinct() -> None:
+def test_file_names_are_safe_and_distinct() -> None:
     names = ["../../x", "Con", "con", "<script>", "x" * 1_000_000, "", "日本語", "a/b", "a-b"]
     files = [file_name(name) for name in names]
     assert len(set(files)) == len(names)
@@ -120,14 +127,14 @@ def test_names_of_files_are_safe_and_distinct() -> None:
     assert max(map(len, files)) < 60
 
 
-def test_only_the_web_is_linked() -> None:
-    shown = linked(
+def test_only_web_urls_are_linked() -> None:
+    markup = linked(
         "see doi:10.1007/s42113-021-00098-y, <b> https://a.example/x. javascript:alert(1)"
     )
-    assert 'href="https://doi.org/10.1007/s42113-021-00098-y"' in shown
-    assert 'href="https://a.example/x"' in shown and "&lt;b&gt;" in shown
-    assert shown.count("href=") == 2
-    for address in (
+    assert 'href="https://doi.org/10.1007/s42113-021-00098-y"' in markup
+    assert 'href="https://a.example/x"' in markup and "&lt;b&gt;" in markup
+    assert markup.count("href=") == 2
+    for url in (
         "javascript:alert(1)",
         "data:text/html,x",
         "//x",
@@ -135,16 +142,16 @@ def test_only_the_web_is_linked() -> None:
         "http://",
         "x",
     ):
-        assert not is_web(address)
+        assert not is_web_url(url)
     assert linked("https://[x") == "https://[x"
 
 
-def test_a_source_shows_its_control_marks() -> None:
+def test_control_characters_in_a_source_are_made_visible() -> None:
     assert source_text("a = 1\r\n\tb\u202e\x00".encode()) == "a = 1\n    b��"
     assert len(source_text(b"x" * 10**6)) < 110_000
 
 
-def test_a_source_is_shown_only_where_it_is_the_recorded_one(
+def test_a_source_is_shown_only_if_it_made_the_records(
     make_record: MakeRecord,
     submission_folder: Callable[[str, str], Path],
     tmp_path: Path,
@@ -161,50 +168,50 @@ def test_a_source_is_shown_only_where_it_is_the_recorded_one(
         assert ("A. Tester" in page) == shown
 
 
-def test_contended_times_are_marked_and_drawn_nowhere(make_record: MakeRecord) -> None:
-    made = [
+def test_contended_times_are_marked_and_not_plotted(make_record: MakeRecord) -> None:
+    records = [
         make_record(submission="alone"),
-        make_record(submission="beside", contended=True),
+        make_record(submission="contended", contended=True),
         make_record(submission="elsewhere", contended=True, device_name="another"),
     ]
     entries = [
         Entry(Path(f"mini/noisy-mnist/{n}.json"), record, "verified", None)
-        for n, record in enumerate(made)
+        for n, record in enumerate(records)
     ]
     tracks = tracks_of(entries)
-    rows = {row.entrant.submission: row for row in rows_of(tracks)}
+    rows = {row.method.submission: row for row in result_rows(tracks)}
     assert rows["alone"].adaptation_seconds == 0.5 and rows["alone"].adaptation_passes == 5
     times = "adaptation_seconds", "adaptation_passes", "prediction_seconds"
-    assert all(getattr(rows[name], t) is None for name in ("beside", "elsewhere") for t in times)
+    assert all(getattr(rows[name], t) is None for name in ("contended", "elsewhere") for t in times)
     files = dict(site_files(entries, tracks))
     pages = {
-        name: next(files[each].decode() for each in files if each.startswith(f"methods/{name}-"))
+        name: next(files[file].decode() for file in files if file.startswith(f"methods/{name}-"))
         for name in rows
     }
     assert "contended" not in pages["alone"]
-    assert pages["beside"].count('<span class="ends">contended</span>') == 6
-    assert "2 of 2 episodes ran beside others" in pages["beside"]
-    # one plot of times, with one method in it; the costs that do not depend on company have all
+    assert pages["contended"].count('<span class="quiet">contended</span>') == 6
+    assert "2 of 2 episodes ran at the same time as others" in pages["contended"]
+    # The plot of times has the one method with times; the plot of parameters has all methods.
     plots = [name for name in files if name.startswith("plots/mini-pareto")]
     assert sorted(plots) == ["plots/mini-pareto-parameters.svg", "plots/mini-pareto-time-0.svg"]
     index = files["index.html"].decode()
-    assert "d′ against adaptation time, mini: 1 methods" in index
+    assert "d′ against adaptation time, mini: 1 method;" in index
     assert "d′ against parameters, mini: 3 methods" in index
     table = pd.read_parquet(
-        io.BytesIO(dict(exported(entries, tracks_of(entries)))["episodes.parquet"])
+        io.BytesIO(dict(export_files(entries, tracks_of(entries)))["episodes.parquet"])
     )
     assert table["contended"].tolist() == [False] * 2 + [True] * 4
 
 
-def test_no_records_say_what_to_do() -> None:
+def test_the_page_without_records_says_how_to_make_one() -> None:
     assert b"attnbench evaluate submissions/attention" in dict(site_files([], {}))["index.html"]
 
 
-def test_a_new_site_replaces_the_old_one_and_leaves_the_rest(
+def test_a_new_build_replaces_the_old_one_and_leaves_other_files_alone(
     make_record: MakeRecord, tmp_path: Path
 ) -> None:
-    def built(*names: str) -> set[str]:
-        made = [
+    def build(*names: str) -> set[str]:
+        entries = [
             Entry(
                 Path(f"mini/noisy-mnist/{name}.json"),
                 make_record(submission=name),
@@ -213,41 +220,41 @@ def test_a_new_site_replaces_the_old_one_and_leaves_the_rest(
             )
             for name in names
         ]
-        write_site(tmp_path / "site", made, tracks_of(made))
+        write_site(tmp_path / "site", entries, tracks_of(entries))
         return {path.name.split("-")[0] for path in (tmp_path / "site" / "methods").iterdir()}
 
-    assert built("one", "two") == {"one", "two"}
+    assert build("one", "two") == {"one", "two"}
     (tmp_path / "site" / "CNAME").write_text("kept")
-    (tmp_path / "beside").write_text("kept")
-    (tmp_path / "site" / ".attnbench-site.json").write_text('["../beside", "methods/x", 3]')
-    assert built("one", "two") == {"one", "two"}
-    assert built("two") == {"two"}
-    assert (tmp_path / "site" / "CNAME").exists() and (tmp_path / "beside").exists()
+    (tmp_path / "outside").write_text("kept")
+    (tmp_path / "site" / ".attnbench-site.json").write_text('["../outside", "methods/x", 3]')
+    assert build("one", "two") == {"one", "two"}
+    assert build("two") == {"two"}
+    assert (tmp_path / "site" / "CNAME").exists() and (tmp_path / "outside").exists()
 
 
-def test_the_verb_writes_all_of_it(tmp_path: Path, make_record: MakeRecord) -> None:
-    RecordStore(tmp_path / "records").save(make_record(), pd.DataFrame({"score": [0.5]}))
+def test_the_command_writes_site_plots_and_tables(tmp_path: Path, make_record: MakeRecord) -> None:
+    RecordStore(tmp_path / "records").save(make_record(), pa.table({"score": [0.5]}))
 
-    def leaderboard(*more: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "attnbench", "leaderboard", *more]
-        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    def leaderboard(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "attnbench", "leaderboard", *options]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
-    done = leaderboard("--site", "site", "--plots", "plots", "--export", "tables")
-    assert done.returncode == 0, done.stderr
+    completed = leaderboard("--site", "site", "--plots", "plots", "--export", "tables")
+    assert completed.returncode == 0, completed.stderr
     assert (tmp_path / "site" / "index.html").is_file() and (tmp_path / "leaderboard.md").is_file()
     assert {path.suffix for path in (tmp_path / "plots").iterdir()} == {".svg", ".png"}
     assert (tmp_path / "tables" / "results.parquet").is_file()
     refused = leaderboard("--check", "--site", "site")
     assert refused.returncode == 2 and "--check" in refused.stderr
-    nowhere = leaderboard("--site", "leaderboard.md")
-    assert nowhere.returncode == 2 and "leaderboard.md is a file" in nowhere.stderr
-    assert "Traceback" not in nowhere.stderr
+    not_a_folder = leaderboard("--site", "leaderboard.md")
+    assert not_a_folder.returncode == 2 and "leaderboard.md is a file" in not_a_folder.stderr
+    assert "Traceback" not in not_a_folder.stderr
 
 
-def test_pictures_are_those_of_the_tasks_and_never_of_a_data_set() -> None:
-    tasks = [task for task in map(load_task, list_tasks()) if is_made_up(task)]
-    assert {path.name for path in FOLDER.iterdir()} == {file_of(task) for task in tasks}, (
-        "renew them: python -m attnbench.leaderboard.site.pictures"
+def test_galleries_match_the_tasks_and_never_show_a_data_set() -> None:
+    tasks = [task for task in map(load_task, list_tasks()) if is_redistributable(task)]
+    assert {path.name for path in FOLDER.iterdir()} == {gallery_file_name(t) for t in tasks}, (
+        "renew them with `python -m attnbench.leaderboard.site.galleries`"
     )
     for task in tasks:
         assert gallery(task, "mini") is not None
@@ -255,7 +262,7 @@ def test_pictures_are_those_of_the_tasks_and_never_of_a_data_set() -> None:
     assert gallery(None, "mini") is None
 
 
-def test_names_of_points_do_not_overlap() -> None:
+def test_point_labels_do_not_overlap() -> None:
     rng = np.random.default_rng(0)
     points = [(float(x), float(y)) for x, y in rng.normal(0, 1, (40, 2))]
     with styled():
@@ -263,24 +270,26 @@ def test_names_of_points_do_not_overlap() -> None:
         axes = figure.add_axes((0.1, 0.1, 0.8, 0.8))
         axes.set_xlim(-3, 3)
         axes.set_ylim(-3, 3)
-        name_points(axes, points, [f"a_method_{n}" for n in range(40)], 8)
+        label_points(axes, points, [f"a_method_{n}" for n in range(40)], 8)
         renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-        boxes = [each.get_window_extent(renderer) for each in axes.texts]
+        boxes = [text.get_window_extent(renderer) for text in axes.texts]
         assert len(boxes) > 35
         for number, box in enumerate(boxes):
-            assert not any(box.overlaps(other) for other in boxes[:number])
+            assert not any(box.overlaps(earlier) for earlier in boxes[:number])
         plot = Plot("x", "x", "x", figure)
         assert svg(plot) == svg(plot)
 
 
-def test_fronts_are_on_the_pages(entries: list[Entry], files: dict[str, bytes]) -> None:
+def test_pages_show_pareto_fronts(entries: list[Entry], files: dict[str, bytes]) -> None:
     pages = dict(pages_in(files))
     for name, label in (
         ("index.html", "Pareto front of the track mini"),
-        (next(each for each in pages if "mini-noisy" in each), "Pareto front on shipped/"),
+        (next(page for page in pages if "mini-noisy" in page), "Pareto front on shipped/"),
     ):
         (table,) = [
-            each for each in pages[name].iter() if (each.get("aria-label") or "").startswith(label)
+            element
+            for element in pages[name].iter()
+            if (element.get("aria-label") or "").startswith(label)
         ]
         rows = [["".join(cell.itertext()) for cell in row] for row in table.iter("tr")][1:]
         assert rows and all(len(row) == 6 for row in rows)

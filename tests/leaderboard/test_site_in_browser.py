@@ -1,4 +1,4 @@
-"""The site as a reader has it: in a browser, from a file, by keyboard, on a phone, without scripts."""
+"""The site in a browser: opened from a file, by keyboard, on a phone and without scripts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 
 from attnbench.leaderboard.entries import read_entries
-from attnbench.leaderboard.site.building import write_site
+from attnbench.leaderboard.site.builder import write_site
 from attnbench.leaderboard.standings import standings_by_track
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
 RECORDS = Path(__file__).parents[2] / "records"
-# Of linear_probe on noisy-mnist: ten targets for each seed.
+# Episodes of linear_probe on noisy-mnist: ten targets per seed.
 EPISODES = 10 * len(list((RECORDS / "mini" / "noisy-mnist").glob("linear_probe@*.json")))
 
 
@@ -28,55 +28,58 @@ EPISODES = 10 * len(list((RECORDS / "mini" / "noisy-mnist").glob("linear_probe@*
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     entries, _ = read_entries(RECORDS)
     tasks = ("noisy-mnist", "cifar-ssl", "imagenet-a")
-    chosen = [each for each in entries if each.record.identity.task in tasks]
-    tracks = standings_by_track([each.record for each in chosen], {})
+    selected = [entry for entry in entries if entry.record.identity.task in tasks]
+    tracks = standings_by_track([entry.record for entry in selected], {})
     folder = tmp_path_factory.mktemp("site") / "with space"
-    write_site(folder, chosen, tracks)
+    write_site(folder, selected, tracks)
     return folder
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield running
-        running.close()
+    with playwright.sync_playwright() as api:
+        chromium = api.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield chromium
+        chromium.close()
 
 
-class Watched:
-    """A page that notes what goes wrong, and whom it asks."""
+class MonitoredPage:
+    """A page that collects its errors and the URLs that it requests."""
 
     def __init__(self, browser: Any, **options: Any) -> None:
         self.page = browser.new_context(**options).new_page()
-        self.complaints: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.errors.append(message.text))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("requestfailed", self._failed)
-        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("request", lambda request: self.requests.append(request.url))
 
     def _failed(self, request: Any) -> None:
-        if request.failure != "net::ERR_ABORTED":  # a picture that the next page did not wait for
-            self.complaints.append(f"{request.url}: {request.failure}")
+        if request.failure != "net::ERR_ABORTED":  # aborted by a navigation to the next page
+            self.errors.append(f"{request.url}: {request.failure}")
 
     def open(self, file: Path) -> Any:
+        """Open a file and return Playwright's page."""
         self.page.goto(file.as_uri())
         return self.page
 
     def check(self) -> None:
-        assert self.complaints == []
-        assert all(url.startswith(("file:", "data:")) for url in self.asked)
+        """Assert that there were no errors and no requests to the network."""
+        assert self.errors == []
+        assert all(url.startswith(("file:", "data:")) for url in self.requests)
 
 
 def column(page: Any, table: str, number: int) -> list[str]:
+    """Return the texts of a table's column in its visible rows; columns count from 1."""
     cells = page.locator(f"{table} tbody tr:visible > :nth-child({number})")
     return [text.strip() for text in cells.all_inner_texts()]
 
 
 def test_tables_sort_by_click_and_by_enter(browser: Any, site: Path) -> None:
-    watched = Watched(browser)
-    page = watched.open(site / "index.html")
+    monitored = MonitoredPage(browser)
+    page = monitored.open(site / "index.html")
     heading = page.locator("#track-mini th", has_text="parameters")
     heading.get_by_role("button").click()
     assert heading.get_attribute("aria-sort") == "ascending"
@@ -94,13 +97,13 @@ def test_tables_sort_by_click_and_by_enter(browser: Any, site: Path) -> None:
     assert heading.get_attribute("aria-sort") is None
     names = column(page, "#track-mini", 2)
     assert names == sorted(names, key=str.lower)
-    watched.check()
+    monitored.check()
 
 
 def test_results_filter_by_task_track_backbone_device_and_name(browser: Any, site: Path) -> None:
-    watched = Watched(browser)
-    page = watched.open(site / "index.html")
-    every = page.locator("#results tbody tr").count()
+    monitored = MonitoredPage(browser)
+    page = monitored.open(site / "index.html")
+    row_count = page.locator("#results tbody tr").count()
     page.get_by_label("task", exact=True).select_option("noisy-mnist")
     assert set(column(page, "#results", 3)) == {"noisy-mnist"}
     page.get_by_label("track", exact=True).select_option("small")
@@ -112,31 +115,31 @@ def test_results_filter_by_task_track_backbone_device_and_name(browser: Any, sit
     page.get_by_label("backbone", exact=True).select_option("")
     page.get_by_label("device", exact=True).select_option(index=1)
     page.get_by_label("method", exact=True).fill("ATTENTION")
-    found = column(page, "#results", 1)
-    assert found and all("attention" in name for name in found) and len(found) < every
-    assert page.get_by_role("status").inner_text() == f"{len(found)} of {every} rows"
-    watched.check()
+    names = column(page, "#results", 1)
+    assert names and all("attention" in name for name in names) and len(names) < row_count
+    assert page.get_by_role("status").inner_text() == f"{len(names)} of {row_count} rows"
+    monitored.check()
 
 
-def test_a_long_table_shows_its_first_rows_until_all_are_asked_for(
+def test_a_long_table_shows_its_first_rows_until_all_are_requested(
     browser: Any, site: Path
 ) -> None:
-    watched = Watched(browser)
-    page = watched.open(site / "index.html")
-    every = page.locator("#results tbody tr").count()
-    assert every > 100
+    monitored = MonitoredPage(browser)
+    page = monitored.open(site / "index.html")
+    row_count = page.locator("#results tbody tr").count()
+    assert row_count > 100
     page.locator("#results th", has_text="method").get_by_role("button").click()
-    first = column(page, "#results", 1)
+    first_rows = column(page, "#results", 1)
     page.locator("#results").get_by_role("button", name="Show all rows").press("Enter")
     all_rows = column(page, "#results", 1)
-    assert len(all_rows) == every and first == all_rows[:100]
+    assert len(all_rows) == row_count and first_rows == all_rows[:100]
     assert page.get_by_role("button", name="Show all rows").count() == 0
-    watched.check()
+    monitored.check()
 
 
-def test_a_method_opens_with_its_details(browser: Any, site: Path) -> None:
-    watched = Watched(browser)
-    page = watched.open(site / "index.html")
+def test_method_and_task_pages_open_from_links(browser: Any, site: Path) -> None:
+    monitored = MonitoredPage(browser)
+    page = monitored.open(site / "index.html")
     page.locator("#track-mini").get_by_role("link", name="linear_probe").click()
     assert page.get_by_role("heading", level=1).inner_text() == "linear_probe"
     page.locator("summary", has_text="noisy-mnist, mini").click()
@@ -146,18 +149,18 @@ def test_a_method_opens_with_its_details(browser: Any, site: Path) -> None:
     page.wait_for_load_state("networkidle")
     broken = "images => images.filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
     assert page.locator("img").evaluate_all(broken) == []
-    watched.check()
+    monitored.check()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(browser: Any, site: Path, scheme: str) -> None:
+def test_axe_reports_no_serious_violation(browser: Any, site: Path, scheme: str) -> None:
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="axe is not installed"
     )
-    watched = Watched(browser, color_scheme=scheme, bypass_csp=True)
+    monitored = MonitoredPage(browser, color_scheme=scheme, bypass_csp=True)
     for file in (site / "index.html", site / "data.html", *pages_of_each_kind(site)):
-        page = watched.open(file)
-        page.locator("details").evaluate_all("all => all.forEach(each => each.open = true)")
+        page = monitored.open(file)
+        page.locator("details").evaluate_all("all => all.forEach(details => details.open = true)")
         violations = axe.Axe().run(page).response["violations"]
         serious = [v for v in violations if v["impact"] in ("serious", "critical")]
         assert [(v["id"], v["nodes"][0]["html"]) for v in serious] == [], file.name
@@ -167,20 +170,20 @@ def pages_of_each_kind(site: Path) -> list[Path]:
     return [next(iter(sorted((site / kind).glob("*.html")))) for kind in ("methods", "tasks")]
 
 
-def test_a_phone_need_not_scroll_sideways(browser: Any, site: Path) -> None:
-    watched = Watched(browser, viewport={"width": 400, "height": 800})
+def test_pages_fit_the_width_of_a_phone(browser: Any, site: Path) -> None:
+    monitored = MonitoredPage(browser, viewport={"width": 400, "height": 800})
     for file in (site / "index.html", site / "data.html", *pages_of_each_kind(site)):
-        page = watched.open(file)
+        page = monitored.open(file)
         assert page.evaluate("document.documentElement.scrollWidth") <= 400, file.name
-    watched.check()
+    monitored.check()
 
 
-def test_without_scripts_everything_can_be_read(browser: Any, site: Path) -> None:
-    watched = Watched(browser, java_script_enabled=False)
-    page = watched.open(site / "index.html")
+def test_pages_are_complete_without_scripts(browser: Any, site: Path) -> None:
+    monitored = MonitoredPage(browser, java_script_enabled=False)
+    page = monitored.open(site / "index.html")
     assert len(column(page, "#results", 1)) > 60
     assert not page.locator("form").is_visible()
     page.locator("#track-mini").get_by_role("link", name="linear_probe").click()
     page.locator("summary", has_text="noisy-mnist, mini").click()
     assert page.locator("details[open] table tbody tr").count() == EPISODES
-    watched.check()
+    monitored.check()

@@ -17,8 +17,8 @@ from torchvision.models import VisionTransformer
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone, Preprocessing
 from attnbench.backbones.torchvision_models import stages_of
-from attnbench.evaluation.artefact import ArtefactPacker, unpack
-from attnbench.evaluation.inventory import Inventory, Size
+from attnbench.sandbox.packing import ArtefactPacker, unpack
+from attnbench.judge.parameter_count import Inventory, Size
 from attnbench.resources import submissions_folder
 from attnbench.submission import load_submission
 

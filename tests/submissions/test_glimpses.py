@@ -15,8 +15,8 @@ from attnbench.adaptation import Pooled, log_odds
 from attnbench.adaptation.glimpses import Eye, HebbRosenblatt, Written, sample, upright
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
-from attnbench.backbones.pretraining import stawm as drawing
-from attnbench.backbones.pretraining.recipes import Pictures, Recipe
+from pretraining import stawm as drawing
+from pretraining.recipes import Pictures, Recipe
 from attnbench.errors import AttnbenchError
 from tests.submissions.adapted import adapted, images, module_of, random_backbone, small_vit
 

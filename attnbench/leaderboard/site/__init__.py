@@ -1,1 +1,1 @@
-"""The leaderboard as a static site: pages that work from a file, with no network and no scripts."""
+"""The leaderboard as a static site, whose pages work from a file, offline and without scripts."""

@@ -1,4 +1,4 @@
-"""From templates to pages: whatever a record says is text in them, and never markup."""
+"""The template environment of the site. Text from records stays text and never becomes markup."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from attnbench.cli.text import printable
-from attnbench.leaderboard.standings import Interval
+from attnbench.leaderboard.ranking import Interval
+from attnbench.text import printable
 
 _STATIC = ("site.css", "site.js")
 _DOI = re.compile(
@@ -23,8 +23,8 @@ _URL = re.compile(r"https?://[^\s\"<>]{1,500}")
 
 
 def environment() -> Environment:
-    """Jinja with every value escaped, and what pages need to show figures."""
-    made = Environment(
+    """Return a Jinja environment that escapes every value, with the filters of the templates."""
+    jinja = Environment(
         loader=PackageLoader("attnbench.leaderboard.site", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -32,83 +32,89 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {
+    jinja.filters |= {
         "line": printable,
-        "figure": figure,
-        "ends": ends,
+        "number": number,
+        "interval": interval,
         "integer": integer,
         "seconds": seconds,
         "linked": linked,
         "shell": lambda text: shlex.quote(printable(text)),
     }
-    return made
+    return jinja
 
 
 def static_files() -> Iterator[tuple[str, bytes]]:
-    """The style sheet and the script, by their names in the site."""
+    """Yield the name and content of the style sheet and the script."""
     folder = files("attnbench.leaderboard.site").joinpath("static")
     for name in _STATIC:
         yield name, folder.joinpath(name).read_bytes()
 
 
 def file_name(text: str, *more: str) -> str:
-    """A name that is safe on every file system and in every address, another one for other text."""
+    """Return a name that is safe in every file system and URL, different for different texts."""
     slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-") or "page"
     return f"{slug}-{hashlib.sha256(chr(0).join([text, *more]).encode()).hexdigest()[:8]}"
 
 
-def figure(value: float | None, form: str = ".2f") -> str:
-    """A number, – where there is none."""
+def number(value: float | None, form: str = ".2f") -> str:
+    """Format a number with a proper minus sign; None becomes a dash."""
     return "–" if value is None else format(value, form).replace("-", "−")
 
 
-def ends(value: Interval | None, form: str = ".2f") -> str:
-    """An interval, nothing where there is none."""
-    return "" if value is None else f"[{figure(value[0], form)}, {figure(value[1], form)}]"
+def interval(value: Interval | None, form: str = ".2f") -> str:
+    """Format an interval; None becomes an empty string."""
+    return "" if value is None else f"[{number(value[0], form)}, {number(value[1], form)}]"
 
 
 def integer(value: int | None) -> str:
-    """A whole number in groups of three."""
+    """Format a whole number with thousands separators; None becomes a dash."""
     return "–" if value is None else f"{value:,}"
 
 
 def seconds(value: float | None) -> str:
-    """A time with three digits."""
+    """Format a time in seconds with three significant digits; None becomes a dash."""
     return "–" if value is None else f"{value:.3g} s" if value < 100 else f"{value:,.0f} s"
 
 
 def linked(text: str) -> Markup:
-    """Text in which DOIs and http(s) addresses, and nothing else, lead somewhere."""
+    """Return text as markup in which DOIs and http(s) URLs, and nothing else, are links."""
     text = printable(text)
     parts = []
     start = 0
-    for found in sorted(
-        [*_DOI.finditer(text), *_URL.finditer(text)], key=lambda each: each.start()
+    for match in sorted(
+        [*_DOI.finditer(text), *_URL.finditer(text)], key=lambda match: match.start()
     ):
-        if found.start() < start:
-            continue
-        shown = found[0].rstrip(".,;)")
+        if match.start() < start:
+            continue  # inside an earlier match
+        shown = match[0].rstrip(".,;)")
         doi = _DOI.match(shown)
-        address = f"https://doi.org/{doi[1]}" if doi else shown
-        if not is_web(address):
+        url = f"https://doi.org/{doi[1]}" if doi else shown
+        if not is_web_url(url):
             continue
-        parts += [Markup.escape(text[start : found.start()])]
-        parts += [Markup('<a href="{}" rel="nofollow noopener">{}</a>').format(address, shown)]
-        start = found.start() + len(shown)
+        parts += [Markup.escape(text[start : match.start()])]
+        parts += [Markup('<a href="{}" rel="nofollow noopener">{}</a>').format(url, shown)]
+        start = match.start() + len(shown)
     return Markup("").join([*parts, Markup.escape(text[start:])])
 
 
-def is_web(address: str) -> bool:
-    """Whether an address is one of the web."""
+def is_web_url(url: str) -> bool:
+    """Return whether this is a valid http or https URL with a host."""
     try:
-        parts = urlsplit(address)
+        parts = urlsplit(url)
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def source_text(content: bytes, limit: int = 100_000) -> str:
-    """A source file as it can be shown: lines kept, control and direction marks made visible."""
+    """Return a source file as text that is safe to show.
+
+    Lines are kept. Control characters and marks of text direction become replacement characters,
+    because they could make code look different from what it does.
+    """
     text = content[:limit].decode("utf-8", "replace").replace("\r\n", "\n").expandtabs(4)
-    shown = "".join(each if each == "\n" or each.isprintable() else "�" for each in text)
-    return shown + ("\n… (cut)" if len(content) > limit else "")
+    shown = "".join(
+        character if character == "\n" or character.isprintable() else "�" for character in text
+    )
+    return shown + ("\n… (truncated)" if len(content) > limit else "")

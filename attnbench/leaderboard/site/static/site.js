@@ -1,4 +1,4 @@
-// Tables that sort by their headings, and one that filters. Without this script the pages read the same.
+// Sorts tables by their headings and filters the result table. The pages are complete without this script.
 "use strict";
 
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
@@ -13,7 +13,7 @@ function keyOf(row, column) {
   return Number.isNaN(number) ? null : number;
 }
 
-// What has no figure stays at the end, whichever way the others go.
+// Cells without a value sort last in either direction.
 function compare(first, second, direction) {
   if (first === null || second === null) return (first === null) - (second === null);
   const order = typeof first === "number" ? first - second : collator.compare(first, second);
@@ -25,15 +25,15 @@ function sort(table, heading) {
   const descending =
     heading.getAttribute("aria-sort") === "ascending" ||
     (!heading.hasAttribute("aria-sort") && heading.dataset.first === "descending");
-  for (const each of table.tHead.rows[0].cells) each.removeAttribute("aria-sort");
+  for (const cell of table.tHead.rows[0].cells) cell.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
   const body = table.tBodies[0];
   const keyed = Array.from(body.rows, (row) => [keyOf(row, column), row]);
   keyed.sort((a, b) => compare(a[0], b[0], descending ? -1 : 1));
-  body.append(...keyed.map((each) => each[1]));
+  body.append(...keyed.map(([, row]) => row));
 }
 
-// A browser lays out what it shows anew after each sort: of a long table (see site.css) only the first rows.
+// Laying out a long table after each sort is slow, so it shows its first rows only (see site.css) until asked for all.
 function shorten(table) {
   const button = document.createElement("button");
   button.type = "button";
@@ -63,16 +63,16 @@ for (const form of document.querySelectorAll("form[data-filters]")) {
   const rows = document.getElementById(form.dataset.filters).querySelectorAll("tbody tr");
   const status = form.querySelector("[role=status]");
   const apply = () => {
-    const wanted = Object.fromEntries(new FormData(form));
-    const text = wanted.text.trim().toLowerCase();
-    delete wanted.text;
+    const selected = Object.fromEntries(new FormData(form));
+    const text = selected.text.trim().toLowerCase();
+    delete selected.text;
     let shown = 0;
     for (const row of rows) {
-      const fits =
-        Object.entries(wanted).every(([name, value]) => !value || row.dataset[name] === value) &&
+      const matches =
+        Object.entries(selected).every(([name, value]) => !value || row.dataset[name] === value) &&
         (!text || row.cells[0].textContent.toLowerCase().includes(text));
-      row.hidden = !fits;
-      shown += fits;
+      row.hidden = !matches;
+      shown += matches;
     }
     status.textContent = `${shown} of ${rows.length} rows`;
   };

@@ -1,0 +1,135 @@
+"""`attnbench compare`: is one method really better than another, on the same episodes and images?"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from attnbench.errors import AttnbenchError
+from attnbench.records.integrity import read_scores
+from attnbench.records.record import Record
+from attnbench.records.store import RecordStore
+from attnbench.statistics.comparison import differences
+from attnbench.statistics.consistency import consistency
+from attnbench.statistics.resampling import (
+    Trials,
+    bootstrap_means,
+    d_as,
+    d_primes,
+    statistic_by_target,
+)
+from attnbench.statistics.task_comparison import PairComparison, TaskComparison
+
+
+def compare(
+    submissions: Sequence[str],
+    *,
+    records: Path = Path("records"),
+    track: str | None = None,
+    task: str | None = None,
+    backbone: str | None = None,
+) -> list[TaskComparison]:
+    """Compare submissions on every task, track and backbone on which all of them have records.
+
+    Args:
+        submissions: at least two names.
+        records: the folder of records.
+        track, task, backbone: restrict the comparison to these. By default all.
+
+    Raises:
+        AttnbenchError: if there is nothing to compare, or the scores of a record cannot be used.
+    """
+    if len(submissions) < 2 or len(set(submissions)) < len(submissions):
+        raise AttnbenchError("name at least two different submissions")
+    if not records.is_dir():
+        raise AttnbenchError(f"{records} is not a folder; use --records to name the records folder")
+    loaded, _ = RecordStore(records).load_all()
+    wanted = {"track": track, "task": task, "backbone": backbone}
+    by_setting: dict[tuple[str, ...], list[tuple[Path, Record]]] = defaultdict(list)
+    for path, record in loaded:
+        identity = record.identity
+        is_wanted = all(value in (None, getattr(identity, key)) for key, value in wanted.items())
+        if identity.submission in submissions and record.status == "ok" and is_wanted:
+            key = identity.track, identity.task, identity.backbone, identity.task_sha256
+            by_setting[key].append((path, record))
+    comparisons = [
+        _compare_on_task(key, submissions, group)
+        for key, group in sorted(by_setting.items())
+        if {record.identity.submission for _, record in group} == set(submissions)
+    ]
+    if not comparisons:
+        raise AttnbenchError(
+            f"{records} has no task with a complete record of each of {', '.join(submissions)}; "
+            "`attnbench evaluate` makes them"
+        )
+    return comparisons
+
+
+def _compare_on_task(
+    key: tuple[str, ...], submissions: Sequence[str], records: list[tuple[Path, Record]]
+) -> TaskComparison:
+    track, task, backbone, _ = key
+    trials_by_target = _common_trials(submissions, records)
+    if not trials_by_target:
+        raise AttnbenchError(
+            f"the records of {task} ({track}) have no episode in common: their seeds or images "
+            "differ"
+        )
+    targets = list(trials_by_target.values())
+    values = statistic_by_target(targets, d_primes)
+    d_prime = differences(values, bootstrap_means(targets, d_primes))
+    d_a = differences(statistic_by_target(targets, d_as), bootstrap_means(targets, d_as))
+    episodes = [trials for seeds in targets for trials in seeds]
+    present, absent = (
+        np.concatenate(
+            [trials.scores[:, trials.present == side] > 0 for trials in episodes], axis=1
+        )
+        for side in (True, False)
+    )
+    pairs = tuple(
+        PairComparison(
+            submissions[difference.first],
+            submissions[difference.second],
+            difference,
+            area_difference,
+            consistency(present[difference.first], present[difference.second]),
+            consistency(absent[difference.first], absent[difference.second]),
+        )
+        for difference, area_difference in zip(d_prime, d_a, strict=True)
+    )
+    means = map(float, values.mean(axis=0))
+    return TaskComparison(
+        track,
+        task,
+        backbone,
+        episodes=len(episodes),
+        d_prime=dict(zip(submissions, means, strict=True)),
+        pairs=pairs,
+    )
+
+
+def _common_trials(
+    submissions: Sequence[str], records: list[tuple[Path, Record]]
+) -> dict[str, list[Trials]]:
+    """The episodes that all submissions have, by target: the same seed and the same images."""
+    episodes: dict[tuple[str, int, str], dict[str, pd.DataFrame]] = defaultdict(dict)
+    for path, record in records:
+        try:
+            scores = read_scores(path, record).to_pandas()
+        except ValueError as error:
+            raise AttnbenchError(f"{path}: {error}") from None
+        for episode in record.episodes:
+            rows = scores[scores["target"] == episode.target].sort_values("image")
+            key = episode.target, record.identity.seed, episode.images_sha256
+            episodes[key][record.identity.submission] = rows
+    by_target: dict[str, list[Trials]] = defaultdict(list)
+    for (target, *_), rows_of in sorted(episodes.items()):
+        if set(rows_of) == set(submissions):
+            stacked = np.stack([rows_of[name]["score"].to_numpy() for name in submissions])
+            present = rows_of[submissions[0]]["present"].to_numpy(bool)
+            by_target[target].append(Trials(present, stacked))
+    return dict(by_target)

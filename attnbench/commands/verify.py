@@ -1,0 +1,211 @@
+"""`attnbench verify`: run a record's episodes again and say whether its results hold."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from attnbench.backbones import fingerprint
+from attnbench.commands.reproduction import mismatches, slower_adaptation
+from attnbench.devices import require_device
+from attnbench.files import write_atomically
+from attnbench.judge.background_load import BackgroundLoad
+from attnbench.judge.conditions import Conditions
+from attnbench.judge.environment import describe_environment
+from attnbench.judge.evaluator import Evaluator
+from attnbench.judge.judge import open_judge
+from attnbench.judge.resource_cache import ResourceCache
+from attnbench.records.integrity import contradictions, read_scores
+from attnbench.records.outcome import EpisodeOutcome
+from attnbench.records.record import EpisodeResult, Record
+from attnbench.records.store import RecordStore
+from attnbench.records.verification import Verification, fingerprint_of, path_beside
+from attnbench.stimuli.episodes import Episode
+from attnbench.submission import Submission, load_submission
+from attnbench.tasks import TaskDefinition, load_task
+from attnbench.vocabulary import TrackName
+
+# An adaptation that seems slower than recorded is timed this many times more: other work makes an
+# adaptation slower, and never faster.
+_EXTRA_TIMINGS = 2
+# If other work took more than this share of the cores every time, the times are inconclusive.
+_MAX_BACKGROUND_SHARE = 0.1
+_MAX_PROBLEMS = 1000
+
+
+def verify(
+    record: Path,
+    *,
+    sample: int | None = None,
+    submission: str | Path | None = None,
+    data: Path | None = None,
+) -> Verification:
+    """Run a record's episodes again, compare the results, and keep the outcome beside the record.
+
+    Args:
+        record: the record's JSON file. Its scores lie beside it.
+        sample: how many targets to run, drawn at random. By default all of them.
+        submission: the submission's folder. By default the one of its name, here or shipped.
+        data: the data folder, as for `attnbench.evaluate`.
+
+    Raises:
+        AttnbenchError: if the record cannot be read, or its submission, task or data is missing.
+    """
+    recorded = RecordStore(record.parent).read(record)
+    identity = recorded.identity
+    require_device(identity.device)
+    used = load_submission(submission or _by_name(identity.submission))
+    task = load_task(identity.task)
+    resources = ResourceCache(data, untrained=identity.untrained)
+    problems = contradictions(record, recorded)
+    problems += _version_mismatches(
+        recorded, used, task, fingerprint(resources.backbone(identity.backbone))
+    )
+    inconclusive: list[str] = []
+    targets: list[str] = []
+    confinement: tuple[str, ...] = ()
+    if not problems:
+        targets = _choose_targets(recorded, task, resources, sample)
+        conditions = Conditions(
+            device=identity.device,
+            isolation=identity.isolation,
+            modules=used.modules,
+            hidden=(record.parent,),
+            data=data,
+            untrained=identity.untrained,
+        )
+        with open_judge(conditions, resources) as judge:
+            evaluator = judge.evaluator(identity.backbone)
+            for comparison in _rerun(evaluator, resources, record, recorded, used, task, targets):
+                problems += comparison.problems
+                inconclusive += comparison.inconclusive
+            confinement = evaluator.confinement
+    verification = Verification(
+        record_sha256=fingerprint_of(record),
+        targets=tuple(targets),
+        problems=tuple(problem[:1000] for problem in problems[:_MAX_PROBLEMS]),
+        unsettled=tuple(problem[:1000] for problem in inconclusive[:_MAX_PROBLEMS]),
+        environment=describe_environment(identity.device, confinement),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    content = verification.model_dump_json(indent=1).encode()
+    write_atomically(path_beside(record), content, record.parent)
+    return verification
+
+
+def _by_name(name: str) -> str | Path:
+    local = Path("submissions", name)
+    return local if local.is_dir() else name
+
+
+def _version_mismatches(
+    record: Record, submission: Submission, task: TaskDefinition, backbone_sha256: str
+) -> Iterator[str]:
+    """Why the record cannot be run again: something in it has another version today."""
+    identity = record.identity
+    if submission.sha256 != identity.submission_sha256:
+        yield f"the submission in {submission.folder} is not the recorded version"
+    if task.content_hash != identity.task_sha256 or identity.track not in task.tracks:
+        yield f"the task {task.name} is not the recorded version"
+    else:
+        recorded = {episode.target for episode in record.episodes}
+        if recorded < set(_named_targets(task, identity.track)):
+            yield "the record lacks targets of the task"
+    if backbone_sha256 != identity.backbone_sha256:
+        yield f"the weights of {identity.backbone} are not the recorded ones"
+
+
+def _named_targets(task: TaskDefinition, track: TrackName) -> tuple[str, ...]:
+    targets = task.tracks[track].targets
+    return () if isinstance(targets, str) else targets
+
+
+def _choose_targets(
+    record: Record, task: TaskDefinition, resources: ResourceCache, sample: int | None
+) -> list[str]:
+    """The targets to run again, in the task's order."""
+    identity = record.identity
+    stimuli = resources.stimuli(task.tracks[identity.track], identity.backbone)
+    recorded = {episode.target for episode in record.episodes}
+    targets = [target for target in stimuli.targets if target in recorded]
+    if sample is None:
+        return targets
+    # The author of a record must not be able to predict which targets are drawn.
+    drawn = random.SystemRandom().sample(targets, min(sample, len(targets)))
+    return [target for target in targets if target in drawn]
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """How one episode, run again, compares with its record."""
+
+    problems: list[str]
+    inconclusive: list[str]
+
+
+def _rerun(
+    evaluator: Evaluator,
+    resources: ResourceCache,
+    path: Path,
+    record: Record,
+    submission: Submission,
+    task: TaskDefinition,
+    targets: list[str],
+) -> Iterator[_Comparison]:
+    """Run the episodes of these targets again and compare each with the record."""
+    identity = record.identity
+    track = task.tracks[identity.track]
+    stimuli = resources.stimuli(track, identity.backbone)
+    recorded = {episode.target: episode for episode in record.episodes}
+    scores = read_scores(path, record)
+    this_device = describe_environment(identity.device, ()).device_name
+    other_device = record.environment.device_name != this_device
+    for target in targets:
+        episode = stimuli.episode(target, identity.seed)
+        rerun = _judge_again(evaluator, submission, episode, track.timeout, recorded[target])
+        own_scores = scores.filter(pc.equal(scores["target"], pa.scalar(target)))
+        problems = [
+            f"{target}: {mismatch}"
+            for mismatch in mismatches(
+                recorded[target], own_scores, rerun.outcome, other_device=other_device
+            )
+        ]
+        inconclusive: list[str] = []
+        if slower := slower_adaptation(recorded[target], rerun.outcome.result):
+            (inconclusive if rerun.disturbed else problems).append(f"{target}: {slower}")
+        yield _Comparison(problems, inconclusive)
+
+
+@dataclass(frozen=True)
+class _Rerun:
+    """An episode that was judged again. `disturbed` if other work ran during all of its timings."""
+
+    outcome: EpisodeOutcome
+    disturbed: bool
+
+
+def _judge_again(
+    evaluator: Evaluator,
+    submission: Submission,
+    episode: Episode,
+    timeout: float,
+    recorded: EpisodeResult,
+) -> _Rerun:
+    """Judge an episode again, and time it repeatedly if it seems slower than recorded."""
+    load = BackgroundLoad()
+    outcome = evaluator.judge(submission, episode, timeout, cold=False)
+    disturbed = load.share() > _MAX_BACKGROUND_SHARE
+    result = outcome.result
+    for _ in range(_EXTRA_TIMINGS):
+        if slower_adaptation(recorded, result) is None:
+            break
+        load = BackgroundLoad()
+        result = evaluator.time_again(submission, episode, timeout, result, cold=False).result
+        disturbed &= load.share() > _MAX_BACKGROUND_SHARE
+    return _Rerun(EpisodeOutcome(result, outcome.scores, outcome.environment), disturbed)

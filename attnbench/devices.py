@@ -1,0 +1,16 @@
+"""Checking that a device is there before anything is run on it."""
+
+from __future__ import annotations
+
+import torch
+
+from attnbench.errors import AttnbenchError
+from attnbench.vocabulary import DEVICE_KINDS
+
+
+def require_device(device: str) -> None:
+    """Raise AttnbenchError if `device` is not a known kind, or is `cuda` and there is no GPU."""
+    if device not in DEVICE_KINDS:
+        raise AttnbenchError(f"unknown device {device!r}; choose cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise AttnbenchError("this machine has no CUDA device; use --device cpu")

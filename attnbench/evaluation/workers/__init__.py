@@ -1,1 +1,0 @@
-"""The untrusted side: a template process, the workers forked from it, what they leave behind."""

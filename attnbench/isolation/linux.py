@@ -1,0 +1,56 @@
+"""System calls and C library functions for which Python has no function of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
+_CAPABILITY_VERSION_3 = 0x20080522
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+@functools.cache
+def libc() -> ctypes.CDLL:
+    """The C library of this process. `ctypes.get_errno()` is the error of the last call."""
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def return_freed_memory() -> None:
+    """Return freed memory to the system. Does nothing with a C library other than glibc."""
+    if hasattr(libc(), "malloc_trim"):
+        libc().malloc_trim(0)
+
+
+def count_threads() -> int:
+    """The number of threads of this process."""
+    return len(os.listdir("/proc/self/task"))
+
+
+def become_subreaper() -> None:
+    """Make orphaned descendants become children of this process."""
+    libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Have the kernel send this process a signal when its parent ends."""
+    libc().prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+
+
+def no_new_privileges() -> None:
+    """Keep programs started from now on from gaining privileges, for example by set-user-ID."""
+    libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def drop_capabilities() -> None:
+    """Give up all capabilities of root, permanently. Does nothing for other users."""
+    for capability in range(64):
+        if libc().prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0):
+            break
+    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+    empty = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; two words each
+    libc().capset(ctypes.byref(header), ctypes.byref(empty))

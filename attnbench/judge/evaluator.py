@@ -1,0 +1,282 @@
+"""The evaluator: it holds labels, clock and scorer, and judges one episode at a time."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from attnbench.backbones.backbone import Backbone, tensors_of
+from attnbench.judge import prediction_checks
+from attnbench.judge.argmax_readouts import argmax_readouts
+from attnbench.judge.environment import describe_environment
+from attnbench.judge.failures import EpisodeFailure, WorkerKilled
+from attnbench.judge.parameter_count import ArtefactSize, InvalidArtefact, ParameterCounter
+from attnbench.judge.phase_timer import PhaseTimer
+from attnbench.judge.prediction_session import Prediction
+from attnbench.judge.template import Template
+from attnbench.judge.worker_session import Adaptation, WorkerSession
+from attnbench.records.outcome import EpisodeOutcome, scores_table
+from attnbench.records.record import Cost, EpisodeResult, Measures, Readout
+from attnbench.statistics.detection import detect
+from attnbench.stimuli.episodes import Episode
+from attnbench.submission import Submission
+from attnbench.wire.artefact import Artefact
+
+_MAX_REASON, _MAX_DETAIL = 1000, 4000
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The result of trying a submission out, without scoring it.
+
+    Attributes:
+        reason: why it failed; empty if it did not.
+        size: of its artefact; None after a failure.
+        deterministic: whether two adaptations gave the same artefact.
+        not_applicable: whether the submission itself says that it does not apply to the backbone.
+    """
+
+    reason: str
+    size: ArtefactSize | None = None
+    deterministic: bool = False
+    not_applicable: bool = False
+
+
+@dataclass(frozen=True)
+class _TimedAdaptation:
+    """An adaptation after a rehearsal, and the seconds of one in a cold process if asked for."""
+
+    adaptation: Adaptation
+    pass_seconds: float
+    cold_seconds: float | None
+    size: ArtefactSize
+
+    def times(self, late: float) -> dict[str, Any]:
+        """The times of a `Cost`. `late` are the seconds of work after the artefact was delivered."""
+        cold = self.cold_seconds
+        return {
+            "adaptation_seconds": self.adaptation.seconds + late,
+            "adaptation_seconds_cold": None if cold is None else cold + late,
+            "pass_seconds": self.pass_seconds,
+        }
+
+
+class Evaluator:
+    """Judges episodes on one backbone and device.
+
+    Args:
+        backbone: the backbone in this process, for counting parameters.
+        template: loads the backbone of the same name for the workers, and forks them.
+        device: `cpu` or `cuda`.
+        untrained: whether the template leaves the backbone's weights as initialised.
+
+    Attributes:
+        timer: how long each phase of all episodes judged so far took.
+    """
+
+    def __init__(
+        self, backbone: Backbone, template: Template, *, device: str, untrained: bool
+    ) -> None:
+        self.timer = PhaseTimer()
+        self._device = device
+        self._counter = ParameterCounter(backbone)
+        self._session = WorkerSession(
+            template,
+            backbone=backbone.name,
+            labels=len(backbone.labels or ()),
+            size=sum(tensor.nbytes for tensor in tensors_of(backbone).values()),
+            device=device,
+        )
+        template.load(backbone.name, untrained=untrained)
+
+    @property
+    def confinement(self) -> tuple[str, ...]:
+        """What confined the last worker, such as `landlock 7`."""
+        return self._session.confinement
+
+    def judge(
+        self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
+    ) -> EpisodeOutcome:
+        """Adapt, count, predict and score. A failure is an outcome with its reason.
+
+        Args:
+            submission: what is judged.
+            episode: the images. Their labels stay in this process.
+            timeout: seconds for one adaptation. Prediction has a budget of its own.
+            cold: adapt once more in a process that has not rehearsed, and time that too.
+        """
+        try:
+            try:
+                return self._judge(submission, episode, timeout, cold=cold)
+            except WorkerKilled:
+                # By the kernel, when memory ran out, or by a person. Try once more.
+                return self._judge(submission, episode, timeout, cold=cold)
+        except EpisodeFailure as failure:
+            return self._failed(episode, failure)
+
+    def _judge(
+        self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
+    ) -> EpisodeOutcome:
+        timed = self._adapt(submission, episode, timeout, cold=cold)
+        artefact, size = timed.adaptation.artefact, timed.size
+        with self.timer.phase("prediction"):
+            prediction = self._predict(submission, episode, artefact, timeout, timed.pass_seconds)
+        # An adaptation ends when a process that had no part in it holds the detector. So loading it,
+        # and any work it puts off until it predicts, counts as adaptation.
+        late = prediction.loading_seconds
+        late += prediction_checks.deferred_seconds(prediction.batch_sizes, prediction.batch_seconds)
+        readouts: dict[Any, Readout] = {}
+        if episode.label is not None and prediction.logits is not None:
+            readouts.update(
+                argmax_readouts(prediction.logits, episode.label, episode.rivals, episode.present)
+            )
+        result = EpisodeResult(
+            target=episode.target,
+            status="ok",
+            images_sha256=episode.fingerprint,
+            measures=Measures.of(detect(prediction.scores, episode.present)),
+            cost=Cost(
+                parameters_added=size.parameters_added,
+                parameters_changed=size.parameters_changed,
+                parameters_opaque=size.parameters_opaque,
+                artefact_bytes=size.bytes,
+                late_seconds=late,
+                prediction_seconds=sum(prediction.batch_seconds),
+                **timed.times(late),
+            ),
+            readouts=readouts,
+            nondeterministic=tuple(
+                sorted({*timed.adaptation.nondeterministic, *prediction.nondeterministic})
+            ),
+        )
+        return self._outcome(result, _scores(episode, prediction.scores))
+
+    def time_again(
+        self,
+        submission: Submission,
+        episode: Episode,
+        timeout: float,
+        measured: EpisodeResult,
+        *,
+        cold: bool,
+    ) -> EpisodeOutcome:
+        """Adapt once more, and return the earlier result with the new times and no scores.
+
+        The late seconds (see `Cost.late_seconds`) stay as they were measured, because finding them
+        takes all test images. An adaptation that fails, or on other images, or with another number
+        of parameters, is a failure.
+        """
+        assert measured.cost is not None
+        earlier = measured.cost
+        try:
+            timed = self._adapt(submission, episode, timeout, cold=cold)
+            if episode.fingerprint != measured.images_sha256:
+                raise EpisodeFailure("the images differ from those of the recorded episode")
+            counts = timed.size.parameters_added, timed.size.parameters_changed
+            if counts != (earlier.parameters_added, earlier.parameters_changed):
+                raise EpisodeFailure("another adaptation has another number of parameters")
+        except EpisodeFailure as failure:
+            return self._failed(episode, failure)
+        cost = earlier.model_copy(update=timed.times(earlier.late_seconds))
+        return self._outcome(measured.model_copy(update={"cost": cost}), _scores(episode, None))
+
+    def try_out(self, submission: Submission, episode: Episode, timeout: float) -> Trial:
+        """Adapt twice in fresh processes, once after a rehearsal, and predict once."""
+        try:
+            first = self._session.adapt(submission, episode, timeout, rehearse=True)
+            second = self._session.adapt(submission, episode, timeout, rehearse=False)
+            size = self._measure(first.artefact, submission)
+            assert first.pass_seconds is not None
+            self._predict(submission, episode, first.artefact, timeout, first.pass_seconds)
+        except EpisodeFailure as failure:
+            reason = failure.reason + (f"\n{failure.detail}" if failure.detail else "")
+            return Trial(reason, not_applicable=failure.status == "not applicable")
+        return Trial("", size, deterministic=first.artefact == second.artefact)
+
+    def _adapt(
+        self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
+    ) -> _TimedAdaptation:
+        with self.timer.phase("pass, rehearsal and adaptation"):
+            adaptation = self._session.adapt(submission, episode, timeout, rehearse=True)
+        cold_seconds = None
+        with self.timer.phase("cold adaptation"):
+            if cold:
+                again = self._session.adapt(submission, episode, timeout, rehearse=False)
+                cold_seconds = again.seconds
+        with self.timer.phase("counting parameters"):
+            size = self._measure(adaptation.artefact, submission)
+        assert adaptation.pass_seconds is not None
+        return _TimedAdaptation(adaptation, adaptation.pass_seconds, cold_seconds, size)
+
+    def _measure(self, artefact: Artefact, submission: Submission) -> ArtefactSize:
+        try:
+            return self._counter.measure(artefact, submission.program)
+        except InvalidArtefact as error:
+            raise EpisodeFailure(f"the artefact is not valid: {error}") from None
+
+    def _predict(
+        self,
+        submission: Submission,
+        episode: Episode,
+        artefact: Artefact,
+        timeout: float,
+        pass_seconds: float,
+    ) -> Prediction:
+        """Scores in the episode's order from one process, some of them checked by a second one.
+
+        A detector must not use what the test images reveal as a set, such as how many are positive.
+        """
+        images = len(episode.pos) + len(episode.neg)
+        count = len(episode.present)
+        budget = prediction_checks.budget_seconds(pass_seconds, images, count)
+        # The order is secret. Nothing that a worker can see, the episode's seed included, reveals it.
+        rng = np.random.default_rng(int.from_bytes(os.urandom(16), "little"))
+        order = rng.permutation(count)
+        repeated = prediction_checks.choose_repeated(count, rng)
+        batches = list(episode.batches(order))
+        smaller_batches = np.array_split(repeated, len(repeated) // len(batches[0]) + 1)
+        first, second = (
+            self._session.predict(
+                submission, episode, artefact, shown, timeout=timeout, budget=budget
+            )
+            for shown in (batches, smaller_batches)
+        )
+        # Back to the episode's order. The last batch may be padded with images shown before.
+        positions = np.argsort(order)
+        logits = None if first.logits is None else first.logits[positions]
+        prediction = replace(first, scores=first.scores[positions], logits=logits)
+        scores = prediction.scores[repeated]
+        different = prediction_checks.count_different(scores, second.scores, prediction.scores)
+        if different > prediction_checks.MAX_DIFFERENT:
+            raise EpisodeFailure(
+                f"{different} of {len(scores)} scores differ when the same images come in other "
+                "batches: a score may depend on its own image only, not on other images or on chance"
+            )
+        return prediction
+
+    def _failed(self, episode: Episode, failure: EpisodeFailure) -> EpisodeOutcome:
+        result = EpisodeResult(
+            target=episode.target,
+            status=failure.status,
+            reason=failure.reason[:_MAX_REASON],
+            detail=failure.detail[-_MAX_DETAIL:],
+            images_sha256=episode.fingerprint,
+        )
+        return self._outcome(result, _scores(episode, None))
+
+    def _outcome(self, result: EpisodeResult, scores: pa.Table) -> EpisodeOutcome:
+        environment = describe_environment(self._device, self.confinement)
+        return EpisodeOutcome(result, scores, environment)
+
+
+def _scores(episode: Episode, scores: NDArray[np.float32] | None) -> pa.Table:
+    """A row per test image, in the episode's order; no rows without scores."""
+    if scores is None:
+        scores = np.zeros(0, np.float32)
+    count = len(scores)
+    return scores_table(episode.target, episode.image_ids[:count], episode.present[:count], scores)

@@ -1,0 +1,99 @@
+"""Failures of an episode, and how the judge takes a worker's replies apart."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnbench.judge.template import Worker
+from attnbench.vocabulary import Status
+from attnbench.wire.channel import Message, ProtocolError
+
+
+class EpisodeFailure(Exception):
+    """An episode cannot be judged.
+
+    Attributes:
+        reason: one line for the table.
+        detail: the end of the submission's traceback.
+        status: `failed`, or `not applicable` if the submission says so itself.
+    """
+
+    def __init__(self, reason: str, detail: str = "", status: Status = "failed") -> None:
+        super().__init__(reason)
+        self.reason = valid_unicode(reason)
+        self.detail = valid_unicode(detail)
+        self.status = status
+
+
+class WorkerKilled(EpisodeFailure):
+    """The worker was killed by SIGKILL, and not by the judge."""
+
+
+def expect(worker: Worker, kind: str, deadline: float, limit: int) -> Message:
+    """The worker's next message, which must be of this kind.
+
+    Args:
+        worker: the worker.
+        kind: of the message.
+        deadline: on the scale of `time.monotonic()`.
+        limit: the most bytes its arrays may have.
+
+    Raises:
+        EpisodeFailure: if the worker reports one.
+        ProtocolError: for a message of another kind.
+        ChannelClosed, ChannelTimeout: see `Worker.receive`.
+    """
+    reply = worker.receive(deadline, limit)
+    if reply.kind in ("failed", "not applicable"):
+        reason = str(reply.fields.get("reason", "")) or "no reason given"
+        status: Status = "failed" if reply.kind == "failed" else "not applicable"
+        raise EpisodeFailure(reason, str(reply.fields.get("detail", "")), status)
+    if reply.kind != kind:
+        raise ProtocolError(f"{reply.kind[:40]!r} where {kind!r} was expected")
+    return reply
+
+
+def checked_outputs(reply: Message, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """An array of a reply: float32, of this shape, and finite.
+
+    Raises:
+        ProtocolError: for another dtype or shape.
+        EpisodeFailure: if it has NaN or infinite values.
+    """
+    values = reply.arrays.get(name)
+    if values is None or values.dtype != np.float32 or values.shape != shape:
+        raise ProtocolError(f"{name} of the wrong shape or type")
+    if not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).sum())
+        raise EpisodeFailure(
+            f"{bad} of {values.size} {name} are NaN or infinite; {name} must be finite"
+        )
+    return values
+
+
+def nondeterministic_operations(fields: Mapping[str, object]) -> tuple[str, ...]:
+    """The operations without a deterministic form that a reply names, at most 100."""
+    names = fields.get("nondeterministic")
+    if not isinstance(names, list):
+        return ()
+    return tuple(valid_unicode(str(name)[:100]) for name in names[:100])
+
+
+def valid_unicode(text: str) -> str:
+    """`text` as it can be stored. JSON can carry lone surrogates, which UTF-8 cannot encode."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def describe_exit(status: int | None) -> str:
+    """How a process ended, in words. `status` is its exit code, negative for a signal."""
+    if status is None:
+        return "closed its channel"
+    if status < 0:
+        has_name = -status in list(signal.Signals)  # real-time signals have none
+        name = signal.Signals(-status).name if has_name else f"signal {-status}"
+        return f"was ended by {name}"
+    return f"ended by itself (exit code {status})"

@@ -1,0 +1,237 @@
+"""Counting a detector's parameters from bytes alone: nothing is unpickled or executed.
+
+Scalars in tensors are counted exactly. Numbers and texts could also hide in the rest, in the pickle
+itself or in the source. They are counted too, but only if there are more of them than sizes, names
+and code can explain. Then all of them count, a number as one scalar and a text as one per byte.
+"""
+
+from __future__ import annotations
+
+import io
+import operator
+import pickle
+import pickletools
+import re
+import tokenize
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, replace
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from attnbench.backbones.backbone import Backbone, tensors_of
+from attnbench.wire.artefact import Artefact
+
+# A pickle larger than that of any network's objects, or a source file larger than anyone writes, is
+# not parsed. It counts by its bytes.
+_MAX_PICKLE_BYTES, _MAX_SOURCE_BYTES = 4 << 20, 1 << 20
+_TENSOR_NAME = re.compile(r"added/\d{1,6}|changed/[A-Za-z0-9_.]{1,200}")
+_FLOATS = {"FLOAT", "BINFLOAT"}
+_INTEGERS = {"INT", "LONG", "LONG1", "LONG4", "BININT", "BININT1", "BININT2", "NEWTRUE", "NEWFALSE"}
+
+
+class InvalidArtefact(Exception):
+    """The bytes are not an artefact."""
+
+
+@dataclass(frozen=True)
+class ArtefactSize:
+    """How large an artefact is.
+
+    Attributes:
+        parameters_added: scalars added to the backbone, opaque ones included.
+        parameters_changed: scalars in tensors that replace one of the backbone's.
+        parameters_opaque: how many of those added are not in tensors.
+        bytes: size of the artefact.
+    """
+
+    parameters_added: int
+    parameters_changed: int
+    parameters_opaque: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a pickle or a program is made of.
+
+    Attributes:
+        floats: how many floating-point numbers there are.
+        integers: how many integers there are.
+        text: bytes of texts, comments and file names.
+        other: of a pickle, the number of its remaining operations; of a program, its remaining
+            bytes, white space included.
+    """
+
+    floats: int = 0
+    integers: int = 0
+    text: int = 0
+    other: int = 0
+
+    def __add__(self, other: Contents) -> Contents:
+        return Contents(*map(operator.add, astuple(self), astuple(other)))
+
+    def excess_over(self, allowance: Contents) -> int:
+        """The sum of all kinds that exceed their allowance. Each such kind counts in full."""
+        pairs = zip(astuple(self), astuple(allowance), strict=True)
+        return sum(amount for amount, allowed in pairs if amount > allowed)
+
+
+# What a detector's objects may hold for free: the settings of layers. On top of this comes twice
+# what the backbone's own objects hold, because a method may wrap each of its modules.
+_SETTINGS = Contents(floats=128, integers=4096, text=16 << 10, other=16 << 10)
+# What a program may hold for free: constants; texts and comments; code and white space.
+_PROGRAM = Contents(integers=1000, text=32 << 10, other=64 << 10)
+
+
+class ParameterCounter:
+    """Counts what detectors add to one backbone and change in it.
+
+    Args:
+        backbone: the backbone as it is handed out.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._shapes = {name: tensor.shape for name, tensor in tensors_of(backbone).items()}
+        (own,) = contents_of_pickles(_pickle_without_tensors(backbone))
+        pairs = zip(astuple(own), astuple(_SETTINGS), strict=True)
+        self._allowance = Contents(*(2 * amount + extra for amount, extra in pairs))
+
+    def measure(self, artefact: Artefact, source: Mapping[str, bytes]) -> ArtefactSize:
+        """Return the size of a detector.
+
+        A tensor that differs from the backbone's in one scalar is in the artefact as a whole, and
+        counts as a whole. A number that needs 64 bits counts as two.
+
+        Args:
+            artefact: the detector as it came from the worker.
+            source: the program that the detector has when it predicts, contents by file name.
+
+        Raises:
+            InvalidArtefact: if the bytes are not an artefact.
+        """
+        added = changed = 0
+        for key, tensor in _tensors(artefact.tensors).items():
+            origin, _, name = key.partition("/")
+            if origin == "changed" and self._shapes.get(name) == tensor.shape:
+                changed += _scalars(tensor)
+            else:
+                added += _scalars(tensor)
+        objects = contents_of_pickles(artefact.structure)
+        if len(objects) != 1:
+            raise InvalidArtefact(f"its structure is {len(objects)} pickles")
+        objects += contents_of_pickles(artefact.reachable_state)
+        opaque = sum(objects, Contents()).excess_over(self._allowance)
+        opaque += contents_of_program(source).excess_over(_PROGRAM)
+        size = sum(map(len, astuple(artefact)))
+        return ArtefactSize(added + opaque, changed, opaque, size)
+
+
+def canonical(artefact: Artefact) -> Artefact:
+    """Return the artefact with nothing in its tensor file but the tensors.
+
+    Raises:
+        InvalidArtefact: if that is not a file of tensors, or one of them has an unexpected name.
+    """
+    return replace(artefact, tensors=safetensors.torch.save(_tensors(artefact.tensors)))
+
+
+def _tensors(file: bytes) -> dict[str, Tensor]:
+    try:
+        stored: dict[str, Tensor] = safetensors.torch.load(file)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise InvalidArtefact(f"its tensors cannot be read: {error}") from None
+    for name in stored:
+        if not _TENSOR_NAME.fullmatch(name):
+            raise InvalidArtefact(f"a tensor named {name[:60]!r}")
+    return stored
+
+
+class _StructurePickler(pickle.Pickler):
+    """Pickles a backbone's objects as the sandbox does, with each tensor replaced by a mark."""
+
+    def persistent_id(self, obj: Any) -> tuple[str, str] | None:
+        return ("tensor", "changed") if isinstance(obj, Tensor) else None
+
+
+def _pickle_without_tensors(backbone: Backbone) -> bytes:
+    buffer = io.BytesIO()
+    _StructurePickler(buffer, protocol=5).dump(backbone)
+    return buffer.getvalue()
+
+
+def contents_of_pickles(pickled: bytes) -> list[Contents]:
+    """The contents of each of several concatenated pickles, which are parsed but never executed.
+
+    Raises:
+        InvalidArtefact: for anything that is not a pickle.
+    """
+    if len(pickled) > _MAX_PICKLE_BYTES:
+        return [Contents(text=len(pickled))]
+    stream, contents = io.BytesIO(pickled), []
+    while stream.tell() < len(pickled):
+        try:
+            contents.append(_contents_of(pickletools.genops(stream)))
+        except Exception as error:  # a malformed argument can make pickletools raise anything
+            raise InvalidArtefact(f"its structure cannot be read: {error}") from None
+    return contents
+
+
+def _contents_of(operations: Iterable[tuple[Any, object, object]]) -> Contents:
+    floats = integers = text = other = 0
+    for operation, argument, _ in operations:
+        if operation.name in _FLOATS:
+            floats += 1
+        elif operation.name in _INTEGERS:
+            integers += 1
+            # An integer of arbitrary length could hold anything: it counts by its bytes.
+            if isinstance(argument, int):
+                integers += argument.bit_length() // 8 if argument.bit_length() > 64 else 0
+        elif isinstance(argument, str | bytes | bytearray):
+            text += _bytes_in(argument)
+        else:
+            other += 1
+    return Contents(floats, integers, text, other)
+
+
+def contents_of_program(source: Mapping[str, bytes]) -> Contents:
+    """The contents of a program's files. A file that is not Python counts by its bytes."""
+    return sum((_contents_of_file(*file) for file in source.items()), Contents())
+
+
+def _contents_of_file(path: str, content: bytes) -> Contents:
+    name = _bytes_in(path)
+    unparsed = Contents(text=name + len(content))
+    if len(content) > _MAX_SOURCE_BYTES:
+        return unparsed
+    try:
+        tokens = list(tokenize.tokenize(io.BytesIO(content).readline))
+    except (tokenize.TokenError, SyntaxError, UnicodeDecodeError, ValueError):
+        return unparsed
+    text = sum(_bytes_in(token.string) for token in tokens if token.type in _TEXTS)
+    numbers = sum(token.type == tokenize.NUMBER for token in tokens)
+    return Contents(integers=numbers, text=name + text, other=max(0, len(content) - text))
+
+
+_TEXTS = {tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
+
+
+def _bytes_in(value: str | bytes | bytearray) -> int:
+    return len(value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value)
+
+
+def _scalars(tensor: Tensor) -> int:
+    """How many numbers of up to 32 bits a tensor holds. For an empty one, those in its shape."""
+    if tensor.numel() == 0:
+        return tensor.dim()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    count = tensor.numel()
+    if tensor.element_size() <= 4:
+        return count
+    narrow = torch.float32 if tensor.is_floating_point() else torch.int32
+    is_wide = (tensor.to(narrow).to(tensor.dtype) != tensor) & ~tensor.isnan()
+    return count + int(is_wide.sum())

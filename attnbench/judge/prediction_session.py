@@ -1,0 +1,139 @@
+"""One worker's prediction: batches of test images go out, scores come back, each one timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnbench.judge.failures import checked_outputs, expect, nondeterministic_operations
+from attnbench.judge.template import Worker
+from attnbench.stimuli.episodes import Episode
+from attnbench.wire.artefact import Artefact
+from attnbench.wire.channel import Message
+from attnbench.wire.shared_images import Images
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The scores of all batches, in the order shown, and what they took.
+
+    Attributes:
+        scores: float32 `[n]`.
+        logits: float32 `[n, labels]`, or None if the detector has none.
+        loading_seconds: from sending the artefact until the detector was loaded.
+        batch_sizes: the number of images in each batch.
+        batch_seconds: the duration of each batch.
+        nondeterministic: operations used that have no deterministic form on the device.
+    """
+
+    scores: NDArray[np.float32]
+    logits: NDArray[np.float32] | None
+    loading_seconds: float
+    batch_sizes: tuple[int, ...]
+    batch_seconds: tuple[float, ...]
+    nondeterministic: tuple[str, ...]
+
+
+class PredictionSession:
+    """Shows a detector test images and collects its scores.
+
+    The images go through two shared buffers in turn. A background thread writes the next batch into
+    one of them while the worker scores the other, so the worker never waits for images.
+
+    Args:
+        worker: a worker that is ready to receive an artefact.
+        episode: builds the test images.
+        batches: indices of test images.
+        image_buffers: two buffers that the worker sees, float32 `[largest batch, 3, h, w]`.
+        labels: the number of logits to ask for; 0 for none.
+        budget: seconds for loading and all batches together. Time spent on making images does not
+            count.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        episode: Episode,
+        batches: Sequence[NDArray[np.int64]],
+        image_buffers: Sequence[Images],
+        *,
+        labels: int,
+        budget: float,
+    ) -> None:
+        self._worker = worker
+        self._episode = episode
+        self._batches = batches
+        self._buffers = image_buffers
+        self._labels = labels
+        self._budget = budget
+        self._started = 0.0
+        self._loading = 0.0
+        self._scores: list[NDArray[np.float32]] = []
+        self._logits: list[NDArray[np.float32]] = []
+        self._seconds: list[float] = []
+
+    def load(self, artefact: Artefact) -> None:
+        """Have the worker load the detector. Raises EpisodeFailure or one of the channel's errors."""
+        self._started = time.perf_counter()
+        deadline = time.monotonic() + self._budget
+        self._worker.channel.send(Message("artefact", arrays=artefact.arrays), deadline)
+        expect(self._worker, "loaded", deadline, 0)
+        self._loading = self._elapsed()
+
+    def run(self) -> Prediction:
+        """Score all batches. Raises EpisodeFailure or one of the channel's errors."""
+        reply = Message("scores")
+        ended = self._loading
+        with ThreadPoolExecutor(1) as background:
+            shown: list[Future[float]] = []
+
+            def show_next() -> None:
+                if len(shown) < len(self._batches):
+                    shown.append(background.submit(self._show, len(shown)))
+
+            for _ in self._buffers:
+                show_next()
+            for number in range(len(self._batches)):
+                # The worker starts on a batch once it has been shown and the one before has ended.
+                began = max(shown[number].result(), ended)
+                reply = self._receive_scores(number)
+                ended = self._elapsed()
+                self._seconds.append(ended - began)
+                show_next()  # the buffer of this batch is free again
+                self._keep(reply, number)
+        has_logits = len(self._logits) == len(self._scores)
+        return Prediction(
+            np.concatenate(self._scores),
+            np.concatenate(self._logits) if has_logits else None,
+            self._loading,
+            tuple(map(len, self._batches)),
+            tuple(self._seconds),
+            nondeterministic_operations(reply.fields),
+        )
+
+    def _show(self, number: int) -> float:
+        """Write a batch into its buffer and tell the worker. Return the time it was shown."""
+        buffer, count = number % len(self._buffers), len(self._batches[number])
+        self._episode.make(self._batches[number], self._buffers[buffer][:count])
+        fields = {"buffer": buffer, "count": count, "logits": self._labels > 0}
+        self._worker.channel.send(Message("images", fields), time.monotonic() + self._budget)
+        return self._elapsed()
+
+    def _receive_scores(self, number: int) -> Message:
+        left = self._budget - self._loading - sum(self._seconds)
+        limit = 4 * len(self._batches[number]) * (1 + self._labels)
+        return expect(self._worker, "scores", time.monotonic() + left, limit)
+
+    def _keep(self, reply: Message, number: int) -> None:
+        count = len(self._batches[number])
+        self._scores.append(checked_outputs(reply, "scores", (count,)))
+        if "logits" in reply.arrays:
+            self._logits.append(checked_outputs(reply, "logits", (count, self._labels)))
+
+    def _elapsed(self) -> float:
+        return time.perf_counter() - self._started

@@ -1,0 +1,50 @@
+"""Backbones and stimuli, each loaded once per process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from attnbench.backbones.backbone import Backbone
+    from attnbench.stimuli.episodes import TrackStimuli
+    from attnbench.tasks import Track
+
+
+class ResourceCache:
+    """Loads backbones and stimuli on first use. Torch is imported no earlier than that.
+
+    Args:
+        data: the data folder, or None for the hub.
+        untrained: leave the weights of backbones as initialised.
+    """
+
+    def __init__(self, data: Path | None, *, untrained: bool) -> None:
+        self._data = data
+        self._untrained = untrained
+        self._backbones: dict[str, Backbone] = {}
+        self._stimuli: dict[tuple[str, str], TrackStimuli] = {}
+
+    def backbone(self, name: str) -> Backbone:
+        """The backbone of this name. Raises AttnbenchError if it cannot be loaded."""
+        if name not in self._backbones:
+            from attnbench.backbones import load
+
+            self._backbones[name] = load(name, untrained=self._untrained, data=self._data)
+        return self._backbones[name]
+
+    def stimuli(self, track: Track, backbone: str) -> TrackStimuli:
+        """The episodes of a track, preprocessed for a backbone.
+
+        Raises:
+            AttnbenchError: if the data or the backbone cannot be loaded.
+        """
+        key = track.model_dump_json(), backbone
+        if key not in self._stimuli:
+            from attnbench.stimuli.episodes import TrackStimuli
+
+            network = self.backbone(backbone)
+            self._stimuli[key] = TrackStimuli(
+                track, network.preprocessing, network.labels, self._data
+            )
+        return self._stimuli[key]

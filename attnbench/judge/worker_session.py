@@ -1,0 +1,220 @@
+"""What workers are asked to do on one backbone and device: adapt, or predict."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attnbench.judge.failures import (
+    EpisodeFailure,
+    WorkerKilled,
+    describe_exit,
+    expect,
+    nondeterministic_operations,
+)
+from attnbench.judge.parameter_count import InvalidArtefact, canonical
+from attnbench.judge.prediction_session import Prediction, PredictionSession
+from attnbench.judge.template import Template, Worker
+from attnbench.stimuli.episodes import Episode
+from attnbench.submission import Submission
+from attnbench.wire.artefact import Artefact
+from attnbench.wire.channel import ChannelClosed, ChannelTimeout, Message, ProtocolError
+from attnbench.wire.shared_images import buffers, published
+
+# The largest artefact allowed: this many times the size of the backbone, and this many bytes more.
+_ARTEFACT_FACTOR, _ARTEFACT_BYTES = 4, 512 << 20
+# Time for a worker to copy images and import the submission, on top of that for its rehearsal.
+_SETUP_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """A timed adaptation.
+
+    Attributes:
+        artefact: what it delivered.
+        seconds: from "go" until the artefact was complete.
+        pass_seconds: of a forward pass over as many images, timed before; None without a rehearsal.
+        nondeterministic: operations used that have no deterministic form on the device.
+    """
+
+    artefact: Artefact
+    seconds: float
+    pass_seconds: float | None
+    nondeterministic: tuple[str, ...]
+
+
+class WorkerSession:
+    """Sends workers their requests, each in a process of its own, and times them.
+
+    Args:
+        template: forks the workers. It has loaded the backbone.
+        backbone: the backbone's name.
+        labels: its number of outputs.
+        size: its size in bytes.
+        device: `cpu` or `cuda`.
+
+    Attributes:
+        confinement: what confined the last worker, such as `landlock 7`.
+    """
+
+    def __init__(
+        self, template: Template, *, backbone: str, labels: int, size: int, device: str
+    ) -> None:
+        self._template = template
+        self._backbone = backbone
+        self._labels = labels
+        self._artefact_limit = _ARTEFACT_FACTOR * size + _ARTEFACT_BYTES
+        self._device = device
+        self._threads = torch.get_num_threads()
+        self.confinement: tuple[str, ...] = ()
+
+    def adapt(
+        self, submission: Submission, episode: Episode, timeout: float, *, rehearse: bool
+    ) -> Adaptation:
+        """Have the submission adapt.
+
+        Args:
+            submission: what adapts.
+            episode: the images to adapt on.
+            timeout: seconds for the adaptation.
+            rehearse: first time a forward pass, and let the submission adapt to noise images.
+
+        Raises:
+            EpisodeFailure: if it does not deliver a valid artefact in time.
+        """
+        self._warm_up(counts=[len(episode.pos), len(episode.neg)])
+        self._template.settle()  # nothing else may be running
+        with self._worker("adapting", timeout) as worker:
+            return self._adapt(worker, submission, episode, timeout, rehearse)
+
+    def _adapt(
+        self,
+        worker: Worker,
+        submission: Submission,
+        episode: Episode,
+        timeout: float,
+        rehearse: bool,
+    ) -> Adaptation:
+        images = (episode.pos, episode.neg)
+        request = {
+            "rehearse": rehearse,
+            "hyperparameters": submission.hyperparameters_for(self._backbone),
+            "shapes": [array.shape for array in images],
+        }
+        ready = self._start(worker, "adapt", episode, request, submission.files, timeout)
+        pass_seconds = None
+        if rehearse:
+            pass_seconds = float(expect(worker, "pass", ready, 0).fields["seconds"])
+        with published(images) as descriptor:  # copied while the worker rehearses
+            expect(worker, "ready", ready, 0)
+            deadline = time.monotonic() + timeout
+            started = time.perf_counter()
+            worker.channel.send(Message("go"), deadline)
+            worker.channel.send_descriptor(descriptor)
+            reply = expect(worker, "artefact", deadline, self._artefact_limit)
+            seconds = time.perf_counter() - started
+        try:
+            artefact = canonical(Artefact.of_arrays(reply.arrays))
+        except KeyError as missing:
+            raise ProtocolError(f"an artefact without {missing}") from None
+        return Adaptation(
+            artefact, seconds, pass_seconds, nondeterministic_operations(reply.fields)
+        )
+
+    def predict(
+        self,
+        submission: Submission,
+        episode: Episode,
+        artefact: Artefact,
+        batches: Sequence[NDArray[np.int64]],
+        *,
+        timeout: float,
+        budget: float,
+    ) -> Prediction:
+        """Have a process that has not adapted score the episode's test images.
+
+        Args:
+            submission: the detector's program.
+            episode: the test images.
+            artefact: the detector.
+            batches: indices of test images.
+            timeout: seconds to import the program.
+            budget: seconds to load the detector and to predict.
+
+        Raises:
+            EpisodeFailure: if it does not predict, or not in time.
+        """
+        self._warm_up(batches=sorted({len(batch) for batch in batches}))
+        # Two buffers in turn: the worker scores one batch while the next is written.
+        shapes = [(max(map(len, batches)), *episode.pos.shape[1:])] * 2
+        with self._worker("predicting", budget) as worker:
+            request = {"shapes": shapes}
+            ready = self._start(worker, "predict", episode, request, submission.program, timeout)
+            with buffers(shapes) as (descriptor, image_buffers):
+                worker.channel.send_descriptor(descriptor)
+                expect(worker, "ready", ready, 0)
+                labels = self._labels if episode.asks_for_logits else 0
+                session = PredictionSession(
+                    worker, episode, batches, image_buffers, labels=labels, budget=budget
+                )
+                session.load(replace(artefact, reachable_state=b""))
+                return session.run()
+
+    def _warm_up(self, *, counts: Sequence[int] = (), batches: Sequence[int] = ()) -> None:
+        if self._device == "cpu":
+            self._template.warm_up(counts=counts, batches=batches, threads=self._threads)
+
+    def _start(
+        self,
+        worker: Worker,
+        kind: str,
+        episode: Episode,
+        request: dict[str, Any],
+        files: Mapping[str, bytes],
+        timeout: float,
+    ) -> float:
+        """Send the worker its request and the submission's files. Return the deadline for "ready"."""
+        deadline = time.monotonic() + timeout + _SETUP_SECONDS
+        confinement = expect(worker, "started", deadline, 0).fields.get("confinement")
+        self.confinement = tuple(map(str, confinement)) if isinstance(confinement, list) else ()
+        fields = {
+            "device": self._device,
+            "threads": self._threads,
+            "target": episode.label,
+            "seed": episode.seed,
+            **request,
+        }
+        source = {path: np.frombuffer(content, np.uint8) for path, content in files.items()}
+        worker.channel.send(Message(kind, fields, source), deadline)
+        return deadline
+
+    @contextlib.contextmanager
+    def _worker(self, activity: str, timeout: float) -> Iterator[Worker]:
+        """A worker. Whatever goes wrong on its side becomes an EpisodeFailure.
+
+        Args:
+            activity: what it does, for the reason.
+            timeout: the seconds it has, for the reason.
+        """
+        with self._template.worker() as worker:
+            try:
+                yield worker
+            except InvalidArtefact as error:
+                raise EpisodeFailure(f"the artefact is not valid: {error}") from None
+            except ChannelTimeout:
+                raise EpisodeFailure(f"timeout: not done {activity} after {timeout:g} s") from None
+            except ProtocolError as error:
+                raise EpisodeFailure(f"the worker sent {error} while {activity}") from None
+            except ChannelClosed:
+                status = self._template.exit_code(grace=1.0)
+                failure = WorkerKilled if status == -signal.SIGKILL else EpisodeFailure
+                raise failure(f"the process {describe_exit(status)} while {activity}") from None

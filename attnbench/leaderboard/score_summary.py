@@ -1,0 +1,77 @@
+"""Summaries of a record's scores: a mean ROC curve and the decisions, small enough to keep for all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnbench.records.integrity import Responses
+from attnbench.records.record import Record
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+# Where ROC curves of several episodes are averaged. Detectors have few false alarms, so the grid is
+# finer there.
+FALSE_ALARM_RATES: Floats = np.concatenate([np.linspace(0, 0.1, 21), np.linspace(0.125, 1, 36)])
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """What the leaderboard keeps of a record's scores, its episodes concatenated in target order.
+
+    Attributes:
+        hit_rates: float `[57]`, the mean ROC curve over episodes at `FALSE_ALARM_RATES`.
+        images: a digest of the test images, their order and their classes. Records with the same
+            digest can be compared image by image.
+        count: number of test images.
+        packed_present: packed bits, whether each image has the target.
+        packed_decisions: packed bits, whether the detector called each image present.
+    """
+
+    hit_rates: Floats
+    images: str
+    count: int
+    packed_present: NDArray[np.uint8]
+    packed_decisions: NDArray[np.uint8]
+
+    @property
+    def present(self) -> Bools:
+        """Whether each image has the target, bool `[count]`."""
+        return np.unpackbits(self.packed_present, count=self.count).astype(bool)
+
+    @property
+    def decisions(self) -> Bools:
+        """Whether the detector called each image present, bool `[count]`."""
+        return np.unpackbits(self.packed_decisions, count=self.count).astype(bool)
+
+
+def summarise_scores(
+    record: Record, responses: Mapping[str, Responses], images: Sequence[str]
+) -> ScoreSummary:
+    """Summarise the scores of a record whose episodes are all ok.
+
+    Args:
+        record: the record.
+        responses: by target, each with images of both classes.
+        images: the names of all test images, in the order of the score table.
+    """
+    episodes = sorted(record.episodes, key=lambda episode: episode.target)
+    by_episode = [responses[episode.target] for episode in episodes]
+    present = np.concatenate([episode.present for episode in by_episode])
+    packed_present = np.packbits(present)
+    names = [f"{record.identity.seed}", *(f"{e.target}\0{e.images_sha256}" for e in episodes)]
+    digest = hashlib.sha256("\0".join([*names, *images]).encode())
+    digest.update(packed_present.tobytes())
+    return ScoreSummary(
+        hit_rates=np.mean(
+            [episode.roc.hit_rates(FALSE_ALARM_RATES) for episode in by_episode], axis=0
+        ),
+        images=digest.hexdigest(),
+        count=len(present),
+        packed_present=packed_present,
+        packed_decisions=np.packbits(np.concatenate([e.scores > 0 for e in by_episode])),
+    )

@@ -1,0 +1,142 @@
+"""Builds the files of the site from records and standings."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+
+from attnbench.errors import AttnbenchError
+from attnbench.leaderboard.entries import Entry, group_entries
+from attnbench.leaderboard.exports import export_files, write_files
+from attnbench.leaderboard.pareto import pareto_front_of_track
+from attnbench.leaderboard.plot_files import PlotSubject, RenderedPlot, render_for_pages
+from attnbench.leaderboard.site.galleries import gallery
+from attnbench.leaderboard.site.method_pages import method_pages
+from attnbench.leaderboard.site.rendering import environment, static_files
+from attnbench.leaderboard.site.result_rows import ResultRow, result_rows
+from attnbench.leaderboard.site.task_pages import task_pages
+from attnbench.leaderboard.standings import Standings
+from attnbench.text import printable
+from attnbench.version import __version__
+
+# Lists the files of a build, so that the next build can remove those it no longer has.
+_LIST = ".attnbench-site.json"
+
+
+def write_site(folder: Path, entries: Sequence[Entry], tracks: Mapping[str, Standings]) -> int:
+    """Write the site and return its number of files.
+
+    Files of an earlier build that the site no longer has are removed. All other files in the folder
+    stay.
+
+    Args:
+        folder: created if needed.
+        entries: all records.
+        tracks: the standings of each track of these records.
+
+    Raises:
+        AttnbenchError: if the folder cannot be written.
+    """
+    earlier = _files_of_earlier_build(folder)
+    names = []
+
+    def noting_names() -> Iterator[tuple[str, bytes]]:
+        for name, content in site_files(entries, tracks):
+            names.append(name)
+            yield name, content
+
+    number = write_files(folder, noting_names())
+    for name in earlier - set(names):
+        with contextlib.suppress(OSError):
+            (folder / name).unlink()
+    write_files(folder, iter([(_LIST, json.dumps(sorted(names), indent=1).encode())]))
+    return number
+
+
+def site_files(
+    entries: Sequence[Entry], tracks: Mapping[str, Standings]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and content of every file of the site; the same records give the same bytes."""
+    with ProcessPoolExecutor() as pool:
+        plots = render_for_pages(entries, tracks, pool)
+        yield from _pages(entries, tracks, plots)
+
+
+def _pages(
+    entries: Sequence[Entry],
+    tracks: Mapping[str, Standings],
+    pending_plots: Mapping[PlotSubject, Future[list[RenderedPlot]]],
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the files without plots first: the plots are being drawn in the meantime."""
+    jinja = environment()
+    rows = result_rows(tracks)
+    tasks = list(task_pages(rows))
+    paths = {row.method: row.page for row in rows}
+    newest = max((entry.record.created for entry in entries), default="")
+    common = {"version": __version__, "records": len(entries), "newest": newest}
+
+    def page(template: str, root: str, **values: object) -> bytes:
+        return jinja.get_template(template).render(root=root, **common, **values).encode()
+
+    yield from static_files()
+    for method in method_pages(rows, tracks, group_entries(entries)):
+        yield method.path, page("method.html", "../", method=method)
+    exports = list(export_files(entries, tracks))
+    yield from ((f"data/{name}", content) for name, content in exports)
+    sizes = [(name, len(content)) for name, content in exports]
+    bibtex = dict(exports)["citation.bib"].decode()
+    yield "data.html", page("data.html", "", files=sizes, citation=bibtex)
+    plots = {subject: future.result() for subject, future in pending_plots.items()}
+    for plot in (plot for of_subject in plots.values() for plot in of_subject):
+        yield f"plots/{plot.name}.svg", plot.svg
+    for task in tasks:
+        picture = gallery(task.definition, task.track)
+        if picture is not None:
+            yield f"pictures/{picture[0]}", picture[1]
+        values = {
+            "task": task,
+            "plots": {setting: plots.get((task.track, setting)) for setting in task.settings},
+            "gallery": picture and picture[0],
+            "paths": paths,
+        }
+        yield task.path, page("task.html", "../", **values)
+    values = {
+        "tracks": tracks,
+        "rows": rows,
+        "pages": tasks,
+        "plots": {track: plots.get((track, None), []) for track in tracks},
+        "fronts": {track: pareto_front_of_track(standings) for track, standings in tracks.items()},
+        "paths": paths,
+        "filters": _filters(rows),
+    }
+    yield "index.html", page("index.html", "", **values)
+
+
+def _filters(rows: Sequence[ResultRow]) -> dict[str, list[str]]:
+    """Return the columns that the result table can be filtered by, with their values."""
+    return {
+        "track": list(dict.fromkeys(row.track for row in rows)),
+        "task": sorted({row.setting.task for row in rows}),
+        "backbone": sorted({row.setting.backbone for row in rows}),
+        "device": sorted({printable(row.device, 120) for row in rows}),
+    }
+
+
+def _files_of_earlier_build(folder: Path) -> set[str]:
+    """Return the files that an earlier build listed, leaving out any outside the folder."""
+    try:
+        names = json.loads((folder / _LIST).read_bytes())
+    except (OSError, ValueError):
+        names = []
+    if folder.exists() and not folder.is_dir():
+        raise AttnbenchError(f"{folder} is a file; --site needs a folder")
+    root = folder.resolve()
+    # The list is a file like any other: what it names is deleted, so it is not trusted.
+    return {
+        name
+        for name in (names if isinstance(names, list) else [])
+        if isinstance(name, str) and (folder / name).resolve().is_relative_to(root)
+    }

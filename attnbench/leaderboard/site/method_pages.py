@@ -1,0 +1,161 @@
+"""The content of the site's method pages: results, ROC curves, episodes, source and commands."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from attnbench.errors import AttnbenchError
+from attnbench.leaderboard.entries import Entry, GroupedEntries, mean_roc
+from attnbench.leaderboard.pooling import Method
+from attnbench.leaderboard.score_summary import FALSE_ALARM_RATES
+from attnbench.leaderboard.site.rendering import source_text
+from attnbench.leaderboard.site.result_rows import ResultRow, method_path
+from attnbench.leaderboard.standings import Standings, StandingsRow
+from attnbench.records.record import EpisodeResult
+from attnbench.resources import submissions_folder
+from attnbench.submission import MANIFEST, SOURCE, Submission, load_submission
+from attnbench.tasks import list_tasks
+
+_SHOWN_SUFFIXES = (".py", ".toml", ".md", ".txt")
+
+
+@dataclass(frozen=True)
+class SettingDetail:
+    """A method in one setting, target by target.
+
+    Attributes:
+        row: the pooled result.
+        episodes: each with its seed.
+        curve: the ROC curve as `x,y` points of a 100 x 100 SVG with y downwards; empty without
+            scores.
+        operating_point: the detector's own threshold in the same coordinates.
+    """
+
+    row: ResultRow
+    episodes: tuple[tuple[int, EpisodeResult], ...]
+    curve: str
+    operating_point: tuple[float, float] | None
+
+    @property
+    def contended(self) -> int:
+        """The number of episodes that shared the processor with others."""
+        return sum(e.cost is not None and e.cost.contended for _, e in self.episodes)
+
+
+@dataclass(frozen=True)
+class MethodPage:
+    """The page of one version of a submission, on all tracks and devices.
+
+    Attributes:
+        path: relative to the site's root.
+        name, sha256: of the submission.
+        title: of its first record.
+        submission: its source, or None if that is not available in this version.
+        sources: name and text of the files that can be shown.
+        details: one per setting and device.
+        standings: the track and row of each of the standings that it is in.
+        entries: its records.
+        commands: shell commands that run the same episodes.
+    """
+
+    path: str
+    name: str
+    sha256: str
+    title: str
+    submission: Submission | None
+    sources: tuple[tuple[str, str], ...]
+    details: tuple[SettingDetail, ...]
+    standings: tuple[tuple[str, StandingsRow], ...]
+    entries: tuple[Entry, ...]
+    commands: tuple[str, ...]
+
+
+def method_pages(
+    rows: Sequence[ResultRow], tracks: Mapping[str, Standings], entries: GroupedEntries
+) -> Iterator[MethodPage]:
+    """Yield a page for every version of a submission, ordered by path."""
+    by_page: dict[str, list[ResultRow]] = defaultdict(list)
+    for row in rows:
+        by_page[row.page].append(row)
+    task_names = list_tasks()  # once: it searches the installed packages
+    standings: dict[str, list[tuple[str, StandingsRow]]] = defaultdict(list)
+    for track, of_track in tracks.items():
+        for standings_row in of_track.rows:
+            standings[method_path(standings_row.method)].append((track, standings_row))
+    for path, page_rows in sorted(by_page.items()):
+        method = page_rows[0].method
+        by_row = [entries[row.track][row.setting][row.method] for row in page_rows]
+        page_entries = tuple(entry for row_entries in by_row for entry in row_entries)
+        submission = _find_source(method)
+        yield MethodPage(
+            path=path,
+            name=method.submission,
+            sha256=method.submission_sha256,
+            title=page_entries[0].record.title,
+            submission=submission,
+            sources=() if submission is None else tuple(_sources(submission)),
+            details=tuple(
+                _detail(row, row_entries)
+                for row, row_entries in zip(page_rows, by_row, strict=True)
+            ),
+            standings=tuple(standings[path]),
+            entries=page_entries,
+            commands=tuple(_commands(page_rows, task_names)),
+        )
+
+
+def _find_source(method: Method) -> Submission | None:
+    """Return the very source that made a method's records, if it is available."""
+    for folder in (Path("submissions"), submissions_folder()):
+        if (folder / method.submission / MANIFEST).is_file():
+            try:
+                submission = load_submission(folder / method.submission)
+            except AttnbenchError:
+                continue
+            if submission.sha256 == method.submission_sha256:
+                return submission
+    return None
+
+
+def _sources(submission: Submission) -> Iterator[tuple[str, str]]:
+    first = [name for name in (MANIFEST, SOURCE) if name in submission.files]
+    for name in [*first, *(name for name in submission.files if name not in first)]:
+        if name.endswith(_SHOWN_SUFFIXES):
+            yield name, source_text(submission.files[name])
+
+
+def _detail(row: ResultRow, entries: Sequence[Entry]) -> SettingDetail:
+    episodes = tuple(
+        (entry.record.identity.seed, episode)
+        for entry in sorted(entries, key=lambda entry: entry.record.identity.seed)
+        for episode in entry.record.episodes
+    )
+    curve = mean_roc(entries) if row.d_prime is not None else None
+    if curve is None:
+        return SettingDetail(row, episodes, "", None)
+    measures = [episode.measures for _, episode in episodes if episode.measures is not None]
+    operating_point = (
+        round(100 * float(np.mean([m.false_alarms / m.negatives for m in measures])), 1),
+        round(100 - 100 * float(np.mean([m.hits / m.positives for m in measures])), 1),
+    )
+    points = zip(FALSE_ALARM_RATES, curve, strict=True)
+    text = " ".join(f"{100 * x:.4g},{100 - 100 * y:.4g}" for x, y in points)
+    return SettingDetail(row, episodes, text, operating_point)
+
+
+def _commands(rows: Sequence[ResultRow], task_names: Collection[str]) -> Iterator[str]:
+    """Yield the commands that run the episodes of these rows, for tasks that are known here."""
+    for row in rows:
+        task = row.setting.task
+        if task in task_names:
+            words = ["attnbench", "evaluate", row.method.submission]
+            words += ["--track", row.track, "--task", task]
+            words += ["--backbone", row.setting.backbone, "--seeds", str(row.seeds)]
+            words += ["--untrained"] if row.setting.untrained else []
+            yield shlex.join(words)

@@ -1,0 +1,65 @@
+"""The content of the site's task pages: results and the Pareto front of each setting."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from attnbench.leaderboard.pareto import CostPoint, ParetoMember, pareto_front
+from attnbench.leaderboard.pooling import Setting
+from attnbench.leaderboard.site.result_rows import ResultRow
+from attnbench.tasks import TaskDefinition, list_tasks, load_task
+
+
+@dataclass(frozen=True)
+class TaskPage:
+    """The page of one task on one track, with all its backbones.
+
+    Attributes:
+        path: relative to the site's root.
+        name, track: of the task.
+        definition: None if this installation does not have the task.
+        settings: the versions of the task and backbones, in order.
+        rows: the results, in the order of the standings.
+        fronts: the Pareto front of each setting.
+    """
+
+    path: str
+    name: str
+    track: str
+    definition: TaskDefinition | None
+    settings: tuple[Setting, ...]
+    rows: tuple[ResultRow, ...]
+    fronts: Mapping[Setting, tuple[ParetoMember, ...]]
+
+
+def task_pages(rows: Sequence[ResultRow]) -> Iterator[TaskPage]:
+    """Yield a page for every task of every track, in the order of the rows."""
+    by_page: dict[str, list[ResultRow]] = defaultdict(list)
+    for row in rows:
+        by_page[row.task_page].append(row)
+    task_names = list_tasks()  # once: it searches the installed packages
+    for path, page_rows in by_page.items():
+        name = page_rows[0].setting.task
+        settings = tuple(sorted({row.setting for row in page_rows}))
+        yield TaskPage(
+            path=path,
+            name=name,
+            track=page_rows[0].track,
+            definition=load_task(name) if name in task_names else None,
+            settings=settings,
+            rows=tuple(page_rows),
+            fronts={s: pareto_front(_cost_points(s, page_rows)) for s in settings},
+        )
+
+
+def _cost_points(setting: Setting, rows: Sequence[ResultRow]) -> Iterator[CostPoint]:
+    """Yield the methods with a d' and times in this setting."""
+    for row in rows:
+        added, changed = row.parameters_added, row.parameters_changed
+        passes = row.adaptation_passes
+        if row.setting != setting or row.d_prime is None or passes is None:
+            continue
+        if added is not None and changed is not None:
+            yield CostPoint(row.method, row.d_prime, added + changed, passes, row.device)

@@ -1,0 +1,73 @@
+"""The finished episodes of a run that has not ended, so that it can resume."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from attnbench.files import write_atomically
+from attnbench.records.outcome import EpisodeOutcome
+from attnbench.records.record import Environment, EpisodeResult
+
+_KEY = b"attnbench.outcome"
+
+
+class _Described(BaseModel):
+    """What an episode's file says besides its scores."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    result: EpisodeResult
+    environment: Environment
+
+
+@dataclass(frozen=True)
+class PartialRun:
+    """A folder with an Arrow file per finished episode, each written completely or not at all.
+
+    The scores are the file's table. The rest is JSON in the metadata of its schema.
+    """
+
+    folder: Path
+
+    def finished(self) -> dict[str, EpisodeOutcome]:
+        """The finished episodes by target. A damaged file counts as not run."""
+        outcomes = {}
+        for path in sorted(self.folder.glob("*.arrow")):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+                outcome = _read(path.read_bytes())
+                outcomes[outcome.result.target] = outcome
+        return outcomes
+
+    def add(self, outcome: EpisodeOutcome) -> None:
+        """Keep a finished episode. Raises AttnbenchError if it cannot be written."""
+        target = hashlib.sha256(outcome.result.target.encode()).hexdigest()
+        write_atomically(self.folder / f"{target[:32]}.arrow", _encode(outcome), self.folder)
+
+    def discard(self) -> None:
+        """Remove all of it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _encode(outcome: EpisodeOutcome) -> bytes:
+    described = _Described(result=outcome.result, environment=outcome.environment)
+    table = outcome.scores.replace_schema_metadata({_KEY: described.model_dump_json()})
+    buffer = io.BytesIO()
+    with pa.ipc.new_file(buffer, table.schema) as file:
+        file.write_table(table)
+    return buffer.getvalue()
+
+
+def _read(content: bytes) -> EpisodeOutcome:
+    table = pa.ipc.open_file(content).read_all()
+    described = _Described.model_validate_json(table.schema.metadata[_KEY])
+    return EpisodeOutcome(
+        described.result, table.replace_schema_metadata(None), described.environment
+    )

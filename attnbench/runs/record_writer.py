@@ -1,0 +1,177 @@
+"""From plans to records: complete records are kept, missing episodes are run and written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+
+from attnbench.engines.engine import CompletedJob, Job, RunJobs
+from attnbench.records.record import Identity, Record, merge_environments
+from attnbench.records.rows import row_of
+from attnbench.records.store import RecordStore
+from attnbench.records.summary import overall, summarise
+from attnbench.runs.events import EpisodeStarted, Event, Progress, RecordWritten
+from attnbench.runs.planning import Plan
+
+# How many targets of a record are also adapted to in a cold process, that is without a rehearsal.
+# What a cold process costs hardly depends on the target, and each one costs another adaptation.
+_COLD_TARGETS = 1
+
+
+def make_records(
+    plans: Sequence[Plan],
+    run_jobs: RunJobs,
+    folder: Path,
+    *,
+    fresh: bool,
+    report: Callable[[Event], None],
+) -> list[dict[str, object]]:
+    """Make the records that do not exist yet. Return a row per plan, see `attnbench.records.rows`.
+
+    Args:
+        plans: the records to make, grouped by backbone.
+        run_jobs: runs the episodes.
+        folder: where records are kept.
+        fresh: make records again that exist already.
+        report: called with each event.
+    """
+    store = RecordStore(folder)
+    if fresh:
+        for plan in plans:
+            store.partial(plan.identity).discard()
+    records = {} if fresh else _existing_records(store, plans)
+    todo = [plan for plan in plans if plan.identity not in records]
+    missing = (plan.identity for plan in todo for _ in _missing_targets(store, plan))
+    progress = Progress(missing, (path for path, _ in records.values()), report)
+    with RecordWriter(store, records, progress, fresh=fresh) as writer:
+        writer.write(run_jobs(writer.jobs(todo, wait=False)))
+        # Now the records that other runs were making meanwhile. Such a run may be waiting for one of
+        # ours. We hold no claim by now, and take one at a time, so there is no deadlock.
+        for plan in todo:
+            if plan.identity not in records:
+                writer.write(run_jobs(writer.jobs([plan], wait=True)))
+    return [row_of(record, path) for path, record in (records[plan.identity] for plan in plans)]
+
+
+@dataclass
+class _OpenRecord:
+    """A record in the making. Its claim keeps other runs from making it too."""
+
+    plan: Plan
+    missing: set[str]
+    claim: ExitStack
+
+
+class RecordWriter:
+    """Turns completed jobs into records. Leaving the context releases all claims.
+
+    Args:
+        store: where records are kept.
+        records: the records that exist already; those written are added.
+        progress: told of each episode.
+        fresh: make records again that exist already.
+    """
+
+    def __init__(
+        self,
+        store: RecordStore,
+        records: dict[Identity, tuple[Path, Record]],
+        progress: Progress,
+        *,
+        fresh: bool,
+    ) -> None:
+        self._store = store
+        self._records = records
+        self._progress = progress
+        self._fresh = fresh
+        self._open: dict[Identity, _OpenRecord] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for record in self._open.values():
+            record.claim.close()
+
+    def jobs(self, plans: Iterable[Plan], *, wait: bool) -> Iterator[Job]:
+        """Yield the missing episodes, record by record. Each record is claimed when its turn comes.
+
+        Args:
+            plans: of the records.
+            wait: wait for another run that is making a record. Otherwise the record is skipped.
+        """
+        for plan in plans:
+            with ExitStack() as claim:
+                if not claim.enter_context(self._store.claim(plan.identity, wait=wait)):
+                    continue
+                # Another run may have made it since. Then it is used as it is.
+                if not self._fresh and (existing := self._store.find(plan.identity)):
+                    self._records[plan.identity] = existing
+                    continue
+                targets = _missing_targets(self._store, plan)
+                self._open[plan.identity] = _OpenRecord(plan, set(targets), claim.pop_all())
+            if not targets:
+                self._complete(plan.identity)
+            for target in targets:
+                self._progress.report(
+                    EpisodeStarted(plan.identity.submission, plan.identity.task, target)
+                )
+                yield plan.job(target, cold=target in plan.targets[:_COLD_TARGETS])
+
+    def write(self, completed: Generator[CompletedJob]) -> None:
+        """Keep each episode as it completes, and write each record once it has all of its episodes."""
+        with closing(completed):
+            for done in completed:
+                identity = done.job.identity
+                self._store.partial(identity).add(done.outcome)
+                self._progress.episode_ended(identity, done.outcome.result)
+                missing = self._open[identity].missing
+                missing.remove(done.job.target)
+                if not missing:
+                    self._complete(identity)
+
+    def _complete(self, identity: Identity) -> None:
+        """Put the episodes of a record together, and write it."""
+        path = _write(self._store, self._open[identity].plan)
+        self._records[identity] = path, self._store.read(path)
+        self._open.pop(identity).claim.close()
+        self._progress.report(RecordWritten(path))
+
+
+def _existing_records(
+    store: RecordStore, plans: Iterable[Plan]
+) -> dict[Identity, tuple[Path, Record]]:
+    existing = ((plan.identity, store.find(plan.identity)) for plan in plans)
+    return {identity: record for identity, record in existing if record is not None}
+
+
+def _missing_targets(store: RecordStore, plan: Plan) -> list[str]:
+    finished = store.partial(plan.identity).finished()
+    return [target for target in plan.targets if target not in finished]
+
+
+def _write(store: RecordStore, plan: Plan) -> Path:
+    finished = store.partial(plan.identity).finished()
+    outcomes = [finished[target] for target in plan.targets]
+    results = tuple(outcome.result for outcome in outcomes)
+    status, reason = overall(results)
+    record = Record(
+        identity=plan.identity,
+        title=plan.submission.manifest.title,
+        declared_parameters=plan.submission.declared_for(plan.identity.backbone),
+        environment=merge_environments([outcome.environment for outcome in outcomes]),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        status=status,
+        reason=reason,
+        summary=summarise(results),
+        episodes=results,
+        scores_file="",
+        scores_sha256="0" * 64,
+    )
+    return store.save(record, pa.concat_tables([outcome.scores for outcome in outcomes]))

@@ -1,0 +1,55 @@
+"""Reading the submissions of a run. Torch is not imported for that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from attnbench.errors import AttnbenchError
+from attnbench.submission import Submission, load_submission
+
+
+@dataclass(frozen=True)
+class RejectedSubmission:
+    """A submission folder that cannot be run, and why."""
+
+    name: str
+    reason: str
+
+
+def read_submissions(
+    paths: Sequence[str | Path],
+) -> tuple[list[Submission], list[RejectedSubmission]]:
+    """Read submissions, and set those aside that are not valid.
+
+    Args:
+        paths: folders, or names of shipped submissions.
+
+    Returns:
+        The submissions that can be run, and those that cannot.
+
+    Raises:
+        AttnbenchError: if one does not exist at all, or two have the same name.
+    """
+    submissions: list[Submission] = []
+    rejected: list[RejectedSubmission] = []
+    for path in paths:
+        try:
+            submissions.append(load_submission(path))
+        except AttnbenchError as error:
+            if not Path(path).is_dir():
+                raise
+            rejected.append(RejectedSubmission(Path(path).resolve().name, str(error)))
+    _require_distinct_names(submissions)
+    return submissions, rejected
+
+
+def _require_distinct_names(submissions: Sequence[Submission]) -> None:
+    names = [submission.name for submission in submissions]
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise AttnbenchError(
+            f"two submissions are named {', '.join(duplicates)}; "
+            "give each its own `name` in submission.toml"
+        )

@@ -1,0 +1,5 @@
+"""The untrusted side: the fork server and the workers that run submissions.
+
+Nothing here may import stimuli, records or the judge: a submission shares a process with this code
+and can reach whatever it has imported.
+"""

@@ -1,0 +1,166 @@
+"""The fork server: it imports torch, loads a backbone once, and forks workers that inherit both.
+
+It runs no submission code itself.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+import torch
+import torch._dynamo
+
+from attnbench.backbones import load
+from attnbench.errors import AttnbenchError
+from attnbench.isolation.confinement import Confinement, Limits, confine, prepare
+from attnbench.isolation.linux import (
+    become_subreaper,
+    count_threads,
+    return_freed_memory,
+)
+from attnbench.isolation.scratch import Scratch
+from attnbench.sandbox import worker
+from attnbench.sandbox.processes import ForkedWorker, WorkerProcesses
+from attnbench.sandbox.warm_state import WarmState
+from attnbench.wire.channel import Channel, ChannelClosed, Message
+
+# The threads of a pool end shortly after the thread that owned the pool.
+_POOL_EXIT_SECONDS = 1.0
+
+
+def serve_forks(channel: Channel, scratch: Scratch) -> None:
+    """Load backbones and fork workers at the judge's request, until it closes the channel."""
+    # A forked child cannot use a thread pool that its parent has started. So this process never
+    # starts one: it runs one thread, and each worker sets its own number of threads.
+    torch.set_num_threads(1)
+    become_subreaper()
+    server = _ForkServer(channel, scratch)
+    channel.send(Message("ready"))
+    try:
+        while True:
+            server.handle(channel.receive())
+    except ChannelClosed:  # the judge has ended, perhaps without notice
+        server.workers.end_all()
+
+
+class _ForkServer:
+    """Answers the judge's requests, one at a time."""
+
+    def __init__(self, channel: Channel, scratch: Scratch) -> None:
+        self.workers = WorkerProcesses()
+        self._channel = channel
+        self._scratch = scratch
+        self._state: WarmState | None = None
+        self._confinement: Confinement | None = None
+
+    def handle(self, request: Message) -> None:
+        """Carry out one request."""
+        match request.kind:
+            case "prepare":
+                for module in request.fields["modules"]:
+                    importlib.import_module(module)
+                hidden = [Path(path) for path in request.fields["hidden"]]
+                limits = Limits(**request.fields["limits"])
+                self._confinement = prepare(self._scratch.folder, hidden, limits)
+            case "backbone":
+                self.workers.end_all()
+                try:
+                    self._state = _load_warm(request)
+                    self._channel.send(Message("loaded"))
+                except AttnbenchError as error:
+                    self._channel.send(Message("failed", {"reason": str(error)}))
+            case "warm up":
+                self._warm_up(request)
+                self._channel.send(Message("warm"))
+            case "fork":
+                forked = self.workers.begin(self._fork)
+                self._channel.send(Message("forked"))
+                _hand_over(forked, self._channel)
+                self.workers.keep_spare(self._fork)
+            case "end":
+                self.workers.end()
+            case "settle":
+                self.workers.reap()
+                self._channel.send(Message("settled"))
+            case "exit code":
+                status = self.workers.exit_code(request.fields["grace"])
+                self._channel.send(Message("ended", {"status": status}))
+
+    def _warm_up(self, request: Message) -> None:
+        assert self._state is not None
+        counts, shown = request.fields["counts"], request.fields["batches"]
+        if cold := {*self._state.pass_batch_sizes(counts), *shown} - self._state.warm_sizes:
+            self.workers.end_all()  # the spare worker has inherited a state that is not warm
+            _warm_up_in_thread(self._state, cold, int(request.fields["threads"]))
+
+    def _fork(self) -> ForkedWorker:
+        assert self._state is not None and self._confinement is not None
+        folder = self._scratch.new_folder()
+        ours, theirs = socket.socketpair()
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid:
+            theirs.close()
+            return ForkedWorker(pid, folder, ours)
+        # Only the child gets here. It must never return into the server's loop.
+        try:
+            in_force = confine(folder, theirs.fileno(), self._confinement)
+            worker.serve(Channel(theirs), self._state, folder, in_force)
+        finally:
+            os._exit(0)
+
+
+def _load_warm(request: Message) -> WarmState:
+    data = request.fields["data"]
+    backbone = load(
+        str(request.fields["name"]),
+        untrained=bool(request.fields["untrained"]),
+        data=None if data is None else Path(data),
+    )
+    size = backbone.preprocessing.size
+    with torch.no_grad():
+        backbone(torch.zeros(1, 3, size, size))
+    state = WarmState(backbone)
+    # The garbage collector writes to every object it tracks, and a forked worker would have to copy
+    # each page it writes to. Frozen objects are left alone.
+    gc.freeze()
+    return_freed_memory()  # a worker would reuse freed pages, and so copy them
+    return state
+
+
+def _warm_up_in_thread(state: WarmState, sizes: set[int], threads: int) -> None:
+    """Create the kernels that workers will need, for the number of threads they will have.
+
+    This runs in a thread of its own. The thread pool that the layers start belongs to that thread
+    and ends with it, so that this process can still fork.
+    """
+
+    def run() -> None:
+        torch.set_num_threads(threads)
+        state.warm_up(sorted(sizes))
+
+    before = count_threads()
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    torch.set_num_threads(1)
+    deadline = time.monotonic() + _POOL_EXIT_SECONDS
+    while count_threads() > before and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return_freed_memory()
+
+
+def _hand_over(forked: ForkedWorker, channel: Channel) -> None:
+    """Send the judge the worker's socket and a process descriptor."""
+    process = os.pidfd_open(forked.pid)
+    for descriptor in (forked.channel.fileno(), process):
+        channel.send_descriptor(descriptor)
+    os.close(process)
+    forked.channel.close()

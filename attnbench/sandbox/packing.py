@@ -1,0 +1,218 @@
+"""Packing a detector: everything it holds beyond the backbone, and nothing else of the process.
+
+The pickle that results is `Artefact.structure`. Tensors, arrays, long texts and rows of numbers are
+moved out of it into a safetensors file, where the judge can count them exactly. Modules of the
+backbone that are still as they were handed out are replaced by their names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from attnbench.backbones.backbone import Backbone, tensors_of
+from attnbench.sandbox.reachable_state import reachable_state
+from attnbench.wire.artefact import Artefact
+
+# Shorter texts and rows are names and sizes. They stay in the structure.
+_LONG_TEXT, _LONG_ROW = 256, 16
+
+
+class ArtefactPacker:
+    """Packs detectors made from one backbone, which it remembers as it was handed out.
+
+    Args:
+        backbone: the backbone, before any submission has touched it.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._tensors = tensors_of(backbone)
+        self._pristine = {name: t.detach().clone() for name, t in self._tensors.items()}
+        self._module_names = {id(module): name for name, module in backbone.named_modules()}
+        untouched = {id(tensor): name for name, tensor in self._tensors.items()}
+        self._digests = {
+            name: _digest(module, untouched) for name, module in backbone.named_modules()
+        }
+
+    def pack(self, detector: nn.Module, source: Path | None = None) -> Artefact:
+        """Return the artefact of `detector`.
+
+        Args:
+            detector: what `adapt` returned.
+            source: the submission's folder. What its classes and functions hold is packed as
+                `reachable_state`. None packs no such state.
+
+        Raises:
+            pickle.PicklingError, TypeError, AttributeError: for objects that cannot be pickled, such
+                as a lambda or a function defined inside another.
+        """
+        replaced = self._names_of_backbone_tensors(detector)
+        unchanged = {
+            key: name for key, (name, tensor) in replaced.items() if self._is_pristine(name, tensor)
+        }
+        buffer = io.BytesIO()
+        pickler = _DetectorPickler(buffer, self, replaced, unchanged)
+        pickler.dump(detector)
+        end = buffer.tell()
+        if source is not None:
+            for where, value in reachable_state(pickler.referenced, source):
+                try:
+                    pickler.dump(value)
+                except Exception as error:
+                    raise pickle.PicklingError(
+                        f"{where} holds something that cannot be pickled, so it cannot be counted: "
+                        f"{error}"
+                    ) from None
+        pickled = buffer.getvalue()
+        return Artefact(pickled[:end], safetensors.torch.save(pickler.stored), pickled[end:])
+
+    def untouched_module(self, module: nn.Module, unchanged: Mapping[int, str]) -> str | None:
+        """The name of a backbone module that is still as it was handed out, else None."""
+        name = self._module_names.get(id(module))
+        if name is None or (digest := self._digests[name]) is None:
+            return None
+        return name if _digest(module, unchanged) == digest else None
+
+    def equal_tensor(self, tensor: Tensor) -> str | None:
+        """The name of a backbone tensor that `tensor` is an exact copy of, else None."""
+        for name, pristine in self._pristine.items():
+            if pristine.shape == tensor.shape and self._is_pristine(name, tensor):
+                return name
+        return None
+
+    def _names_of_backbone_tensors(self, detector: nn.Module) -> dict[int, tuple[str, Tensor]]:
+        # A deep copy of the whole backbone is still the backbone, so its tensors keep their names.
+        names = {id(t): (name, t) for name, t in self._tensors.items()}
+        for module in detector.modules():
+            if isinstance(module, Backbone):
+                for name, tensor in tensors_of(module).items():
+                    if name in self._pristine and self._pristine[name].shape == tensor.shape:
+                        names[id(tensor)] = (name, tensor)
+        return names
+
+    def _is_pristine(self, name: str, tensor: Tensor) -> bool:
+        pristine = self._pristine[name]
+        return (
+            tensor.dtype == pristine.dtype
+            and tensor.device == pristine.device
+            and torch.equal(tensor.detach(), pristine)
+        )
+
+
+class _DetectorPickler(pickle.Pickler):
+    """Pickles a detector's objects and stores their data under names.
+
+    Attributes:
+        stored: the data by name, as tensors on the CPU.
+        referenced: the classes and functions that the pickle refers to.
+    """
+
+    def __init__(
+        self,
+        buffer: io.BytesIO,
+        packer: ArtefactPacker,
+        replaced: Mapping[int, tuple[str, Tensor]],
+        unchanged: Mapping[int, str],
+    ) -> None:
+        super().__init__(buffer, protocol=5)
+        self.stored: dict[str, Tensor] = {}
+        self.referenced: list[type | FunctionType] = []
+        self._packer = packer
+        self._replaced = replaced
+        self._unchanged = unchanged
+        self._keys: dict[int, str] = {}
+        self._alive: list[Any] = []
+
+    def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
+        if isinstance(obj, nn.Module):
+            name = self._packer.untouched_module(obj, self._unchanged)
+            return None if name is None else ("module", name)
+        if isinstance(obj, Tensor):
+            channels_last = (
+                obj.dim() == 4
+                and not obj.is_contiguous()
+                and obj.is_contiguous(memory_format=torch.channels_last)
+            )
+            parameter = isinstance(obj, nn.Parameter)
+            return ("tensor", self._tensor_key(obj), parameter, obj.requires_grad, channels_last)
+        if isinstance(obj, np.ndarray) and obj.dtype.kind in "biuf":
+            return ("array", self._store(obj, torch.from_numpy(np.ascontiguousarray(obj))))
+        if isinstance(obj, type | FunctionType):
+            self.referenced.append(obj)
+        elif (as_tensor := _plain_data(obj)) is not None:
+            return (type(obj).__name__, self._store(obj, as_tensor))
+        return None
+
+    def _tensor_key(self, tensor: Tensor) -> str:
+        key = self._keys.get(id(tensor))
+        if key is not None:
+            return key
+        if (name := self._unchanged.get(id(tensor))) or (name := self._packer.equal_tensor(tensor)):
+            return f"backbone/{name}"
+        replaced = self._replaced.get(id(tensor))
+        # Two copies of one backbone tensor may both have changed. Only the first keeps its name.
+        if replaced is not None and f"changed/{replaced[0]}" not in self.stored:
+            return self._store(tensor, tensor, f"changed/{replaced[0]}")
+        return self._store(tensor, tensor)
+
+    def _store(self, obj: Any, tensor: Tensor, key: str | None = None) -> str:
+        if id(obj) not in self._keys:
+            key = key or f"added/{len(self.stored)}"
+            self.stored[key] = tensor.detach().to("cpu", copy=True).contiguous()
+            self._keys[id(obj)] = key
+            # An id identifies an object only while that object is alive, so keep it alive.
+            self._alive.append(obj)
+        return self._keys[id(obj)]
+
+
+def _plain_data(obj: object) -> Tensor | None:
+    """A long text or row of numbers as the tensor it is counted as, else None."""
+    kind = type(obj)
+    if kind is str and isinstance(obj, str) and len(obj) >= _LONG_TEXT:
+        obj, kind = obj.encode("utf-8", "surrogatepass"), bytes
+    if kind in (bytes, bytearray) and isinstance(obj, bytes | bytearray) and len(obj) >= _LONG_TEXT:
+        return torch.frombuffer(bytearray(obj), dtype=torch.uint8)
+    if kind in (list, tuple) and isinstance(obj, list | tuple) and len(obj) >= _LONG_ROW:
+        kinds = {type(value) for value in obj}
+        if kinds == {float}:
+            return torch.tensor(obj, dtype=torch.float64)
+        if kinds == {bool}:
+            return torch.tensor(obj, dtype=torch.bool)
+        if kinds == {int} and all(-(1 << 63) <= value < 1 << 63 for value in obj):
+            return torch.tensor(obj, dtype=torch.int64)
+    return None
+
+
+class _DigestPickler(pickle.Pickler):
+    """Pickles a module's objects with its tensors replaced by their names."""
+
+    def __init__(self, buffer: io.BytesIO, unchanged: Mapping[int, str]) -> None:
+        super().__init__(buffer, protocol=5)
+        self._unchanged = unchanged
+
+    def persistent_id(self, obj: Any) -> tuple[str, str] | None:
+        if isinstance(obj, Tensor):
+            return ("tensor", self._unchanged.get(id(obj), "changed"))
+        return None
+
+
+def _digest(module: nn.Module, unchanged: Mapping[int, str]) -> bytes | None:
+    """A digest of a module's objects, tensors by name. None if they cannot be pickled."""
+    buffer = io.BytesIO()
+    try:
+        _DigestPickler(buffer, unchanged).dump(module)
+    except Exception:
+        # Somebody has put a hook or a closure there. The module is not as it was handed out, and
+        # packing it will report what cannot be pickled.
+        return None
+    return hashlib.sha256(buffer.getvalue()).digest()

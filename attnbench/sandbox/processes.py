@@ -1,0 +1,133 @@
+"""The fork server's children: one worker at work, one spare, and those that are exiting.
+
+The fork server is a subreaper: any process that a worker leaves behind becomes its child.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from attnbench.isolation.scratch import remove
+
+
+@dataclass(frozen=True)
+class ForkedWorker:
+    """A worker: its process ID, its folder, and the judge's end of its channel."""
+
+    pid: int
+    folder: Path
+    channel: socket.socket
+
+
+class WorkerProcesses:
+    """Runs one worker at a time and kills everything it started along with it.
+
+    A fork takes about as long as a small network needs for a hundred images. So the next worker is
+    forked ahead of time, while the current one starts. The spare one waits; no submission has run
+    in it.
+    """
+
+    def __init__(self) -> None:
+        self._running: ForkedWorker | None = None
+        self._spare: ForkedWorker | None = None
+        self._exiting: list[ForkedWorker] = []
+
+    def begin(self, fork: Callable[[], ForkedWorker]) -> ForkedWorker:
+        """Put the spare worker to work, or a new one if there is no live spare."""
+        spare, self._spare = self._spare, None
+        if spare is not None and _exit_code_within(spare.pid, 0.0) is not None:
+            remove(spare.folder)
+            spare = None
+        self._running = spare or fork()
+        return self._running
+
+    def keep_spare(self, fork: Callable[[], ForkedWorker]) -> None:
+        """Fork a spare worker for the next request."""
+        self._spare = fork()
+
+    def end(self) -> None:
+        """Kill the worker and all it started. None of them does anything after this returns.
+
+        A process with a large network in its memory takes a while to exit. If the worker has no
+        children, that is waited for in `reap` only: a killed process cannot start another.
+        """
+        running, self._running = self._running, None
+        if running is None:
+            return
+        self._exiting.append(running)
+        os.kill(running.pid, signal.SIGKILL)
+        remove(running.folder)  # before the next worker begins, so that it cannot find anything
+        # First the worker's children, then ours: children of an exiting worker move from there to here.
+        known = {worker.pid for worker in self._exiting}
+        if _children_of(running.pid) or set(self._other_children()) - known:
+            self.reap()
+
+    def reap(self) -> None:
+        """Kill and wait for every child but the spare worker, and remove their folders.
+
+        No worker may be at work.
+        """
+        while others := self._other_children():
+            for pid in others:
+                os.kill(pid, signal.SIGKILL)
+            for pid in others:
+                os.waitpid(pid, 0)
+        for worker in self._exiting:
+            remove(worker.folder)
+        self._exiting.clear()
+
+    def exit_code(self, grace: float) -> int | None:
+        """End the worker, after giving it `grace` seconds to end by itself.
+
+        Returns:
+            Its exit code, negative for a signal, or None if it was still alive.
+        """
+        running, self._running = self._running, None
+        if running is None:
+            return None
+        status = _exit_code_within(running.pid, grace)
+        self._exiting.append(running)
+        self.reap()
+        return status
+
+    def end_all(self) -> None:
+        """End the worker and the spare one, with all they started."""
+        for worker in (self._running, self._spare):
+            if worker is not None:
+                worker.channel.close()
+                self._exiting.append(worker)
+        self._running = self._spare = None
+        self.reap()
+
+    def _other_children(self) -> list[int]:
+        """This process's children except the spare worker."""
+        spare = None if self._spare is None else self._spare.pid
+        return [pid for pid in _children_of(os.getpid()) if pid != spare]
+
+
+def _children_of(pid: int) -> list[int]:
+    """The children of all threads of a process; an empty list if it has ended."""
+    children: list[int] = []
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children += [int(child) for child in listing.read_text().split()]
+        except OSError:  # the thread has ended in the meantime
+            continue
+    return children
+
+
+def _exit_code_within(pid: int, seconds: float) -> int | None:
+    deadline = time.monotonic() + seconds
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(0.005)

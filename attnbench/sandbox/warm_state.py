@@ -1,0 +1,196 @@
+"""What a worker inherits when it is forked: a backbone to adapt, and all that a rehearsal needs."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import random
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from attnbench.backbones.backbone import Backbone
+from attnbench.sandbox.packing import ArtefactPacker
+
+# How many different images a rehearsal has per class.
+_REHEARSAL_IMAGES = 8
+# A forward pass is timed on as many batches as take this long together.
+_PASS_SECONDS = 0.02
+# Bytes of images per batch of the timed pass. On a CPU, 5 MiB (8 images of 224 pixels) stay in the
+# caches; a GPU needs larger batches to be busy.
+_BATCH_BYTES_CPU, _BATCH_BYTES_GPU = 5 << 20, 256 << 20
+# PyTorch splits an addition of this many numbers among all of its threads.
+_PARALLEL_SIZE = 1 << 20
+
+
+class WarmState:
+    """The backbone that a submission adapts and a copy that it rehearses on, each with its packer.
+
+    It is made before workers are forked, so that no worker has to. That includes the images of a
+    rehearsal, and whatever is slow the first time in a process: packing a detector, setting a seed.
+
+    Attributes:
+        backbone: the backbone to adapt.
+        packer: packs detectors made from it.
+        rehearsal: the copy to rehearse on.
+        rehearsal_packer: packs detectors made from the copy.
+        rehearsal_label: the target of a rehearsal if the episode has one (see `_hardest_label`).
+        warm_sizes: the batch sizes that `warm_up` has run.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self.warm_sizes: set[int] = set()
+        self.packer = ArtefactPacker(backbone)
+        self.rehearsal = copy.deepcopy(backbone)
+        self.rehearsal_packer = ArtefactPacker(self.rehearsal)
+        size = backbone.preprocessing.size
+        noise = (_noise_images(size, coarse=coarse) for coarse in (True, False))
+        self._noise = [images.to(device_of(backbone)) for images in noise]
+        self.rehearsal_label = _hardest_label(backbone, *self._noise) if backbone.labels else None
+        self.packer.pack(nn.Sequential(backbone, nn.Linear(1, 1)))
+        set_seed(0)
+
+    def on(self, device: str) -> WarmState:
+        """The same state on another device."""
+        return self if device == "cpu" else WarmState(self.backbone.to(device))
+
+    def set_target(self, label: int | None) -> None:
+        """Set the target. A rehearsal gets its own label, or None if the episode's target is None."""
+        self.backbone.target = label
+        self.rehearsal.target = None if label is None else self.rehearsal_label
+
+    def rehearsal_counts(self, counts: Sequence[int]) -> list[int]:
+        """How many images per class a rehearsal needs, given those of the episode.
+
+        On a CPU, a few images warm everything there is to warm (docs/timing.md). A GPU has kernels
+        for every batch size, so it needs as many as the episode has.
+        """
+        on_cpu = device_of(self.backbone).type == "cpu"
+        return [min(_REHEARSAL_IMAGES, count) if on_cpu else count for count in counts]
+
+    def noise_images(self, counts: Sequence[int]) -> list[Tensor]:
+        """Noise images of positives and of negatives, `[n, 3, h, w]` each, repeated to `counts`."""
+        return [
+            _repeat_to(images, count) for images, count in zip(self._noise, counts, strict=True)
+        ]
+
+    def warm_up(self, sizes: Iterable[int]) -> None:
+        """Run the backbone on batches of these sizes, in both memory layouts.
+
+        oneDNN creates a kernel for each combination of batch size, memory layout and number of
+        threads when it is first used.
+        """
+        for size in sizes:
+            images = _repeat_to(self._noise[1], size)
+            with torch.no_grad():
+                self.backbone(images)
+                self.backbone(images.contiguous(memory_format=torch.channels_last))
+            self.warm_sizes.add(size)
+
+    def pass_batch_sizes(self, counts: Sequence[int]) -> list[int]:
+        """The batch sizes that a pass over this many images per class is timed on."""
+        image = self._noise[1][:1]
+        on_gpu = image.device.type == "cuda"
+        largest = max(1, (_BATCH_BYTES_GPU if on_gpu else _BATCH_BYTES_CPU) // image.nbytes)
+        return sorted({min(largest, count) for count in counts})
+
+    def pass_seconds(self, counts: Sequence[int]) -> float:
+        """Seconds of one no-grad forward pass over this many images, float32, PyTorch's defaults.
+
+        The images are fine noise, which takes as long as photographs do (docs/timing.md). As many
+        batches are timed as take 20 ms, after one of each size that is not. The result is the median
+        time per image, times the number of images.
+        """
+        device = device_of(self.backbone)
+        batches = [_repeat_to(self._noise[1], size) for size in self.pass_batch_sizes(counts)]
+        spent, per_image = 0.0, []
+        with torch.no_grad():
+            for batch in batches:
+                self.backbone(batch)
+            for batch in itertools.cycle(batches):
+                synchronise(device)
+                started = time.perf_counter()
+                self.backbone(batch)
+                synchronise(device)
+                seconds = time.perf_counter() - started
+                spent += seconds
+                per_image.append(seconds / len(batch))
+                if spent >= _PASS_SECONDS:
+                    break
+        return statistics.median(per_image) * sum(counts)
+
+
+def _repeat_to(images: Tensor, count: int) -> Tensor:
+    return images.repeat(math.ceil(count / len(images)), 1, 1, 1)[:count]
+
+
+def _noise_images(size: int, *, coarse: bool) -> Tensor:
+    """Noise `[8, 3, size, size]` of unit variance, coarse for positives and fine for negatives."""
+    generator = torch.Generator().manual_seed(0 if coarse else 1)
+    noise = torch.randn(_REHEARSAL_IMAGES, 3, size, size, generator=generator)
+    if coarse:
+        grain = min(8, size)
+        averaged = grain * nn.functional.avg_pool2d(
+            noise, grain
+        )  # times `grain`: unit variance again
+        noise = nn.functional.interpolate(averaged, size=(size, size))
+    return noise
+
+
+@torch.no_grad()
+def _hardest_label(backbone: Backbone, pos: Tensor, neg: Tensor) -> int:
+    """The label whose log-odds separate the noise images just worse than chance.
+
+    A method that stops once it separates positives from negatives then has about as much to learn in
+    a rehearsal as in an episode. With a label that the network never sees in noise, a rehearsal
+    would take longer than an adaptation.
+
+    Args:
+        backbone: its outputs are the labels' logits.
+        pos, neg: noise images, `[n, 3, h, w]`.
+    """
+    pos_odds, neg_odds = (
+        torch.logit(
+            backbone(images.contiguous(memory_format=torch.channels_last)).softmax(dim=1), eps=1e-6
+        )
+        for images in (pos, neg)
+    )
+    # The class-balanced logistic loss of each label. Chance is log 2.
+    losses = (softplus(-pos_odds).mean(dim=0) + softplus(neg_odds).mean(dim=0)) / 2
+    return int(torch.where(losses < math.log(2), math.inf, losses).argmin())
+
+
+def device_of(backbone: nn.Module) -> torch.device:
+    """The device that a backbone's parameters are on."""
+    return next(backbone.parameters()).device
+
+
+def start_threads(backbone: Backbone) -> None:
+    """Start what a process starts on first use: a CPU's thread pool, or a GPU's kernels."""
+    device = device_of(backbone)
+    if device.type == "cuda":
+        size = backbone.preprocessing.size
+        with torch.no_grad():
+            backbone(torch.zeros(1, 3, size, size, device=device))
+    else:
+        torch.zeros(_PARALLEL_SIZE).add_(1)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until a GPU has finished its work. Does nothing on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def set_seed(number: int) -> None:
+    """Seed every random generator that a submission is likely to use."""
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)

@@ -1,0 +1,249 @@
+"""A worker: a process that serves one request, either to adapt or to predict, and ends.
+
+It runs the submission. It is given pixels, never labels, paths or the clock. The judge checks
+everything it sends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import itertools
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from attnbench.backbones.backbone import Backbone
+from attnbench.errors import NotApplicable
+from attnbench.sandbox.failures import ContractViolation, describe_failure
+from attnbench.sandbox.unpacking import unpack
+from attnbench.sandbox.warm_state import (
+    WarmState,
+    device_of,
+    set_seed,
+    start_threads,
+    synchronise,
+)
+from attnbench.wire.artefact import Artefact
+from attnbench.wire.channel import Channel, Message
+from attnbench.wire.shared_images import map_private, map_shared
+
+SUBMISSION_MODULE = "submission"
+
+Scores = NDArray[np.float32]
+
+
+def serve(channel: Channel, state: WarmState, folder: Path, confinement: tuple[str, ...]) -> None:
+    """Serve the one request that comes through `channel`. Failures are reported to the judge.
+
+    Args:
+        channel: to the judge.
+        state: the fork server's state, of which this process has its own copy.
+        folder: this worker's private folder.
+        confinement: what confines this process, for the record.
+    """
+    try:
+        channel.send(Message("started", {"confinement": list(confinement)}))
+        request = channel.receive()
+        torch.set_num_threads(int(request.fields["threads"]))
+        state = state.on(request.fields["device"])
+        state.set_target(request.fields["target"])
+        if request.kind == "adapt" and request.fields["rehearse"]:
+            # Timed before any code of the submission is in this process.
+            seconds = state.pass_seconds([shape[0] for shape in request.fields["shapes"]])
+            channel.send(Message("pass", {"seconds": seconds}))
+        source = _write_source(folder / "source", request.arrays)
+        sys.path.insert(0, str(source))
+        with _recorded_warnings(device_of(state.backbone)) as caught:
+            handlers = {"adapt": _adapt, "predict": _predict}
+            handlers[request.kind](_Context(channel, request, state, source, caught))
+    except NotApplicable as refusal:
+        channel.send(Message("not applicable", {"reason": str(refusal)[:1000]}))
+    except BaseException as error:
+        channel.send(Message("failed", describe_failure(error, harness=__name__)))
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What a request is served with."""
+
+    channel: Channel
+    request: Message
+    state: WarmState
+    source: Path
+    caught_warnings: list[warnings.WarningMessage]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Fields of a reply: the nondeterministic operations that the submission has used."""
+        names = {str(warning.message).partition(" ")[0] for warning in self.caught_warnings}
+        return {"nondeterministic": sorted(names)}
+
+
+def _adapt(context: _Context) -> None:
+    request, state, channel = context.request, context.state, context.channel
+    device = device_of(state.backbone)
+    shapes = [tuple(shape) for shape in request.fields["shapes"]]
+    modules_before = len(sys.modules)
+    adapt = _load_adapt()
+    settings: dict[str, Any] = request.fields["hyperparameters"]
+    if request.fields["rehearse"]:
+        counts = [shape[0] for shape in shapes]
+        try:
+            _rehearse(adapt, context, state.rehearsal_counts(counts))
+        except NotApplicable:
+            raise
+        except Exception:  # the method may need more images than a rehearsal usually has
+            _rehearse(adapt, context, counts)
+        adapt = _reload_adapt(context.source, modules_before)
+    set_seed(request.fields["seed"])
+    synchronise(device)
+    channel.send(Message("ready"))
+    # "go": the judge's clock runs from here until it has the artefact. The images come now and not
+    # earlier, so nothing that the submission has left running can have seen them.
+    channel.receive()
+    descriptor = channel.receive_descriptor()
+    pos, neg = (_to_device(images, device) for images in map_private(descriptor, shapes))
+    detector = _call_adapt(adapt, state.backbone, pos, neg, settings)
+    artefact = state.packer.pack(detector, context.source)
+    synchronise(device)
+    channel.send(Message("artefact", context.report, artefact.arrays))
+
+
+def _rehearse(adapt: Callable[..., object], context: _Context, counts: list[int]) -> None:
+    """Adapt to noise images, `counts` of each class, and pack the result."""
+    request, state = context.request, context.state
+    pos, neg = state.noise_images(counts)
+    set_seed(request.fields["seed"])
+    detector = _call_adapt(adapt, state.rehearsal, pos, neg, request.fields["hyperparameters"])
+    state.rehearsal_packer.pack(detector, context.source)
+
+
+def _predict(context: _Context) -> None:
+    request, backbone, channel = context.request, context.state.backbone, context.channel
+    device = device_of(backbone)
+    shapes = [tuple(shape) for shape in request.fields["shapes"]]
+    buffers = map_shared(channel.receive_descriptor(), shapes)
+    start_threads(backbone)  # this must not count as the detector's time
+    _load_adapt()
+    set_seed(request.fields["seed"])
+    synchronise(device)
+    channel.send(Message("ready"))
+    artefact = Artefact.of_arrays(channel.receive().arrays)
+    detector = unpack(artefact, backbone).eval()
+    synchronise(device)
+    channel.send(Message("loaded"))
+    with torch.no_grad():
+        while (batch := channel.receive()).kind == "images":
+            buffer, count = batch.fields["buffer"], batch.fields["count"]
+            images = _to_device(buffers[buffer][:count], device)
+            outputs = _read_out(detector, images, logits=bool(batch.fields["logits"]))
+            channel.send(Message("scores", context.report, outputs))
+
+
+def _write_source(folder: Path, files: Mapping[str, NDArray[Any]]) -> Path:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.tobytes())
+    return folder
+
+
+@contextlib.contextmanager
+def _recorded_warnings(device: torch.device) -> Iterator[list[warnings.WarningMessage]]:
+    """Ask a GPU for deterministic kernels, and record a warning for each that does not exist."""
+    if device.type != "cuda":
+        yield []
+        return
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("ignore")
+        warnings.filterwarnings("always", message=".*does not have a deterministic")
+        yield caught
+
+
+def _read_out(detector: nn.Module, images: Tensor, *, logits: bool) -> dict[str, Scores]:
+    """Scores, and logits if they are asked for and the detector offers them."""
+    logits_of = getattr(detector, "logits", None)
+    if not (logits and callable(logits_of)):
+        return {"scores": _checked(detector(images), (len(images),), "scores")}
+    outputs = logits_of(images)
+    from_logits = getattr(detector, "from_logits", None)
+    scores = from_logits(outputs) if callable(from_logits) else detector(images)
+    return {
+        "scores": _checked(scores, (len(images),), "scores"),
+        "logits": _checked(outputs, (len(images), None), "logits"),
+    }
+
+
+def _load_adapt() -> Callable[..., object]:
+    module = importlib.import_module(SUBMISSION_MODULE)
+    adapt = getattr(module, "adapt", None)
+    if not callable(adapt):
+        raise ContractViolation("submission.py defines no function adapt(backbone, pos, neg)")
+    return adapt  # type: ignore[no-any-return]
+
+
+def _reload_adapt(source: Path, modules_before: int) -> Callable[..., object]:
+    """Import the submission once more, so that its modules keep nothing from the rehearsal.
+
+    Modules are in the order of their import. Only those after the first `modules_before` can be the
+    submission's. (Looking at every module would copy half of the fork server's memory.)
+    """
+    newest = itertools.islice(reversed(sys.modules), len(sys.modules) - modules_before)
+    for name in list(newest):
+        file = getattr(sys.modules[name], "__file__", None)
+        if isinstance(file, str) and Path(file).is_relative_to(source):
+            del sys.modules[name]
+    return _load_adapt()
+
+
+def _call_adapt(
+    adapt: Callable[..., object],
+    backbone: Backbone,
+    pos: Tensor,
+    neg: Tensor,
+    settings: dict[str, Any],
+) -> nn.Module:
+    with torch.enable_grad():
+        detector = adapt(backbone, pos, neg, **settings)
+    if not isinstance(detector, nn.Module):
+        raise ContractViolation(f"adapt returned {_kind(detector)}; it must return an nn.Module")
+    return detector
+
+
+def _checked(values: object, expected: tuple[int | None, ...], name: str) -> Scores:
+    """Outputs as a float32 array of the expected shape, in which None is any size.
+
+    Raises:
+        ContractViolation: for anything else.
+    """
+    if not isinstance(values, Tensor):
+        raise ContractViolation(
+            f"the detector returned {_kind(values)}; it must return a tensor of {name}"
+        )
+    sizes = zip(values.shape, expected, strict=False)
+    if values.dim() != len(expected) or any(e is not None and n != e for n, e in sizes):
+        wanted = ", ".join("any" if size is None else str(size) for size in expected)
+        raise ContractViolation(
+            f"the detector returned {name} of shape {list(values.shape)} for {expected[0]} images; "
+            f"the shape must be [{wanted}]"
+        )
+    array: Scores = values.detach().float().cpu().numpy()
+    return array
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _to_device(images: np.ndarray[Any, Any], device: torch.device) -> Tensor:
+    return torch.from_numpy(images).to(device)

@@ -1,0 +1,23 @@
+"""Text for people: untrusted strings made safe to print, and durations."""
+
+from __future__ import annotations
+
+
+def printable(text: object, limit: int = 1000) -> str:
+    """`text` on one line, without control characters and at most `limit` characters long.
+
+    A failure's reason may quote what a submission raised. Escape sequences in it must not reach a
+    terminal.
+    """
+    line = " ".join(str(text).split())
+    if not line.isprintable():
+        line = "".join(character if character.isprintable() else "�" for character in line)
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def duration(seconds: float) -> str:
+    """A rounded duration, such as `40 s`, `12 min` or `3 h 5 min`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

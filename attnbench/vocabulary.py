@@ -1,0 +1,22 @@
+"""The fixed vocabularies of options, task files and records, each defined once."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+TrackName = Literal["mini", "small", "full"]
+DeviceKind = Literal["cpu", "cuda"]
+IsolationLevel = Literal["process", "bwrap"]
+EngineName = Literal["local", "ray", "slurm"]
+ProgressStyle = Literal["auto", "bars", "lines", "json"]
+# Of an episode, and of a record.
+Status = Literal["ok", "failed", "not applicable"]
+# Of a record, by `attnbench verify`.
+Badge = Literal["self-reported", "verified", "failed verification"]
+# Which outputs compete when a detector that keeps the backbone's logits is read out by arg-max.
+ArgmaxRule = Literal["argmax-all", "argmax-targets"]
+
+TRACKS: tuple[TrackName, ...] = get_args(TrackName)
+DEVICE_KINDS: tuple[DeviceKind, ...] = get_args(DeviceKind)
+ISOLATION_LEVELS: tuple[IsolationLevel, ...] = get_args(IsolationLevel)
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)

@@ -1,0 +1,46 @@
+"""The artefact as it travels: byte strings that the judge counts and a worker loads.
+
+An artefact holds everything a detector has beyond the backbone it was given. The sandbox packs and
+unpacks it (`attnbench.sandbox.packing`, `attnbench.sandbox.unpacking`). The judge counts its
+parameters from the bytes alone (`attnbench.judge.parameter_count`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A packed detector.
+
+    Attributes:
+        structure: a pickle of the detector's objects. Tensors, arrays, long texts, rows of numbers
+            and untouched backbone modules appear in it by name only. Only a worker unpickles it.
+        tensors: a safetensors file. `added/3` is a tensor of the detector's own;
+            `changed/head.weight` replaces a tensor of the backbone.
+        reachable_state: concatenated pickles of what the detector's classes and functions hold:
+            class attributes, defaults, closures and globals. It is only counted. A worker that
+            predicts gets this state from the submission's source instead.
+    """
+
+    structure: bytes
+    tensors: bytes
+    reachable_state: bytes = b""
+
+    @property
+    def arrays(self) -> dict[str, NDArray[np.uint8]]:
+        """Its parts as uint8 arrays, for a message."""
+        return {
+            part.name: np.frombuffer(getattr(self, part.name), np.uint8) for part in fields(self)
+        }
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Artefact:
+        """The artefact in a message. Raises KeyError with the name of a missing part."""
+        return cls(*(arrays[part.name].tobytes() for part in fields(cls)))
