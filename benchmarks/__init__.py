@@ -1,1 +1,1 @@
-"""How fast attnbench is, and what else is measured about it: see `__main__`."""
+"""Benchmarks of attnbench itself, and studies for the tables of the documentation."""

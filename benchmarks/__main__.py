@@ -1,4 +1,4 @@
-"""Benchmarks: run them, put what they measured into the docs, set it beside what there was.
+"""Benchmarks of attnbench: run them, put the results into the documentation, compare results.
 
 python -m benchmarks run [--out FILE] [PYTEST ARGUMENTS]
 python -m benchmarks report [--check]
@@ -28,17 +28,19 @@ app = typer.Typer(help=__doc__, add_completion=False, no_args_is_help=True)
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Where results go, beside those of others.")] = RESULTS,
+    out: Annotated[
+        Path, typer.Option(help="Results file, to which results are added.")
+    ] = RESULTS,
 ) -> None:
-    """Run benchmarks, all or those that pytest's arguments choose, and keep what they measured."""
-    read(out)  # a file that holds something else is told before anything is measured
-    chosen = context.args
-    if not any(Path(each.split("::")[0]).exists() for each in chosen):
-        chosen = [str(Path(__file__).parent), *chosen]
+    """Run all benchmarks, or those that pytest arguments select, and store their results."""
+    read(out)  # Report a file with other contents before anything is measured.
+    arguments = context.args
+    if not any(Path(argument.split("::")[0]).exists() for argument in arguments):
+        arguments = [str(Path(__file__).parent), *arguments]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         options = ["-m", "", "--timeout", "0", "-s", "--benchmark-enable", "--benchmark-json"]
-        status = pytest.main([*chosen, *options, str(report)])
+        status = pytest.main([*arguments, *options, str(report)])
         if report.exists() and report.stat().st_size:
             keep(results_of(json.loads(report.read_text("utf-8"))), out)
     raise typer.Exit(int(status))
@@ -46,32 +48,37 @@ def run(
 
 @app.command()
 def report(
-    check: Annotated[bool, typer.Option(help="Only say whether the page is up to date.")] = False,
+    check: Annotated[
+        bool, typer.Option(help="Only check whether the page is up to date.")
+    ] = False,
 ) -> None:
-    """Write the tables of docs/performance.md from the results."""
+    """Write the tables in docs/performance.md from the results."""
     before = PAGE.read_text("utf-8")
     after = with_tables(before)
     if not check:
         PAGE.write_text(after, "utf-8")
     elif before != after:
-        typer.echo("docs/performance.md is stale: python -m benchmarks report", err=True)
+        typer.echo(
+            "docs/performance.md is out of date; update it with `python -m benchmarks report`",
+            err=True,
+        )
         raise typer.Exit(1)
 
 
 def with_tables(page: str) -> str:
-    """The page with each table between `<!-- benchmarks: NAME -->` and `<!-- end -->` as it is now."""
+    """Return the page with current tables between `<!-- benchmarks: NAME -->` and `<!-- end -->`."""
     results = read(RESULTS)
 
-    def filled(found: re.Match[str]) -> str:
-        return f"{found[1]}\n{table(found[2], results)}\n{found[3]}"
+    def replacement(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{table(match[2], results)}\n{match[3]}"
 
-    marks = r"(<!-- benchmarks: ([^>]+) -->)\n.*?(<!-- end -->)"
-    return re.sub(marks, filled, page, flags=re.DOTALL)
+    pattern = r"(<!-- benchmarks: ([^>]+) -->)\n.*?(<!-- end -->)"
+    return re.sub(pattern, replacement, page, flags=re.DOTALL)
 
 
 @app.command()
 def compare(results: Path) -> None:
-    """Set results beside the committed ones; fails where one is worse by more than its noise."""
+    """Compare results with the committed ones; fail if one is worse by more than its noise."""
     lines = compared(read(results), read(RESULTS))
     for line, _ in lines:
         typer.echo(line)

@@ -1,4 +1,4 @@
-"""Options of the benchmarks, and the fixture that keeps what they measure."""
+"""Options of the benchmarks, and the fixture that stores their figures."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ from benchmarks.measured import Figure, cell
 
 
 class Keep(Protocol):
-    """Says what was measured, and keeps it for the report."""
+    """Prints figures and stores them for the report."""
 
     def __call__(self, table: str, *figures: Figure) -> None: ...
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("attnbench")
-    group.addoption("--backbone", default="shipped/figures-vgg", help="adapted in test_adaptation")
-    group.addoption("--rounds", type=int, default=3, help="of each comparison in test_adaptation")
+    group.addoption(
+        "--backbone",
+        default="shipped/figures-vgg",
+        help="backbone for test_adaptation and test_profiles",
+    )
+    group.addoption(
+        "--rounds", type=int, default=3, help="rounds of each comparison in test_adaptation"
+    )
 
 
 @pytest.fixture
@@ -28,9 +34,9 @@ def keep(benchmark: BenchmarkFixture) -> Keep:
 
     def keep(table: str, *figures: Figure) -> None:
         benchmark.extra_info["table"] = table
-        kept = benchmark.extra_info.setdefault("figures", [])
+        stored = benchmark.extra_info.setdefault("figures", [])
         for figure in figures:
-            kept.append(figure.model_dump())
+            stored.append(figure.model_dump())
             print(f"{table}: {figure.row}, {figure.column}: {cell(figure)}", flush=True)
 
     return keep

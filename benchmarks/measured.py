@@ -1,4 +1,4 @@
-"""What benchmarks measure, how it is kept, and how it is set beside what was measured before."""
+"""Results of benchmarks: their JSON file, Markdown tables of them, and comparisons of two files."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from attnbench.statistics.intervals import median_interval
 
 RESULTS = Path(__file__).with_name("results.json")
 
-# Of fewer rounds the noise is not known.
-_LEAST_ROUNDS = 3
+# With fewer rounds, the noise is unknown: there are no intervals and no comparisons.
+_MIN_ROUNDS = 3
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "peft", "tensorflow")
 
 
 class Figure(pydantic.BaseModel, frozen=True, extra="forbid"):
-    """A cell of a table: one quantity, measured round by round.
+    """A cell of a table: one quantity, measured in one or more rounds.
 
     Attributes:
-        row, column: where it stands.
-        unit: of the values: "%" for shares of one, "" for other ratios, "s", "a second"; "nats" of
-            losses, which are no measure of speed and are not compared.
-        values: one a round.
-        aim: what the median should keep to, if there is an aim.
-        more_is_better: whether it should be above its aim, not below.
+        row, column: its place in the table.
+        unit: of the values: "%" for fractions, which are stored from 0 to 1; "" for other ratios; "s",
+            "a second". Figures in "nats" are losses, which are no measure of speed and not compared.
+        values: one per round.
+        aim: a limit for the median, or None.
+        more_is_better: whether the aim is a lower limit rather than an upper one.
     """
 
     row: str
@@ -45,37 +45,40 @@ class Figure(pydantic.BaseModel, frozen=True, extra="forbid"):
 
     @property
     def is_ratio(self) -> bool:
-        """Whether it means the same on any processor."""
+        """Whether the quantity can be compared between processors."""
         return self.unit in ("", "%")
 
     @property
     def is_speed(self) -> bool:
-        """Whether it tells how quick something is."""
+        """Whether the quantity is a measure of speed."""
         return self.unit != "nats"
 
     @property
     def interval(self) -> tuple[float, float, float]:
-        """The median, and the 95 % interval of it."""
+        """The median and its 95 % interval: median, lower and upper end."""
         return median_interval(self.values)
 
     @property
     def keeps_its_aim(self) -> bool:
-        """Whether the median does. True where there is no aim."""
-        middle = self.interval[0]
+        """Whether the median keeps the aim, or there is none."""
+        median = self.interval[0]
         return self.aim is None or (
-            middle >= self.aim if self.more_is_better else middle <= self.aim
+            median >= self.aim if self.more_is_better else median <= self.aim
         )
 
     def is_worse_than(self, before: Figure) -> bool | None:
-        """Whether its interval lies wholly on the bad side of the other's; None with too few rounds."""
-        if min(len(self.values), len(before.values)) < _LEAST_ROUNDS:
+        """Return whether the whole interval is on the bad side of that of `before`.
+
+        The answer is None if either of them has fewer than three rounds.
+        """
+        if min(len(self.values), len(before.values)) < _MIN_ROUNDS:
             return None
         (_, low, high), (_, low_before, high_before) = self.interval, before.interval
         return high < low_before if self.more_is_better else low > high_before
 
 
 class Machine(pydantic.BaseModel, frozen=True, extra="forbid"):
-    """Where something was measured, and with what."""
+    """The machine and the package versions of a measurement."""
 
     processor: str
     cores: int
@@ -88,12 +91,14 @@ class Machine(pydantic.BaseModel, frozen=True, extra="forbid"):
 
 
 class Result(pydantic.BaseModel, frozen=True, extra="forbid"):
-    """What one benchmark measured.
+    """The figures of one benchmark.
 
     Attributes:
-        benchmark: its name in its file, `test_harness.py::test_help`.
-        table: the table its figures stand in.
-        day: `2026-01-31`, UTC.
+        benchmark: its file and name, such as `test_harness.py::test_help`.
+        table: the table that its figures belong to.
+        day: date of the measurement in UTC, such as `2026-01-31`.
+        machine: where it was measured.
+        figures: what was measured.
     """
 
     benchmark: str
@@ -107,7 +112,7 @@ _RESULTS = pydantic.TypeAdapter(list[Result])
 
 
 def results_of(report: dict[str, Any]) -> list[Result]:
-    """What a run of pytest-benchmark kept through the fixture `keep`: of its JSON report."""
+    """Return the results in a JSON report of pytest-benchmark, which the fixture `keep` stored there."""
     machine = Machine(
         processor=processor_name(),
         cores=os.cpu_count() or 1,
@@ -116,14 +121,14 @@ def results_of(report: dict[str, Any]) -> list[Result]:
     )
     return [
         Result(
-            benchmark=each["fullname"].removeprefix("benchmarks/"),
-            table=each["extra_info"]["table"],
+            benchmark=benchmark["fullname"].removeprefix("benchmarks/"),
+            table=benchmark["extra_info"]["table"],
             day=datetime.now(UTC).date().isoformat(),
             machine=machine,
-            figures=tuple(map(Figure.model_validate, each["extra_info"]["figures"])),
+            figures=tuple(map(Figure.model_validate, benchmark["extra_info"]["figures"])),
         )
-        for each in report["benchmarks"]
-        if "figures" in each["extra_info"]
+        for benchmark in report["benchmarks"]
+        if "figures" in benchmark["extra_info"]
     ]
 
 
@@ -136,10 +141,10 @@ def _is_installed(package: str) -> bool:
 
 
 def read(path: Path) -> list[Result]:
-    """Results from a file; none if it is not there.
+    """Read results from a file. A file that does not exist has none.
 
     Raises:
-        AttnbenchError: where it holds something else.
+        AttnbenchError: if the file contains something else.
     """
     if not path.exists():
         return []
@@ -147,61 +152,68 @@ def read(path: Path) -> list[Result]:
         return _RESULTS.validate_json(path.read_bytes())
     except pydantic.ValidationError as error:
         raise AttnbenchError(
-            f"{path} does not hold results of benchmarks ({error.errors()[0]['msg']}); "
-            "`python -m benchmarks run --out FILE` writes such a file"
+            f"{path} does not contain benchmark results ({error.errors()[0]['msg']}); "
+            "write such a file with `python -m benchmarks run --out FILE`"
         ) from None
 
 
 def keep(results: Iterable[Result], path: Path) -> None:
-    """Put results into a file, each in the place of what the same benchmark had there before."""
-    all_of_them = {(each.table, each.benchmark): each for each in (*read(path), *results)}
-    path.write_bytes(_RESULTS.dump_json(list(all_of_them.values()), indent=1) + b"\n")
+    """Add results to a file. Earlier results of the same benchmark and table are replaced."""
+    merged = {(result.table, result.benchmark): result for result in (*read(path), *results)}
+    path.write_bytes(_RESULTS.dump_json(list(merged.values()), indent=1) + b"\n")
 
 
 def compared(now: Iterable[Result], before: Iterable[Result]) -> list[tuple[str, bool]]:
-    """A line for each figure that both have with its noise and that compares; whether it got worse.
+    """Compare the figures that two sets of results have in common.
 
-    Worse is what lies beyond the noise: its interval wholly on the bad side of the other's.
+    A figure is worse if its whole interval is on the bad side of the earlier one. Figures with too few
+    rounds, and those that depend on a different processor, are left out.
+
+    Returns:
+        A line of text for each figure, and whether the figure is worse.
     """
-    known = _by_place(before)
+    earlier_results = _by_place(before)
     lines = []
     for place, (result, figure) in _by_place(now).items():
-        if place not in known or not _compare(figure, result, known[place][0]):
+        if place not in earlier_results:
             continue
-        earlier = known[place][1]
+        earlier_result, earlier = earlier_results[place]
+        if not _is_comparable(figure, result, earlier_result):
+            continue
         worse = figure.is_worse_than(earlier)
         if worse is not None:
-            said = f"{cell(earlier)}, now {cell(figure)}: {'WORSE' if worse else 'not worse'}"
-            lines.append((f"{result.table}: {figure.row}, {figure.column}: {said}", worse))
+            verdict = "WORSE" if worse else "not worse"
+            change = f"{cell(earlier)}, now {cell(figure)}: {verdict}"
+            lines.append((f"{result.table}: {figure.row}, {figure.column}: {change}", worse))
     return lines
 
 
 def _by_place(results: Iterable[Result]) -> dict[tuple[str, ...], tuple[Result, Figure]]:
-    """Each figure, and the result it is of, by where it stands."""
+    """Return each figure and its result by table, benchmark, row and column."""
     return {
-        (each.table, each.benchmark, figure.row, figure.column): (each, figure)
-        for each in results
-        for figure in each.figures
+        (result.table, result.benchmark, figure.row, figure.column): (result, figure)
+        for result in results
+        for figure in result.figures
     }
 
 
-def _compare(figure: Figure, now: Result, before: Result) -> bool:
-    same = now.machine.processor == before.machine.processor
-    return figure.is_ratio or (figure.is_speed and same)
+def _is_comparable(figure: Figure, now: Result, before: Result) -> bool:
+    same_processor = now.machine.processor == before.machine.processor
+    return figure.is_ratio or (figure.is_speed and same_processor)
 
 
 def cell(figure: Figure) -> str:
-    """The median and its interval, as they stand in a table."""
-    middle, low, high = figure.interval
-    factor, unit = _scale(middle, figure.unit)
-    told = f"{_number(factor * middle, unit)} {unit}".strip()
-    if len(figure.values) < _LEAST_ROUNDS:
-        return told
-    return f"{told} [{_number(factor * low, unit)}, {_number(factor * high, unit)}]"
+    """Format a figure's median and interval for a table."""
+    median, low, high = figure.interval
+    factor, unit = _scale(median, figure.unit)
+    text = f"{_number(factor * median, unit)} {unit}".strip()
+    if len(figure.values) < _MIN_ROUNDS:
+        return text
+    return f"{text} [{_number(factor * low, unit)}, {_number(factor * high, unit)}]"
 
 
 def _scale(value: float, unit: str) -> tuple[float, str]:
-    """By what to multiply so that a number is easily read, and its unit then."""
+    """Return a factor that makes a number easy to read, and the unit of the product."""
     match unit:
         case "%":
             return 100, unit
@@ -214,38 +226,44 @@ def _scale(value: float, unit: str) -> tuple[float, str]:
 
 
 def _number(value: float, unit: str) -> str:
-    """Three significant digits, two of a share, but always whole numbers to the last digit."""
+    """Format a number with three significant digits, or two for a fraction, but no fewer than its
+    whole digits."""
     digits = 2 if unit == "%" else 3
     return f"{value:,.0f}" if abs(value) >= 99.5 else f"{value:.{digits}g}"
 
 
 def table(name: str, results: Iterable[Result]) -> str:
-    """A Markdown table of the figures of one table, and where they were measured."""
-    of_it = [each for each in results if each.table == name]
-    figures = [figure for each in of_it for figure in each.figures]
+    """Return one table in Markdown, followed by where its figures were measured."""
+    in_table = [result for result in results if result.table == name]
+    figures = [figure for result in in_table for figure in result.figures]
     if not figures:
         return "Not measured yet."
-    columns = list(
-        dict.fromkeys(each.column for each in sorted(figures, key=lambda each: not each.is_speed))
-    )
-    rows = list(dict.fromkeys(each.row for each in figures))
-    has_aims = any(each.aim is not None for each in figures)
-    heads = ["", *columns, *(["aim"] if has_aims else [])]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    # Columns with losses come last.
+    speed_first = sorted(figures, key=lambda figure: not figure.is_speed)
+    columns = list(dict.fromkeys(figure.column for figure in speed_first))
+    rows = list(dict.fromkeys(figure.row for figure in figures))
+    has_aims = any(figure.aim is not None for figure in figures)
+    headers = ["", *columns, *(["aim"] if has_aims else [])]
+    lines = [f"| {' | '.join(headers)} |", "|---" * len(headers) + "|"]
     for row in rows:
-        of_row = {each.column: each for each in figures if each.row == row}
-        cells = [_marked(of_row[column]) if column in of_row else "" for column in columns]
+        by_column = {figure.column: figure for figure in figures if figure.row == row}
+        cells = [
+            _marked_cell(by_column[column]) if column in by_column else "" for column in columns
+        ]
         if has_aims:
-            cells.append(next((_aim(each) for each in of_row.values() if each.aim is not None), ""))
+            aims = (_aim(figure) for figure in by_column.values() if figure.aim is not None)
+            cells.append(next(aims, ""))
         lines.append(f"| {' | '.join([row, *cells])} |")
-    places: dict[str, list[str]] = {}
-    for each in of_it:
-        places.setdefault(str(each.machine), []).append(each.day)
-    told = [f"{place}; {' and '.join(sorted(set(days)))}" for place, days in places.items()]
-    return "\n".join([*lines, "", *(f"EpisodeOutcome on {each}." for each in told)])
+    days: dict[str, set[str]] = {}
+    for result in in_table:
+        days.setdefault(str(result.machine), set()).add(result.day)
+    sources = [
+        f"Measured on {machine}; {' and '.join(sorted(dates))}." for machine, dates in days.items()
+    ]
+    return "\n".join([*lines, "", *sources])
 
 
-def _marked(figure: Figure) -> str:
+def _marked_cell(figure: Figure) -> str:
     return cell(figure) if figure.keeps_its_aim else f"{cell(figure)} ✗"
 
 

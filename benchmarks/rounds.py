@@ -1,4 +1,4 @@
-"""Rounds of a benchmark."""
+"""Helpers to repeat a measurement and to time a call."""
 
 from __future__ import annotations
 
@@ -11,36 +11,55 @@ from typing import ParamSpec, TypeVar
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-Given = ParamSpec("Given")
-Found = TypeVar("Found")
+Arguments = ParamSpec("Arguments")
+Value = TypeVar("Value")
 
 
 def in_rounds(
-    benchmark: BenchmarkFixture, one: Callable[[], Found], rounds: int, *, warm_up: bool = True
-) -> list[Found]:
-    """What `one` gives in each round, behind one that does not count unless it is not to warm up.
+    benchmark: BenchmarkFixture,
+    measure: Callable[[], Value],
+    rounds: int,
+    *,
+    warm_up: bool = True,
+) -> list[Value]:
+    """Call `measure` once per round and return its values.
 
-    Where pytest-benchmark is disabled it is called once, to see that it runs.
+    If pytest-benchmark is disabled, there is a single call, which only checks that it runs.
+
+    Args:
+        benchmark: the fixture of pytest-benchmark.
+        measure: one measurement.
+        rounds: how many to return.
+        warm_up: whether to call `measure` once more in front of them, without keeping its value.
     """
-    found: list[Found] = []
+    values: list[Value] = []
     benchmark.pedantic(  # type: ignore[no-untyped-call]
-        lambda: found.append(one()), rounds=rounds, warmup_rounds=int(warm_up)
+        lambda: values.append(measure()), rounds=rounds, warmup_rounds=int(warm_up)
     )
-    return found[-rounds:]
+    return values[-rounds:]
 
 
 def seconds_of(function: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """Return how long a call takes, in seconds."""
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
 
 
-def in_a_process(
-    malloc: str, function: Callable[Given, Found], *args: Given.args, **kwargs: Given.kwargs
-) -> Found:
-    """What a function of a module gives in a new process with these tunables of the C library."""
+def in_process(
+    tunables: str,
+    function: Callable[Arguments, Value],
+    *args: Arguments.args,
+    **kwargs: Arguments.kwargs,
+) -> Value:
+    """Call a function in a new process and return its value.
+
+    Args:
+        tunables: `GLIBC_TUNABLES` of that process, which are read only when a process starts.
+        function: of a module, so that it can be pickled.
+        args, kwargs: its arguments.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GLIBC_TUNABLES", malloc)
+        patch.setenv("GLIBC_TUNABLES", tunables)
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             return pool.submit(function, *args, **kwargs).result()

@@ -1,4 +1,4 @@
-"""Shared by the tests: a small backbone, a folder to write submissions into, a record."""
+"""Fixtures shared by all tests: a small backbone, submissions written to a folder, records."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attnbench.backbones.backbone import Backbone, Preprocessing
-from attnbench.records.record import Cost, EpisodeResult, Measures, Record, Status
+from attnbench.records.record import Cost, EpisodeResult, Measures, Record
 from attnbench.records.summary import summarise
+from attnbench.vocabulary import Status
 
-# `pytest --hypothesis-profile fuzz tests/test_untrusted_text.py` looks for minutes.
-# No example has a deadline: the machines that tests run on are noisy.
+# Examples have no deadline, because other work on the machine can slow any of them down.
+# `pytest --hypothesis-profile fuzz tests/test_untrusted_text.py` searches for minutes.
 hypothesis.settings.register_profile("fuzz", max_examples=5_000, deadline=None)
-hypothesis.settings.register_profile("unhurried", deadline=None)
-hypothesis.settings.load_profile("unhurried")
+hypothesis.settings.register_profile("no-deadline", deadline=None)
+hypothesis.settings.load_profile("no-deadline")
 
 MANIFEST = """
 name = "{name}"
@@ -29,12 +30,12 @@ title = "{name}"
 authors = ["A. Tester"]
 licence = "MIT"
 paper = "none"
-description = "made up by a test"
+description = "Written by a test."
 """
 
 
 def small_backbone(labels: tuple[str, ...] | None = ("a", "b", "c")) -> Backbone:
-    """Three stages, deterministic weights, 16 px."""
+    """A backbone of three stages with deterministic weights, for images of 16 x 16 pixels."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         stages = {
@@ -51,19 +52,20 @@ def small_backbone(labels: tuple[str, ...] | None = ("a", "b", "c")) -> Backbone
     )
 
 
-def rows_of(sequence: Iterable[int]) -> NDArray[np.int64]:
-    """Indices as the int64 array that `Episode.make` takes."""
-    return np.fromiter(sequence, dtype=np.int64)
+def rows_of(indices: Iterable[int]) -> NDArray[np.int64]:
+    """The int64 array of test image indices that `Episode.make` takes."""
+    return np.fromiter(indices, dtype=np.int64)
 
 
 @pytest.fixture
 def backbone() -> Backbone:
+    """A fresh small backbone, which the test may change."""
     return small_backbone()
 
 
 @pytest.fixture
 def submission_folder(tmp_path: Path) -> Callable[[str, str], Path]:
-    """Writes a submission: its name and the text of its submission.py."""
+    """A function that writes a submission, given its name and the text of its submission.py."""
 
     def write(name: str, code: str) -> Path:
         folder = tmp_path / "submissions" / name
@@ -77,7 +79,10 @@ def submission_folder(tmp_path: Path) -> Callable[[str, str], Path]:
 
 @pytest.fixture
 def make_record() -> Callable[..., Record]:
-    """Makes a record; keyword arguments change its identity, or the record where it has them."""
+    """A function that makes a record of two episodes.
+
+    Keyword arguments that name a field of the identity, the environment or the record replace it.
+    """
 
     def make(
         *,
@@ -110,15 +115,14 @@ def make_record() -> Callable[..., Record]:
             contended=contended,
         )
         status: Status = "failed" if reason else "ok"
-        ok = not reason
         episodes = [
             EpisodeResult(
                 target=target,
                 status=status,
                 reason=reason,
                 images_sha256="1" * 64,
-                measures=measures if ok else None,
-                cost=cost if ok else None,
+                measures=None if reason else measures,
+                cost=None if reason else cost,
             )
             for target in ("cat", "dog")
         ]
@@ -140,8 +144,8 @@ def make_record() -> Callable[..., Record]:
         environment = {"device_name": "a processor", "threads": 2, **versions}
         identity |= {key: value for key, value in changes.items() if key in identity}
         environment |= {key: value for key, value in changes.items() if key in environment}
-        others = changes.keys() - identity.keys() - environment.keys()
-        whole: dict[str, object] = {
+        record_fields = changes.keys() - identity.keys() - environment.keys()
+        record: dict[str, object] = {
             "identity": identity,
             "title": "Made up",
             "environment": environment,
@@ -153,6 +157,6 @@ def make_record() -> Callable[..., Record]:
             "scores_file": "",
             "scores_sha256": "0" * 64,
         }
-        return Record.model_validate(whole | {key: changes[key] for key in others})
+        return Record.model_validate(record | {key: changes[key] for key in record_fields})
 
     return make

@@ -1,4 +1,4 @@
-"""What submissions share: against closed forms and scikit-learn."""
+"""Training, detectors and layers of `attnbench.adaptation`, against closed forms and scikit-learn."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from torch.nn.functional import softplus
 from attnbench.adaptation import (
     Detector,
     Gains,
-    Pooled,
-    Shift,
+    GlobalAveragePool,
+    OutputBias,
     balanced_loss,
-    best,
-    encoder,
-    fit,
-    gauss_newton,
-    held_out,
+    fit_adam,
+    fit_gauss_newton,
+    fit_lbfgs,
+    fit_lbfgs_cv,
     log_odds,
     middle_stage,
-    replace,
-    solve,
-    solve_penalised,
+    num_channels,
+    pooled_encoder,
+    replace_modules,
+    select_by_validation,
     stages_with_maps,
-    width,
+    validation_split,
 )
-from attnbench.adaptation.detectors import LogOdds, Readout
+from attnbench.adaptation.detectors import LinearReadout, LogOdds
 from tests.conftest import small_backbone
 
 
@@ -47,275 +47,299 @@ def test_log_odds_are_those_of_the_softmax() -> None:
     assert log_odds(torch.zeros(1, 11), 3).item() == pytest.approx(-math.log(10))
 
 
-def by_adam(read: Readout, pos: Tensor, neg: Tensor) -> None:
-    # Steps on few images scatter about the optimum by about the rate.
-    for rate in (0.03, 0.003, 0.0003):
-        fit(read, pos, neg, learning_rate=rate, epochs=100)
+def train_with_adam(readout: LinearReadout, pos: Tensor, neg: Tensor) -> None:
+    # Steps on batches scatter around the optimum by about the learning rate, so it is lowered.
+    for learning_rate in (0.03, 0.003, 0.0003):
+        fit_adam(readout, pos, neg, learning_rate=learning_rate, epochs=100)
 
 
-def by_lbfgs(read: Readout, pos: Tensor, neg: Tensor) -> None:
-    solve(read, pos, neg, steps=100)
+def train_with_lbfgs(readout: LinearReadout, pos: Tensor, neg: Tensor) -> None:
+    fit_lbfgs(readout, pos, neg, steps=100)
 
 
-def by_gauss_newton(read: Readout, pos: Tensor, neg: Tensor) -> None:
-    gauss_newton(read, pos, neg, steps=30)
+def train_with_gauss_newton(readout: LinearReadout, pos: Tensor, neg: Tensor) -> None:
+    fit_gauss_newton(readout, pos, neg, steps=30)
 
 
 @pytest.mark.parametrize(
-    ("train", "off"), [(by_adam, 0.03), (by_lbfgs, 3e-3), (by_gauss_newton, 2e-3)]
+    ("train", "tolerance"),
+    [(train_with_adam, 0.03), (train_with_lbfgs, 3e-3), (train_with_gauss_newton, 2e-3)],
 )
 def test_training_is_class_balanced_logistic_regression(
-    train: Callable[..., None], off: float
+    train: Callable[..., None], tolerance: float
 ) -> None:
     pos, neg = two_clouds()
-    read = Readout(3)
-    train(read, pos, neg)
+    readout = LinearReadout(3)
+    train(readout, pos, neg)
     features = np.concatenate([pos, neg])
-    present = np.repeat([1, 0], [40, 160])
+    labels = np.repeat([1, 0], [40, 160])
     expected = LogisticRegression(C=np.inf, class_weight="balanced", tol=1e-8, max_iter=1000)
-    expected.fit(features, present)
-    np.testing.assert_allclose(read.weight.detach().numpy()[None], expected.coef_, atol=off)
-    np.testing.assert_allclose(read.bias.detach().numpy()[None], expected.intercept_, atol=off)
+    expected.fit(features, labels)
+    weight, bias = readout.weight.detach().numpy()[None], readout.bias.detach().numpy()[None]
+    np.testing.assert_allclose(weight, expected.coef_, atol=tolerance)
+    np.testing.assert_allclose(bias, expected.intercept_, atol=tolerance)
 
 
 def two_clouds() -> tuple[Tensor, Tensor]:
-    """40 and 160 points `[n, 3]` that overlap."""
+    """Return 40 positives and 160 negatives `[n, 3]` that overlap."""
     generator = torch.Generator().manual_seed(1)
     pos = torch.randn(40, 3, generator=generator) + 0.7
     neg = torch.randn(160, 3, generator=generator) - 0.2
     return pos, neg
 
 
-def test_a_penalty_is_that_of_ridge_and_blind_to_units() -> None:
+def test_the_penalty_is_an_l2_penalty_and_independent_of_units() -> None:
     pos, neg = two_clouds()
-    few, many = Readout(3), Readout(3)
-    solve(few, pos, neg, steps=100, penalty=0.01)
-    solve(many, 10 * pos, 10 * neg, steps=100, penalty=0.01)
-    length = torch.cat([pos, neg]).square().sum(dim=1).mean().item()
-    # C sums losses with weights that sum to n; here they sum to 1.
-    expected = LogisticRegression(C=1 / (200 * 0.01 * length), class_weight="balanced", tol=1e-8)
+    readout, scaled = LinearReadout(3), LinearReadout(3)
+    fit_lbfgs(readout, pos, neg, steps=100, penalty=0.01)
+    fit_lbfgs(scaled, 10 * pos, 10 * neg, steps=100, penalty=0.01)
+    squared_length = torch.cat([pos, neg]).square().sum(dim=1).mean().item()
+    # In scikit-learn the weights of the losses sum to n, here they sum to 1.
+    c = 1 / (200 * 0.01 * squared_length)
+    expected = LogisticRegression(C=c, class_weight="balanced", tol=1e-8)
     expected.fit(np.concatenate([pos, neg]), np.repeat([1, 0], [40, 160]))
-    np.testing.assert_allclose(few.weight.detach().numpy()[None], expected.coef_, atol=3e-3)
-    np.testing.assert_allclose(few.bias.detach().numpy()[None], expected.intercept_, atol=3e-3)
-    torch.testing.assert_close(10 * many.weight, few.weight, atol=3e-3, rtol=3e-3)
+    weight, bias = readout.weight.detach().numpy()[None], readout.bias.detach().numpy()[None]
+    np.testing.assert_allclose(weight, expected.coef_, atol=3e-3)
+    np.testing.assert_allclose(bias, expected.intercept_, atol=3e-3)
+    torch.testing.assert_close(10 * scaled.weight, readout.weight, atol=3e-3, rtol=3e-3)
 
 
-@pytest.mark.parametrize("apart", [0.0, 0.5, 5.0])
-def test_a_path_of_penalties_ends_where_the_chosen_one_alone_would(apart: float) -> None:
+@pytest.mark.parametrize("distance", [0.0, 0.5, 5.0])
+def test_a_regularisation_path_finds_the_solution_of_the_chosen_penalty(distance: float) -> None:
     generator = torch.Generator().manual_seed(3)
-    pos = torch.randn(30, 40, generator=generator) + apart * torch.eye(40)[0]
+    pos = torch.randn(30, 40, generator=generator) + distance * torch.eye(40)[0]
     neg = torch.randn(30, 40, generator=generator)
     penalties = (1.0, 1e-1, 1e-2, 1e-3)
 
-    def begin() -> Readout:
-        read = Readout(40)
-        read.weight.data += 0.1  # a penalty is on the change from here, also of a later solution
-        return read
+    def initial() -> LinearReadout:
+        readout = LinearReadout(40)
+        # Not zero: later solutions on the path must be penalised for the change from here as well.
+        readout.weight.data += 0.1
+        return readout
 
-    def alone(penalty: float, pos: Tensor, neg: Tensor) -> Readout:
-        read = begin()
-        solve(read, pos, neg, steps=200, penalty=penalty)
-        return read
+    def fit_once(penalty: float, pos: Tensor, neg: Tensor) -> LinearReadout:
+        readout = initial()
+        fit_lbfgs(readout, pos, neg, steps=200, penalty=penalty)
+        return readout
 
-    found = begin()
-    solve_penalised(found, pos, neg, steps=200, penalties=penalties)
-    expected = alone(best(penalties, alone, pos, neg), pos, neg)
-    torch.testing.assert_close(found.weight, expected.weight, atol=0.02, rtol=0.02)
-    torch.testing.assert_close(found.bias, expected.bias, atol=0.02, rtol=0.02)
+    readout = initial()
+    fit_lbfgs_cv(readout, pos, neg, steps=200, penalties=penalties)
+    expected = fit_once(select_by_validation(penalties, fit_once, pos, neg), pos, neg)
+    torch.testing.assert_close(readout.weight, expected.weight, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(readout.bias, expected.bias, atol=0.02, rtol=0.02)
 
 
-def test_a_layer_solved_in_the_directions_of_few_images_is_the_same_layer() -> None:
+def test_training_a_layer_in_the_span_of_the_images_gives_the_same_layer() -> None:
     torch.manual_seed(0)
     pos, neg = torch.randn(9, 60) + 0.3, torch.randn(12, 60) - 0.3
     images = torch.cat([pos, neg])
-    origin = nn.Sequential(nn.Linear(60, 5), LogOdds(1))
-    whole, few = copy.deepcopy(origin), copy.deepcopy(origin)
-    solve(whole, pos, neg, steps=300, penalty=0.3)
-    solve_penalised(few, pos, neg, steps=300, penalties=[0.3])
+    initial = nn.Sequential(nn.Linear(60, 5), LogOdds(1))
+    full, projected = copy.deepcopy(initial), copy.deepcopy(initial)
+    fit_lbfgs(full, pos, neg, steps=300, penalty=0.3)
+    fit_lbfgs_cv(projected, pos, neg, steps=300, penalties=[0.3])
 
     @torch.no_grad()
-    def change_and_cost(found: nn.Sequential) -> tuple[Tensor, float]:
-        change = found[0].weight - origin[0].weight
-        size = images.square().sum(dim=1).mean() * change.square().sum()
-        return change, (balanced_loss(found(pos), found(neg)) + 0.3 / 2 * size).item()
+    def change_and_cost(network: nn.Sequential) -> tuple[Tensor, float]:
+        change = network[0].weight - initial[0].weight
+        penalty = 0.3 / 2 * images.square().sum(dim=1).mean() * change.square().sum()
+        return change, (balanced_loss(network(pos), network(neg)) + penalty).item()
 
-    (change, cost), (expected, least) = change_and_cost(few), change_and_cost(whole)
-    assert cost == pytest.approx(least, rel=2e-3)
+    (change, cost), (expected, lowest) = change_and_cost(projected), change_and_cost(full)
+    assert cost == pytest.approx(lowest, rel=2e-3)
     torch.testing.assert_close(change, expected, atol=0.005, rtol=0.01)
-    # Nothing was learned of what none of the images has.
-    directions, _ = torch.linalg.qr(images.T)
-    assert (change - change @ directions @ directions.T).abs().max() < 1e-5
+    # There is no change in any direction that is orthogonal to all images.
+    basis, _ = torch.linalg.qr(images.T)
+    assert (change - change @ basis @ basis.T).abs().max() < 1e-5
 
 
-def test_a_step_of_lbfgs_takes_little_more_than_one_look_at_the_images() -> None:
+def test_a_step_of_lbfgs_takes_little_more_than_one_pass_over_the_images() -> None:
     pos, neg = two_clouds()
-    read, looks = Readout(3), []
-    read.register_forward_hook(lambda *_: looks.append(1))
-    solve(read, pos, neg, steps=8)
-    assert 8 <= len(looks) <= 12
+    readout, calls = LinearReadout(3), []
+    readout.register_forward_hook(lambda *_: calls.append(1))
+    fit_lbfgs(readout, pos, neg, steps=8)
+    assert 8 <= len(calls) <= 12
 
 
-def test_gauss_newton_needs_few_looks_and_keeps_gains_above_zero() -> None:
+def test_gauss_newton_needs_few_steps_and_keeps_gains_nonnegative() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Linear(20, 30), nn.ReLU(), Gains(torch.ones(30)), nn.Linear(30, 4), LogOdds(1)
     ).requires_grad_(False)
     gains = network[2].requires_grad_(True).gains
     pos, neg = torch.randn(25, 20) + 0.3, torch.randn(25, 20) - 0.3
-    quick, slow = copy.deepcopy(network), copy.deepcopy(network)
-    gauss_newton(quick, pos, neg, steps=2, nonnegative=[quick[2].gains])
-    fit(slow, pos, neg, learning_rate=0.03, epochs=10)
-    assert quick[2].gains.min() >= 0 and not torch.equal(quick[2].gains, gains)
+    by_gauss_newton, by_adam = copy.deepcopy(network), copy.deepcopy(network)
+    fit_gauss_newton(by_gauss_newton, pos, neg, steps=2, nonnegative=[by_gauss_newton[2].gains])
+    fit_adam(by_adam, pos, neg, learning_rate=0.03, epochs=10)
+    trained = by_gauss_newton[2].gains
+    assert trained.min() >= 0 and not torch.equal(trained, gains)
     with torch.no_grad():
-        losses = [balanced_loss(each(pos), each(neg)) for each in (network, quick, slow)]
-    assert losses[1] < losses[2] < losses[0]
-    loud = copy.deepcopy(network)
-    gauss_newton(loud, pos, neg, steps=2, target_weight=0.9)
+        initial, after_two_steps, after_ten_epochs = (
+            balanced_loss(scorer(pos), scorer(neg))
+            for scorer in (network, by_gauss_newton, by_adam)
+        )
+    assert after_two_steps < after_ten_epochs < initial
+    # With more weight on the target, positives are fitted better and negatives worse.
+    weighted = copy.deepcopy(network)
+    fit_gauss_newton(weighted, pos, neg, steps=2, target_weight=0.9)
     with torch.no_grad():
-        shares = [
-            softplus(-each(pos)).mean() / softplus(each(neg)).mean() for each in (quick, loud)
-        ]
-    assert shares[1] < shares[0]
+        balanced_ratio, weighted_ratio = (
+            softplus(-scorer(pos)).mean() / softplus(scorer(neg)).mean()
+            for scorer in (by_gauss_newton, weighted)
+        )
+    assert weighted_ratio < balanced_ratio
 
 
-def test_gauss_newton_stops_where_the_loss_is_low_enough() -> None:
+def test_gauss_newton_does_nothing_if_the_loss_is_low_enough() -> None:
     pos, neg = two_clouds()
-    read = Readout(3)
-    gauss_newton(read, pos, neg, steps=30, enough=0.7)
-    assert read.weight.abs().max() == 0
+    readout = LinearReadout(3)
+    fit_gauss_newton(readout, pos, neg, steps=30, stop_loss=0.7)
+    assert readout.weight.abs().max() == 0
 
 
-def test_gauss_newton_takes_gradients_only_where_another_step_may_follow() -> None:
-    class Watched(Readout):
+def test_gauss_newton_computes_gradients_only_if_another_step_may_follow() -> None:
+    class RecordingReadout(LinearReadout):
         def forward(self, outputs: Tensor) -> Tensor:
-            gradients.append(torch.is_grad_enabled())
+            with_gradients.append(torch.is_grad_enabled())
             return super().forward(outputs)
 
     pos, neg = two_clouds()
-    for settings, looks in (
+    for settings, passes in (
         ({"steps": 2}, [True, True, False]),
-        ({"steps": 30, "enough": 0.69}, [True, False]),  # less than log 2: the first step does
-        ({"steps": 30, "enough": 0.7}, [True]),
+        # The initial loss is log 2 = 0.693, and the first step is enough.
+        ({"steps": 30, "stop_loss": 0.69}, [True, False]),
+        ({"steps": 30, "stop_loss": 0.7}, [True]),
     ):
-        gradients: list[bool] = []
-        read = Watched(3)
-        gauss_newton(read, pos, neg, **settings)  # type: ignore[arg-type]
-        assert gradients[::2] == looks and gradients[1::2] == looks  # of positives, of negatives
+        with_gradients: list[bool] = []
+        readout = RecordingReadout(3)
+        fit_gauss_newton(readout, pos, neg, **settings)  # type: ignore[arg-type]
+        # Positives and negatives are separate batches.
+        assert with_gradients[::2] == passes and with_gradients[1::2] == passes
         with torch.no_grad():
-            reached = balanced_loss(read(pos), read(neg)).item()
-        assert reached < settings.get("enough", 0.6)
+            loss = balanced_loss(readout(pos), readout(neg)).item()
+        assert loss < settings.get("stop_loss", 0.6)
 
 
-def test_gauss_newton_asks_no_more_images_than_it_takes_to_tell_whether_a_step_was_one() -> None:
-    class Curved(Readout):
-        """Scores that are not linear in what is learned."""
+def test_gauss_newton_judges_the_last_step_by_as_few_images_as_possible() -> None:
+    class NonlinearReadout(LinearReadout):
+        """Scores that are not linear in the trained parameters."""
 
         def forward(self, outputs: Tensor) -> Tensor:
             if not torch.is_grad_enabled():
-                asked.append(len(outputs))
+                batch_sizes.append(len(outputs))
             scores = super().forward(outputs)
             return scores + 0.1 * scores**2
 
-    def adapted(pos: Tensor, neg: Tensor, **settings: float) -> float:
-        """The loss it reaches; `asked` has how many images were asked for their score only."""
-        asked.clear()
-        curved = Curved(3)
-        gauss_newton(curved, pos, neg, **settings)  # type: ignore[arg-type]
-        return balanced_loss(curved(pos), curved(neg)).item()
+    def final_loss(pos: Tensor, neg: Tensor, **settings: float) -> float:
+        """Return the final loss, and leave the sizes of batches without gradients in `batch_sizes`."""
+        batch_sizes.clear()
+        readout = NonlinearReadout(3)
+        fit_gauss_newton(readout, pos, neg, **settings)  # type: ignore[arg-type]
+        return balanced_loss(readout(pos), readout(neg)).item()
 
-    asked: list[int] = []
+    batch_sizes: list[int] = []
     pos, neg = two_clouds()  # 40 and 160
-    reached = adapted(pos, neg, steps=1)
-    assert asked == [16, 16]
-    # What is a hair above or below the loss that was reached no few images can tell.
-    assert adapted(pos, neg, steps=30, enough=reached + 1e-5) == reached
-    assert asked == [16, 16, 40, 160]
-    assert adapted(pos, neg, steps=2, enough=reached - 1e-5) < reached
-    assert asked[:4] == [16, 16, 40, 160]
-    # So few that all are asked.
-    adapted(pos[:32], neg[:20], steps=1)
-    assert asked == [32, 20]
+    loss = final_loss(pos, neg, steps=1)
+    assert batch_sizes == [16, 16]
+    # If the limit is very close to the loss, a sample cannot decide and all images are evaluated.
+    assert final_loss(pos, neg, steps=30, stop_loss=loss + 1e-5) == loss
+    assert batch_sizes == [16, 16, 40, 160]
+    assert final_loss(pos, neg, steps=2, stop_loss=loss - 1e-5) < loss
+    assert batch_sizes[:4] == [16, 16, 40, 160]
+    # There is no sample of fewer than 33 images.
+    final_loss(pos[:32], neg[:20], steps=1)
+    assert batch_sizes == [32, 20]
 
 
-def test_an_epoch_sees_each_image_once_and_both_sides_in_each_step() -> None:
-    class Seen(Readout):
+def test_an_epoch_uses_each_image_once_and_both_classes_in_each_batch() -> None:
+    class RecordingReadout(LinearReadout):
         def forward(self, x: Tensor) -> Tensor:
-            steps.append(x[:, 0].tolist())
+            batches.append(x[:, 0].tolist())
             return super().forward(x)
 
-    steps: list[list[float]] = []
+    batches: list[list[float]] = []
     pos, neg = torch.arange(5.0)[:, None], torch.arange(100.0, 160.0)[:, None]
-    fit(Seen(1), pos, neg, learning_rate=0.01, epochs=1)
-    assert len(steps) == 5
-    assert sorted(itertools.chain(*steps)) == [*range(5), *range(100, 160)]
-    assert all(min(step) < 100 <= max(step) for step in steps)
+    fit_adam(RecordingReadout(1), pos, neg, learning_rate=0.01, epochs=1)
+    assert len(batches) == 5
+    assert sorted(itertools.chain(*batches)) == [*range(5), *range(100, 160)]
+    assert all(min(batch) < 100 <= max(batch) for batch in batches)
 
 
 @given(st.integers(2, 40))
-def test_what_is_held_out_is_a_quarter_and_not_adapted_on(count: int) -> None:
-    kept, held = held_out(torch.arange(count))
-    assert sorted([*kept.tolist(), *held.tolist()]) == list(range(count))
-    assert len(kept) >= 1 and abs(len(held) - count / 4) < 1
-    with pytest.raises(ValueError, match="two on each side"):
-        held_out(torch.zeros(1))
+def test_validation_rows_are_a_quarter_and_not_trained_on(count: int) -> None:
+    training, validation = validation_split(torch.arange(count))
+    assert sorted([*training.tolist(), *validation.tolist()]) == list(range(count))
+    assert len(training) >= 1 and abs(len(validation) - count / 4) < 1
 
 
-def test_the_best_setting_is_the_one_that_generalises() -> None:
+def test_one_image_cannot_be_split() -> None:
+    with pytest.raises(ValueError, match="at least two images of each class"):
+        validation_split(torch.zeros(1))
+
+
+def test_the_candidate_with_the_lowest_validation_loss_is_selected() -> None:
     pos, neg = torch.full((8, 1), 1.0), torch.full((8, 1), -1.0)
-    seen = []
+    calls = []
 
-    def scorer(slope: float, pos: torch.Tensor, neg: torch.Tensor) -> Callable[..., torch.Tensor]:
-        seen.append((slope, len(pos), len(neg)))
+    def fit(slope: float, pos: Tensor, neg: Tensor) -> Callable[[Tensor], Tensor]:
+        calls.append((slope, len(pos), len(neg)))
         return lambda features: slope * features[:, 0]
 
-    assert best([-1.0, 0.0, 3.0, 2.0], scorer, pos, neg) == 3.0
-    assert seen[0] == (-1.0, 6, 6)
+    assert select_by_validation([-1.0, 0.0, 3.0, 2.0], fit, pos, neg) == 3.0
+    assert calls[0] == (-1.0, 6, 6)
     assert balanced_loss(torch.zeros(3), torch.zeros(9)).item() == pytest.approx(math.log(2))
 
 
-def test_a_detector_reads_the_target_or_learns_to() -> None:
-    backbone, image = small_backbone(), torch.randn(2, 3, 16, 16)
-    known = Detector(backbone, 1, image[:1])
-    torch.testing.assert_close(known(image), log_odds(backbone(image), 1))
-    new = Detector(backbone.after("block1"), None, image[:1], frozen=backbone.upto("block1"))
-    assert {name for name, each in new.named_parameters() if each.requires_grad} == {
-        "read.weight",
-        "read.bias",
+def test_a_detector_reads_out_the_target_or_a_trained_direction() -> None:
+    backbone, images = small_backbone(), torch.randn(2, 3, 16, 16)
+    known = Detector(backbone, 1, images[:1])
+    torch.testing.assert_close(known(images), log_odds(backbone(images), 1))
+    new = Detector(backbone.after("block1"), None, images[:1], frozen=backbone.upto("block1"))
+    assert {name for name, parameter in new.named_parameters() if parameter.requires_grad} == {
+        "readout.weight",
+        "readout.bias",
     }
-    assert new(image).tolist() == [0, 0]
-    new.read.weight.data[2] = 1.0
-    torch.testing.assert_close(new(image), backbone(image)[:, 2])
-    torch.testing.assert_close(new.suffix(new.features(image, image)[1]), new(image))
+    assert new(images).tolist() == [0, 0]
+    new.readout.weight.data[2] = 1.0
+    torch.testing.assert_close(new(images), backbone(images)[:, 2])
+    torch.testing.assert_close(new.scorer(new.frozen_features(images, images)[1]), new(images))
 
 
-def test_a_shift_moves_one_output_and_a_gain_one_channel() -> None:
+def test_a_bias_changes_one_output_and_gains_scale_channels() -> None:
     outputs = torch.randn(4, 3)
-    shift = Shift(1)
-    shift.bias.data += 2
-    torch.testing.assert_close(shift(outputs) - outputs, torch.tensor([[0.0, 2, 0]]).expand(4, 3))
+    bias = OutputBias(1)
+    bias.bias.data += 2
+    torch.testing.assert_close(bias(outputs) - outputs, torch.tensor([[0.0, 2, 0]]).expand(4, 3))
     gains = Gains(torch.tensor([1.0, 0.0, 2.0]))
-    for shape, moved in (((4, 3), 1), ((4, 5, 3), 2), ((4, 3, 5, 5), 1)):
-        found = gains(torch.ones(shape)).movedim(moved, -1)
-        torch.testing.assert_close(found, gains.gains.expand(found.shape))
+    for shape, channel_dim in (((4, 3), 1), ((4, 5, 3), 2), ((4, 3, 5, 5), 1)):
+        scaled = gains(torch.ones(shape)).movedim(channel_dim, -1)
+        torch.testing.assert_close(scaled, gains.gains.expand(scaled.shape))
 
 
-def test_the_middle_stage_is_in_the_middle_of_those_with_maps() -> None:
+def test_the_middle_stage_is_the_middle_one_of_those_with_maps() -> None:
     backbone = small_backbone()
     shapes = stages_with_maps(backbone, torch.randn(1, 3, 16, 16))
     assert middle_stage(backbone, shapes) == "block2"
-    assert width(torch.Size([7, 16])) == width(torch.Size([16, 4, 4])) == 16
+    assert num_channels(torch.Size([7, 16])) == num_channels(torch.Size([16, 4, 4])) == 16
 
 
-def test_an_encoder_ends_before_the_head_and_modules_are_replaced_in_their_place() -> None:
-    backbone, image = small_backbone(), torch.randn(2, 3, 16, 16)
-    maps = backbone.upto("block2")(image)
-    torch.testing.assert_close(encoder(backbone)(image), maps.mean(dim=(2, 3)))
-    assert Pooled()(maps.flatten(2).transpose(1, 2)).shape == (2, 16)
-    assert {name: tuple(s) for name, s in stages_with_maps(backbone, image[:1]).items()} == {
+def test_a_pooled_encoder_ends_before_the_head() -> None:
+    backbone, images = small_backbone(), torch.randn(2, 3, 16, 16)
+    maps = backbone.upto("block2")(images)
+    torch.testing.assert_close(pooled_encoder(backbone)(images), maps.mean(dim=(2, 3)))
+    assert GlobalAveragePool()(maps.flatten(2).transpose(1, 2)).shape == (2, 16)
+    shapes = stages_with_maps(backbone, images[:1])
+    assert {name: tuple(shape) for name, shape in shapes.items()} == {
         "block1": (8, 8, 8),
         "block2": (16, 8, 8),
     }
-    before = backbone(image)
-    put = replace(backbone, nn.Conv2d, lambda each: nn.Sequential(each, nn.Identity()))
-    assert len(put) == 2 and put[1] is backbone.stage("block2")[0]  # type: ignore[index]
-    torch.testing.assert_close(backbone(image), before)
+
+
+def test_modules_are_replaced_in_place() -> None:
+    backbone, images = small_backbone(), torch.randn(2, 3, 16, 16)
+    expected = backbone(images)
+    replacements = replace_modules(
+        backbone, nn.Conv2d, lambda convolution: nn.Sequential(convolution, nn.Identity())
+    )
+    assert len(replacements) == 2
+    assert replacements[1] is backbone.stage("block2")[0]  # type: ignore[index]
+    torch.testing.assert_close(backbone(images), expected)

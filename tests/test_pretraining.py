@@ -13,10 +13,14 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from attnbench.backbones import load
+from attnbench.errors import AttnbenchError
 from pretraining.__main__ import pretrain, write_weights
-from pretraining.recipes import RECIPES, TrainingSet
+from pretraining.recipes import RECIPES, Recipe, TrainingSet
 from pretraining.simclr import TEMPERATURE, augment, contrastive_loss
-from pretraining.stawm.network import untrained_stawm
+from pretraining.stawm import network as stawm_network
+from pretraining.stawm import training as stawm_training
+from pretraining.stawm.network import StawmAutoencoder, StawmEncoder, untrained_stawm
+from pretraining.stawm.probe import GlimpseFeatures, PublishedProbe
 from pretraining.stawm.training import train_stawm
 from pretraining.vae import BETA, BetaVAE, beta_vae_loss, train_vae
 
@@ -112,3 +116,60 @@ def test_training_mirrors_pictures_but_not_digits(name: str, mirrored: bool) -> 
     train_stawm(replace(RECIPES[name], epochs=1, batch=32), network, training_set)
     is_mirrored = torch.cat(inputs)[:, 0, 0, 0] > 0
     assert len(is_mirrored) == 64 and bool(is_mirrored.any()) == mirrored
+
+
+def test_stawm_has_the_published_size_without_the_unused_layer() -> None:
+    model = StawmAutoencoder(untrained_stawm("test/stawm"))
+    size = sum(parameter.numel() for parameter in model.parameters())
+    assert size == 2_570_738 - (256 * 256 + 256)
+    drawn, mean, log_variance = model(torch.rand(2, 3, 32, 32))
+    assert drawn.shape == (2, 3, 32, 32) and mean.shape == log_variance.shape == (2, 8 * 32)
+
+
+def test_the_published_stawm_probe_reads_the_memorys_answer() -> None:
+    encoder = StawmEncoder().eval()
+    probe = PublishedProbe(encoder.memory)
+    assert sum(parameter.numel() for parameter in probe.parameters()) == 133_901
+    # With the encoder's own query, the probe computes the answer that the encoder returns.
+    probe.query.load_state_dict(encoder.query.state_dict())
+    images = torch.rand(2, 3, 32, 32)
+    logits = probe(GlimpseFeatures(encoder)(images))
+    torch.testing.assert_close(logits, probe.classes(encoder(images)))
+
+
+def test_an_interrupted_stawm_training_continues_with_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe("test/stawm", "made up", None, 2, 2, 1e-3, 0.0)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), np.uint8)
+    monkeypatch.setattr(stawm_training, "_SAVE_INTERVAL", -1.0)  # save after every step
+    monkeypatch.setattr(stawm_network, "GLIMPSES", 2)
+    checkpoint = tmp_path / "checkpoint"
+
+    def train(checkpoint: Path | None) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+        torch.manual_seed(0)
+        backbone = untrained_stawm(recipe.network).requires_grad_(True)
+        training_set = TrainingSet(pixels, torch.zeros(4), backbone.preprocessing)
+        metadata = train_stawm(recipe, backbone, training_set, checkpoint)
+        return metadata, backbone.state_dict()
+
+    expected_metadata, expected_weights = train(None)
+    calls = 0
+
+    def interrupted_loss(*arguments: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 4:  # the last step of two epochs of two steps
+            raise KeyboardInterrupt
+        return beta_vae_loss(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stawm_training, "beta_vae_loss", interrupted_loss)
+        train(checkpoint)
+    metadata, weights = train(checkpoint)
+    assert metadata == expected_metadata
+    for name, tensor in expected_weights.items():
+        torch.testing.assert_close(weights[name], tensor, rtol=0, atol=0)
+    recipe = replace(recipe, epochs=3)
+    with pytest.raises(AttnbenchError, match="another recipe"):
+        train(checkpoint)

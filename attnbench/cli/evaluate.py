@@ -113,10 +113,11 @@ def evaluate(
         typer.Option("--json", envvar="ATTNBENCH_JSON", help="Print one JSON object per row."),
     ] = False,
 ) -> None:
-    """Evaluate submissions: sensitivity, parameters, adaptation time.
+    """Evaluate submissions on tasks.
 
-    Prints a table and writes a record per submission, task, backbone and seed. Records that exist
-    already are reused, and an interrupted run resumes where it stopped.
+    Prints a table of sensitivity, parameters and adaptation time, and writes a record per submission,
+    task, backbone and seed. Records that exist already are reused, and an interrupted run resumes
+    where it stopped.
     """
     if timeout is not None and not 0 < timeout < float("inf"):
         raise typer.BadParameter("must be a positive number of seconds", param_hint="--timeout")

@@ -1,0 +1,1 @@
+"""Engines run many episodes: one after the other, on several processes, or on a cluster."""

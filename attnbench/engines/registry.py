@@ -7,6 +7,7 @@ from pathlib import Path
 from attnbench.engines.engine import Engine
 from attnbench.errors import AttnbenchError
 from attnbench.judge.resource_cache import ResourceCache
+from attnbench.vocabulary import ENGINES
 
 
 def create_engine(
@@ -42,4 +43,4 @@ def create_engine(
         raise AttnbenchError(
             f"the {name} engine needs {missing.name}: pip install 'attnbench[{name}]'"
         ) from None
-    raise AttnbenchError(f"unknown engine {name!r}; the engines are local, ray and slurm")
+    raise AttnbenchError(f"unknown engine {name!r}; the engines are {', '.join(ENGINES)}")

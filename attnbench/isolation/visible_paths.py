@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-import attnbench
 from attnbench.resources import submissions_folder, tasks_folder, weights_folder
 
 # The trusted packages of attnbench. They draw stimuli with their labels, keep results, or judge, and
@@ -36,7 +35,7 @@ def program_folders() -> list[Path]:
     """The folders of Python, its packages and the system's programs."""
     folders = [Path(folder) for folder in (*_SYSTEM, sys.prefix, sys.base_prefix)]
     folders += map(Path, filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)))
-    package = Path(attnbench.__file__).parent
+    package = Path(__file__).parents[1]
     for entry in map(Path, filter(None, sys.path)):
         if any(entry.is_relative_to(folder) for folder in folders):
             continue

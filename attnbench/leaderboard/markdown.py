@@ -78,7 +78,7 @@ def markdown_of(tracks: Mapping[str, Standings], newest: str, stale: int = 0) ->
     Args:
         tracks: the standings of each track, in the order to show them.
         newest: when the newest record was created.
-        stale: number of records from an earlier version of their submission
+        stale: number of records from an earlier version of attnbench
             (`attnbench.leaderboard.staleness.count_stale`).
 
     Returns:
@@ -106,10 +106,10 @@ def _stale_note(tracks: Iterable[Standings], stale: int) -> str:
         for row in standings.rows
         for result in row.results.values()
     )
-    was, their = ("was", "its") if stale == 1 else ("were", "their")
+    were = "was" if stale == 1 else "were"
     return (
-        f"{stale:,} of {number:,} records {was} made with an earlier version of {their} submission "
-        "and will be made anew."
+        f"{stale:,} of {number:,} records {were} made with an earlier version of attnbench and will be "
+        "made again."
     )
 
 

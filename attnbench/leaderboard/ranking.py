@@ -136,7 +136,7 @@ def _d_prime_or_nan(result: SettingResult | None) -> float:
 def _mean_ranks(estimates: Floats, replicates: Floats) -> tuple[Floats, Floats]:
     """Return mean ranks over the settings that each method has, `[m]` and `[r, m]`.
 
-    In every setting, methods without a d' rank last and their own mean leaves the setting out.
+    In a setting, a method without a d' ranks last, and its own mean leaves that setting out.
 
     Args:
         estimates: float `[settings, m]`, NaN without a d'.

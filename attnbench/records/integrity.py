@@ -53,9 +53,6 @@ def read_scores(path: Path, record: Record) -> pa.Table:
     return scores
 
 
-read_table = read_scores
-
-
 def _check_scores(scores: pa.Table) -> None:
     if set(scores.column_names) != _COLUMNS or len(scores.column_names) != len(_COLUMNS):
         raise ValueError(f"its scores have the columns {', '.join(scores.column_names)}")

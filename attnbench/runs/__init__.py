@@ -1,0 +1,1 @@
+"""A run: reading submissions, planning records, writing them, resuming, reporting progress."""

@@ -1,1 +1,1 @@
-"""What is measured about attnbench and its methods and is not speed: tables of the docs."""
+"""Measurements of attnbench and its methods other than speed, for tables of the documentation."""

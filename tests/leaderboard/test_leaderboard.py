@@ -17,8 +17,7 @@ from attnbench.leaderboard.staleness import count_stale
 from attnbench.leaderboard.standings import standings_of_track
 from attnbench.records.record import Readout, Record
 from attnbench.records.store import RecordStore
-from attnbench.resources import submissions_folder
-from attnbench.submission import load_submission
+from attnbench.version import __version__
 
 MakeRecord = Callable[..., Record]
 ROOT = Path(__file__).parents[2]
@@ -243,19 +242,17 @@ def test_seeds_from_several_machines_share_a_row_with_the_times_of_one_machine(
 
 
 def test_stale_records_are_counted_and_noted(make_record: MakeRecord) -> None:
-    current = load_submission(submissions_folder() / "attention").sha256
     records = [
-        make_record(submission="attention", submission_sha256=current),
-        make_record(submission="attention", submission_sha256="e" * 64),
-        make_record(submission="attention", submission_sha256="e" * 64, seed=1, track="small"),
-        make_record(submission="not-shipped", submission_sha256="e" * 64),
+        make_record(attnbench=__version__),
+        make_record(attnbench="0.0.1", seed=1),
+        make_record(attnbench=f"0.0.1, {__version__}", seed=2, track="small"),
     ]
     assert count_stale(records) == 2
     assert "earlier version" not in leaderboard_markdown(records)
     heading, _, note, _, *_ = leaderboard_markdown(records, stale=2).splitlines()
     assert heading == "# Leaderboard"
     assert note == (
-        "2 of 4 records were made with an earlier version of their submission and will be made anew."
+        "2 of 3 records were made with an earlier version of attnbench and will be made again."
     )
 
 

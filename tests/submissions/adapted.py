@@ -1,4 +1,4 @@
-"""A shipped submission adapted in this process, and what its artefact then holds."""
+"""Shipped submissions run in this process, and the artefacts that they deliver."""
 
 from __future__ import annotations
 
@@ -17,59 +17,68 @@ from torchvision.models import VisionTransformer
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone, Preprocessing
 from attnbench.backbones.torchvision_models import stages_of
-from attnbench.sandbox.packing import ArtefactPacker, unpack
-from attnbench.judge.parameter_count import Inventory, Size
+from attnbench.judge.parameter_count import ArtefactSize, ParameterCounter
 from attnbench.resources import submissions_folder
+from attnbench.sandbox.packing import ArtefactPacker
+from attnbench.sandbox.unpacking import unpack
 from attnbench.submission import load_submission
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """What came of adapting.
+    """The result of an adaptation.
 
     Attributes:
         detector: as `adapt` returned it.
         backbone: as `adapt` left it.
-        size: what the artefact counts.
+        size: of the artefact.
         delivered: the detector after packing and unpacking, on another copy of the backbone.
     """
 
     detector: nn.Module
     backbone: Backbone
-    size: Size
+    size: ArtefactSize
     delivered: nn.Module
 
 
-def module_of(name: str) -> ModuleType:
-    """The module `submission.py` of a shipped submission."""
+def load_program(name: str) -> ModuleType:
+    """Import the `submission.py` of a shipped submission."""
     path = submissions_folder() / name / "submission.py"
     spec = importlib.util.spec_from_file_location(f"submission_of_{name}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # Pickling a detector imports its classes by the name of their module.
     sys.modules[module.__name__] = module
     spec.loader.exec_module(module)
     return module
 
 
-def adapted(name: str, backbone: Backbone, pos: Tensor, neg: Tensor, **other: Any) -> Adapted:
-    """Adapt the shipped submission `name` to a copy of `backbone`.
+def adapt_submission(
+    name: str, backbone: Backbone, pos: Tensor, neg: Tensor, **overrides: Any
+) -> Adapted:
+    """Adapt a copy of a backbone with a shipped submission.
 
-    With its own hyperparameters but for `other`.
+    Args:
+        name: of the submission.
+        backbone: stays as it is.
+        pos, neg: images `[n, 3, h, w]`.
+        overrides: hyperparameters that replace those of its manifest.
     """
-    as_handed_out, backbone = backbone, copy.deepcopy(backbone)
+    handed_out, backbone = backbone, copy.deepcopy(backbone)
     submission = load_submission(name)
     packer = ArtefactPacker(backbone)
     torch.manual_seed(0)
-    settings = submission.hyperparameters_for(backbone.name) | other
-    detector = module_of(name).adapt(backbone, pos, neg, **settings).eval()
+    hyperparameters = submission.hyperparameters_for(backbone.name) | overrides
+    detector = load_program(name).adapt(backbone, pos, neg, **hyperparameters).eval()
     artefact = packer.pack(detector, submissions_folder() / name)
-    size = Inventory(as_handed_out).measure(artefact, submission.program)
-    return Adapted(detector, backbone, size, unpack(artefact, copy.deepcopy(as_handed_out)).eval())
+    size = ParameterCounter(handed_out).measure(artefact, submission.program)
+    delivered = unpack(artefact, copy.deepcopy(handed_out)).eval()
+    return Adapted(detector, backbone, size, delivered)
 
 
 @functools.lru_cache
 def random_backbone(name: str, target: int | None = 3) -> Backbone:
-    """The backbone `name` with weights that no layer's initial ones are equal to."""
+    """Return an untrained backbone in which no weight has its initial value."""
     backbone = load(name, untrained=True)
     backbone.target = target if backbone.labels else None
     generator = torch.Generator().manual_seed(0)
@@ -80,13 +89,13 @@ def random_backbone(name: str, target: int | None = 3) -> Backbone:
 
 @functools.lru_cache
 def small_vit() -> Backbone:
-    """A vision transformer of three blocks with 16 channels, for images of 32 pixels."""
+    """Return a vision transformer of three blocks with 16 channels, for images of 32 pixels."""
     torch.manual_seed(0)
     model = VisionTransformer(
         image_size=32, patch_size=8, num_layers=3, num_heads=2, hidden_dim=16, mlp_dim=32,
         num_classes=5,
     )  # fmt: skip
-    nn.init.normal_(model.heads[0].weight)  # torchvision has zeros there
+    nn.init.normal_(model.heads[0].weight)  # zeros in torchvision
     half = (0.5, 0.5, 0.5)
     backbone = Backbone(
         stages_of("vit", model, model.image_size),
@@ -98,14 +107,21 @@ def small_vit() -> Backbone:
     return backbone
 
 
-def images(
+def noise_images(
     backbone: Backbone, count: int, seed: int = 0, size: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """White noise for both sides, `[count, 3, size, size]`, the positives a little brighter.
+    """Return white noise for positives and negatives, with the positives a little brighter.
 
-    Of the backbone's own size where none is given.
+    Args:
+        backbone: the images are for it.
+        count: the number of positives, and of negatives.
+        seed: of the noise.
+        size: in pixels; the backbone's by default.
+
+    Returns:
+        Positives and negatives, `[count, 3, size, size]` each.
     """
     size = size or backbone.preprocessing.size
     generator = torch.Generator().manual_seed(seed)
-    both = torch.randn(2 * count, 3, size, size, generator=generator)
-    return both[:count] + 0.5, both[count:]
+    images = torch.randn(2 * count, 3, size, size, generator=generator)
+    return images[:count] + 0.5, images[count:]

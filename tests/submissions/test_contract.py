@@ -1,4 +1,4 @@
-"""What holds for every shipped submission: on a network with the target, on two without, on a ViT."""
+"""Every shipped submission keeps the contract, on networks with and without the target and on a ViT."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attnbench import NotApplicable
 from attnbench.backbones.backbone import Backbone, tensors_of
 from attnbench.resources import submissions_folder
 from attnbench.submission import load_submission
-from tests.submissions.adapted import adapted, images, random_backbone, small_vit
+from tests.submissions.adapted import adapt_submission, noise_images, random_backbone, small_vit
 
 NAMES = sorted(path.parent.name for path in submissions_folder().glob("*/submission.toml"))
 NETWORKS: dict[str, Callable[[], Backbone]] = {
@@ -26,33 +26,39 @@ NETWORKS: dict[str, Callable[[], Backbone]] = {
 @pytest.mark.parametrize("name", NAMES)
 def test_a_submission_keeps_the_contract(name: str, network: str) -> None:
     backbone = NETWORKS[network]()
-    quick = {"epochs": 2} if "epochs" in load_submission(name).manifest.hyperparameters else {}
-    pos, neg = images(backbone, 8)
+    has_epochs = "epochs" in load_submission(name).manifest.hyperparameters
+    pos, neg = noise_images(backbone, 8)
     try:
-        found = adapted(name, backbone, pos, neg, **quick)
+        adapted = adapt_submission(
+            name, backbone, pos, neg, **({"epochs": 2} if has_epochs else {})
+        )
     except NotApplicable as refusal:
         assert str(refusal) and "\n" not in str(refusal)
         return
-    # Frozen is what is not counted, batch-norm's statistics included.
-    before, after = tensors_of(backbone), tensors_of(found.backbone)
-    drifted = sum(t.numel() for n, t in before.items() if n in after and not t.equal(after[n]))
-    assert drifted <= found.size.parameters_changed
-    assert found.size.parameters_opaque == 0
-    seen = torch.cat(images(backbone, 3, seed=1))
+    # What does not count as changed is frozen, including batch-norm statistics.
+    before, after = tensors_of(backbone), tensors_of(adapted.backbone)
+    changed = sum(
+        tensor.numel()
+        for key, tensor in before.items()
+        if key in after and not tensor.equal(after[key])
+    )
+    assert changed <= adapted.size.parameters_changed
+    assert adapted.size.parameters_opaque == 0
+    images = torch.cat(noise_images(backbone, 3, seed=1))
     with torch.no_grad():
-        scores = found.delivered(seen)
-        torch.testing.assert_close(scores, found.detector(seen))
-        alone = torch.cat([found.delivered(image[None]) for image in seen])
+        scores = adapted.delivered(images)
+        torch.testing.assert_close(scores, adapted.detector(images))
+        one_by_one = torch.cat([adapted.delivered(image[None]) for image in images])
     assert scores.shape == (6,) and scores.isfinite().all()
-    torch.testing.assert_close(scores, alone, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(scores, one_by_one, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_submission_is_short_and_says_where_it_comes_from(name: str) -> None:
+def test_a_submission_is_short_and_names_its_source(name: str) -> None:
     folder = submissions_folder() / name
     program = (folder / "submission.py").read_text(encoding="utf-8")
     assert len(program.splitlines()) <= 150
-    assert "Figures here" in (folder / "README.md").read_text(encoding="utf-8")
+    assert "Results: see leaderboard.md." in (folder / "README.md").read_text(encoding="utf-8")
     manifest = load_submission(folder).manifest
-    controls = ("none", "bias_only")  # from no paper
+    controls = ("none", "bias_only")  # not from any paper
     assert (manifest.paper or name in controls) and manifest.description and manifest.licence

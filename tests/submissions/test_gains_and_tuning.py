@@ -14,12 +14,12 @@ from attnbench import Backbone, NotApplicable, log_odds
 from attnbench.backbones import load
 from attnbench.backbones.backbone import tensors_of
 from tests.conftest import small_backbone
-from tests.submissions.adapted import adapted, images, module_of
+from tests.submissions.adapted import adapt_submission, load_program, noise_images
 
 
 @pytest.fixture
 def network() -> Backbone:
-    """A convolution without and one with batch norm, of which the statistics are not 0 and 1."""
+    """Two convolutions, one of them with a batch norm whose statistics are not 0 and 1."""
     backbone = small_backbone()
     backbone.target = 1
     norm = backbone.stage("block2")[1]
@@ -45,23 +45,25 @@ def vgg() -> Backbone:
         ("adapter", "epochs"),
     ],
 )
-def test_what_is_put_in_changes_nothing_at_first(name: str, limit: str, vgg: Backbone) -> None:
-    pos, neg = images(vgg, 3)
-    found = adapted(name, vgg, pos, neg, **{limit: 0}).detector(pos)
+def test_inserted_layers_change_nothing_before_training(
+    name: str, limit: str, vgg: Backbone
+) -> None:
+    pos, neg = noise_images(vgg, 3)
+    scores = adapt_submission(name, vgg, pos, neg, **{limit: 0}).detector(pos)
     with torch.no_grad():
-        torch.testing.assert_close(found, log_odds(vgg(pos), 3), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(scores, log_odds(vgg(pos), 3), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["feature_gain", "film"])
-def test_scaled_filters_are_the_network_with_scaled_weights(name: str, vgg: Backbone) -> None:
-    pos, neg = images(vgg, 3)
-    detector = adapted(name, vgg, pos, neg, steps=3, enough=0.0).detector
+def test_scaled_filters_equal_a_network_with_scaled_weights(name: str, vgg: Backbone) -> None:
+    pos, neg = noise_images(vgg, 3)
+    detector = adapt_submission(name, vgg, pos, neg, steps=3, stop_loss=0.0).detector
     folded = copy.deepcopy(vgg)
     kind = {"feature_gain": "Gains", "film": "Film"}[name]
-    put = [each for each in detector.modules() if type(each).__name__ == kind]
-    convolutions = [each for each in folded.modules() if isinstance(each, nn.Conv2d)]
-    assert len(put) == len(convolutions) == 4
-    for layer, convolution in zip(put, convolutions, strict=True):
+    layers = [module for module in detector.modules() if type(module).__name__ == kind]
+    convolutions = [module for module in folded.modules() if isinstance(module, nn.Conv2d)]
+    assert len(layers) == len(convolutions) == 4
+    for layer, convolution in zip(layers, convolutions, strict=True):
         scale = (layer.gains if name == "feature_gain" else layer.scale).detach().flatten()
         shift = torch.zeros(()) if name == "feature_gain" else layer.shift.detach().flatten()
         assert (scale != 1).any()
@@ -73,24 +75,28 @@ def test_scaled_filters_are_the_network_with_scaled_weights(name: str, vgg: Back
 
 
 def test_gains_never_fall_below_zero(vgg: Backbone) -> None:
-    detector = adapted("feature_gain", vgg, *images(vgg, 9), steps=6, enough=0.0).detector
+    images = noise_images(vgg, 9)
+    detector = adapt_submission("feature_gain", vgg, *images, steps=6, stop_loss=0.0).detector
     gains = torch.cat(
-        [p.detach().flatten() for n, p in detector.named_parameters() if "gains" in n]
+        [
+            parameter.detach().flatten()
+            for name, parameter in detector.named_parameters()
+            if "gains" in name
+        ]
     )
     assert gains.min() == 0
 
 
 @pytest.mark.parametrize("name", ["bitfit", "norm_tuning", "full_finetune", "bn_stats"])
-def test_only_what_the_method_names_is_changed(name: str, network: Backbone) -> None:
-    trained = {} if name == "bn_stats" else {"learning_rate": 0.01, "epochs": 3}
-    detector = adapted(name, network, *images(network, 4), **trained).delivered
-    after = tensors_of(detector.frozen if name == "bn_stats" else detector.trained)
+def test_a_method_changes_only_the_parameters_that_it_names(name: str, network: Backbone) -> None:
+    overrides = {} if name == "bn_stats" else {"learning_rate": 0.01, "epochs": 3}
+    detector = adapt_submission(name, network, *noise_images(network, 4), **overrides).delivered
+    after = tensors_of(detector.frozen if name == "bn_stats" else detector.trainable)
     before = tensors_of(network)
     changed = {key for key in before if not torch.equal(before[key], after[key])}
-    norm = {f"block2.1.{each}" for each in ("weight", "bias")}
     expected = {
         "bitfit": {"block1.0.bias", "block2.0.bias", "block2.1.bias", "head.2.bias"},
-        "norm_tuning": norm,
+        "norm_tuning": {"block2.1.weight", "block2.1.bias"},
         "full_finetune": {key for key, _ in network.named_parameters()},
         "bn_stats": {"block2.1.running_mean", "block2.1.running_var"},
     }
@@ -98,50 +104,51 @@ def test_only_what_the_method_names_is_changed(name: str, network: Backbone) -> 
 
 
 @pytest.mark.parametrize("name", ["norm_tuning", "bn_stats"])
-def test_a_network_without_norms_is_refused(name: str, vgg: Backbone) -> None:
+def test_methods_for_norms_are_not_applicable_without_norms(name: str, vgg: Backbone) -> None:
     with pytest.raises(NotApplicable):
-        adapted(name, vgg, *images(vgg, 2))
+        adapt_submission(name, vgg, *noise_images(vgg, 2))
 
 
-def test_statistics_are_those_of_torch_in_training(network: Backbone) -> None:
-    pos, neg = images(network, 6)
-    found = adapted("bn_stats", network, pos, neg, prior=0.0).detector.frozen.stage("block2")[1]
+def test_new_statistics_are_those_of_torch_in_training_mode(network: Backbone) -> None:
+    pos, neg = noise_images(network, 6)
+    detector = adapt_submission("bn_stats", network, pos, neg, prior=0.0).detector
+    updated = detector.frozen.stage("block2")[1]
     norm = copy.deepcopy(network.stage("block2")[1])
     norm.momentum = 1.0
     with torch.no_grad():
         maps = network.stage("block2")[0](network.stage("block1")(torch.cat([pos, neg])))
         norm.train()(maps)
     count = maps[:, 0].numel()
-    torch.testing.assert_close(found.running_mean, norm.running_mean)
-    torch.testing.assert_close(found.running_var, norm.running_var * (count - 1) / count)
+    torch.testing.assert_close(updated.running_mean, norm.running_mean)
+    # torch divides by n - 1.
+    torch.testing.assert_close(updated.running_var, norm.running_var * (count - 1) / count)
 
 
-def test_statistics_know_no_labels(network: Backbone) -> None:
-    pos, neg = images(network, 6)
-    one, other = (
-        adapted("bn_stats", network, *sides).detector for sides in [(pos, neg), (neg, pos)]
-    )
-    for key, tensor in tensors_of(one).items():
-        torch.testing.assert_close(tensor, tensors_of(other)[key])
+def test_new_statistics_do_not_depend_on_labels(network: Backbone) -> None:
+    pos, neg = noise_images(network, 6)
+    detector = adapt_submission("bn_stats", network, pos, neg).detector
+    swapped = adapt_submission("bn_stats", network, neg, pos).detector
+    for key, tensor in tensors_of(detector).items():
+        torch.testing.assert_close(tensor, tensors_of(swapped)[key])
 
 
-def test_excitation_is_twice_that_of_torchvision() -> None:
-    block, theirs = module_of("squeeze_excite").SqueezeExcite(32, 16), SqueezeExcitation(32, 2)
-    theirs.scale_activation = nn.Sigmoid()
+def test_squeeze_and_excitation_is_twice_that_of_torchvision() -> None:
+    block, expected = load_program("squeeze_excite").SqueezeExcite(32, 16), SqueezeExcitation(32, 2)
+    expected.scale_activation = nn.Sigmoid()
     nn.init.normal_(block.excite.weight)
     with torch.no_grad():
-        for mine, convolution in ((block.squeeze, theirs.fc1), (block.excite, theirs.fc2)):
-            convolution.weight.copy_(mine.weight[:, :, None, None])
+        for linear, convolution in ((block.squeeze, expected.fc1), (block.excite, expected.fc2)):
+            convolution.weight.copy_(linear.weight[:, :, None, None])
             convolution.bias.zero_()
         maps = torch.randn(4, 32, 5, 5)
-        torch.testing.assert_close(block(maps), 2 * theirs(maps))
+        torch.testing.assert_close(block(maps), 2 * expected(maps))
         tokens = maps.flatten(2).movedim(1, 2)
         torch.testing.assert_close(block(tokens), block(maps).flatten(2).movedim(1, 2))
 
 
 def test_an_adapter_is_two_convolutions_of_one_pixel() -> None:
-    module = module_of("adapter")
-    adapter = module.Adapter(torch.Size((16, 5, 5)), 4)
+    program = load_program("adapter")
+    adapter = program.Adapter(torch.Size((16, 5, 5)), 4)
     nn.init.normal_(adapter.up.weight)
     maps = torch.randn(3, 16, 5, 5)
     inner = nn.functional.conv2d(maps, adapter.down.weight[:, :, None, None], adapter.down.bias)
@@ -149,36 +156,37 @@ def test_an_adapter_is_two_convolutions_of_one_pixel() -> None:
         inner.relu(), adapter.up.weight[:, :, None, None], adapter.up.bias
     )
     torch.testing.assert_close(adapter(maps), maps + change)
-    of_tokens = module.Adapter(torch.Size((25, 16)), 4)
-    of_tokens.load_state_dict(adapter.state_dict())
+    for_tokens = program.Adapter(torch.Size((25, 16)), 4)
+    for_tokens.load_state_dict(adapter.state_dict())
     tokens = maps.flatten(2).movedim(1, 2)
-    torch.testing.assert_close(of_tokens(tokens), adapter(maps).flatten(2).movedim(1, 2))
+    torch.testing.assert_close(for_tokens(tokens), adapter(maps).flatten(2).movedim(1, 2))
 
 
 @pytest.mark.parametrize("name", ["shipped/figures-vgg", "torchvision/squeezenet1_1"])
-def test_the_side_network_is_blended_in_before_the_head(name: str) -> None:
+def test_the_side_network_is_blended_in_front_of_the_head(name: str) -> None:
     backbone = load(name, untrained=True)
     backbone.target = 3
-    pos, neg = images(backbone, 2)
-    detector = adapted("side_tuning", backbone, pos, neg, epochs=2, enough=0.0).detector
-    network = detector.trained
+    pos, neg = noise_images(backbone, 2)
+    detector = adapt_submission("side_tuning", backbone, pos, neg, epochs=2, stop_loss=0.0).detector
+    network = detector.trainable
     with torch.no_grad():
-        base, share = backbone.upto(backbone.stages[-2])(pos), torch.sigmoid(network.share)
+        base, a = backbone.upto(backbone.stages[-2])(pos), torch.sigmoid(network.blend)
         side = network.side(pos)
         assert side.abs().max() > 0
         side = side if base.dim() == 2 else side[:, :, None, None].expand_as(base)
-        expected = backbone.stage("head")(share * base + (1 - share) * side)
+        expected = backbone.stage("head")(a * base + (1 - a) * side)
         torch.testing.assert_close(detector.logits(pos), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_meta_mapping_looks_at_no_image_of_the_target(vgg: Backbone) -> None:
-    pos, neg = images(vgg, 8)
-    one, other = (adapted("meta_mapping", vgg, side, neg).detector for side in (pos, -3 * pos))
-    assert torch.equal(_gains(one), _gains(other))
+def test_meta_mapping_uses_no_image_of_the_target(vgg: Backbone) -> None:
+    pos, neg = noise_images(vgg, 8)
+    detector = adapt_submission("meta_mapping", vgg, pos, neg).detector
+    with_other_positives = adapt_submission("meta_mapping", vgg, -3 * pos, neg).detector
+    assert torch.equal(_gains(detector), _gains(with_other_positives))
 
 
-def test_predicted_gains_lie_on_a_line_over_the_prototype(vgg: Backbone) -> None:
-    gains = _gains(adapted("meta_mapping", vgg, *images(vgg, 8)).detector)
+def test_predicted_gains_are_a_line_over_the_prototype(vgg: Backbone) -> None:
+    gains = _gains(adapt_submission("meta_mapping", vgg, *noise_images(vgg, 8)).detector)
     rows = vgg.stage("head").weight.numpy().astype(np.float64)
     prototype = (rows[3] - rows.mean(axis=0)) / rows.std(ddof=1)
     slope, level = np.polyfit(prototype, gains.numpy(), 1)
@@ -188,16 +196,20 @@ def test_predicted_gains_lie_on_a_line_over_the_prototype(vgg: Backbone) -> None
 
 def test_the_line_is_that_of_least_squares() -> None:
     x, y = torch.randn(2, 7, 50, dtype=torch.float64)
-    slope, level = module_of("meta_mapping").line_through(x, y)
+    slope, level = load_program("meta_mapping").fit_line(x, y)
     expected = np.polyfit(x.flatten(), y.flatten(), 1)
     np.testing.assert_allclose([slope, level], expected)
 
 
-def test_reference_classes_are_those_named_and_never_the_target() -> None:
+def test_reference_classes_are_the_predicted_ones_without_the_target() -> None:
     logits = torch.eye(5)[[2, 2, 2, 4, 4, 0, 1]] + 0.5 * torch.eye(5)[[0, 0, 0, 0, 0, 1, 4]]
-    assert module_of("meta_mapping").most_named(logits, 2) == [0, 4, 1]
+    assert load_program("meta_mapping").most_frequent_classes(logits, 2) == [0, 4, 1]
 
 
 def _gains(detector: nn.Module) -> Tensor:
-    (gains,) = (p.detach() for name, p in detector.named_parameters() if name.endswith("gains"))
+    (gains,) = (
+        parameter.detach()
+        for name, parameter in detector.named_parameters()
+        if name.endswith("gains")
+    )
     return gains

@@ -1,4 +1,4 @@
-"""peft's adapters, prompts, windows, glimpses, spatial attention: against closed forms and slices."""
+"""peft, prompts, spatial transformers, attention and saccades: against closed forms and slices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from attnbench import Backbone, NotApplicable
 from attnbench.adaptation import Gains
 from attnbench.backbones import load
 from attnbench.backbones.backbone import tensors_of
-from tests.submissions.adapted import adapted, images, module_of, random_backbone, small_vit
+from tests.submissions.adapted import (
+    adapt_submission,
+    load_program,
+    noise_images,
+    random_backbone,
+    small_vit,
+)
 
 
 @pytest.fixture
@@ -27,180 +33,190 @@ def vgg() -> Backbone:
 
 
 def randomise(network: nn.Module) -> None:
-    """Give every adapter values that are not its initial ones."""
+    """Change every trainable parameter from its initial value."""
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.requires_grad:
                 parameter.normal_(std=0.1)
 
 
-def network_with(kind: str, vgg: Backbone) -> tuple[Backbone, torch.Tensor]:
-    backbone = vgg if kind == "convolutions" else copy.deepcopy(small_vit())
-    return backbone, torch.cat(images(backbone, 2))
-
-
 @pytest.mark.parametrize("kind", ["convolutions", "attention"])
-def test_lora_merged_is_lora_beside_the_weights_which_stay(kind: str, vgg: Backbone) -> None:
+def test_lora_equals_merged_lora_and_leaves_the_weights_alone(kind: str, vgg: Backbone) -> None:
     pytest.importorskip("peft")
-    backbone, seen = network_with(kind, vgg)
-    own = {name: tensor.clone() for name, tensor in tensors_of(backbone).items()}
-    untouched = backbone(seen)
-    layers = module_of("lora").insert(backbone, rank=4, alpha=4)
-    torch.testing.assert_close(backbone(seen), untouched)  # B is zero
+    backbone = vgg if kind == "convolutions" else copy.deepcopy(small_vit())
+    images = torch.cat(noise_images(backbone, 2))
+    before = {name: tensor.clone() for name, tensor in tensors_of(backbone).items()}
+    original = backbone(images)
+    layers = load_program("lora").insert_lora(backbone, rank=4, alpha=4)
+    torch.testing.assert_close(backbone(images), original)  # B is zero
     randomise(backbone)
-    unmerged = backbone(seen).detach()
-    kept = [tensor for name, tensor in tensors_of(backbone).items() if "lora_" not in name]
-    assert all(any(each.equal(tensor) for tensor in kept) for each in own.values())
+    outputs = backbone(images).detach()
+    after = [tensor for name, tensor in tensors_of(backbone).items() if "lora_" not in name]
+    assert all(any(tensor.equal(kept) for kept in after) for tensor in before.values())
     for layer in layers:
         layer.merge()
-    assert not torch.allclose(unmerged, untouched, atol=1e-2)
-    torch.testing.assert_close(backbone(seen), unmerged, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(outputs, original, atol=1e-2)
+    torch.testing.assert_close(backbone(images), outputs, rtol=1e-3, atol=1e-3)
 
 
-def test_what_lora_delivers_is_what_pefts_layers_compute(vgg: Backbone) -> None:
+def test_delivered_lora_layers_equal_those_of_peft(vgg: Backbone) -> None:
     pytest.importorskip("peft")
-    module = module_of("lora")
-    layers = module.insert(vgg, rank=2, alpha=6)
+    program = load_program("lora")
+    layers = program.insert_lora(vgg, rank=2, alpha=6)
     randomise(vgg)
     for layer in layers:
         maps = torch.randn(2, layer.get_base_layer().in_channels, 8, 8)
-        torch.testing.assert_close(module.LowRank(layer)(maps), layer(maps), rtol=0, atol=0)
+        torch.testing.assert_close(
+            program.LowRankConvolution(layer)(maps), layer(maps), rtol=0, atol=0
+        )
 
 
-def test_ia3_before_a_block_is_attention_behind_the_one_before(vgg: Backbone) -> None:
+def test_ia3_in_front_of_a_block_equals_attention_after_the_block_before(vgg: Backbone) -> None:
     pytest.importorskip("peft")
-    pos, neg = images(vgg, 6)
-    ia3 = adapted("ia3", vgg, pos, neg, layers=r"block4\.0", epochs=1)
-    attention = adapted("attention", vgg, pos, neg, after="block3", steps=2, enough=0.0)
-    gains, learned = (
-        next(each for each in found.detector.parameters() if each.requires_grad)
-        for found in (ia3, attention)
+    pos, neg = noise_images(vgg, 6)
+    ia3 = adapt_submission("ia3", vgg, pos, neg, layers=r"block4\.0", epochs=1)
+    attention = adapt_submission("attention", vgg, pos, neg, after="block3", steps=2, stop_loss=0.0)
+    ia3_gains, attention_gains = (
+        next(parameter for parameter in adapted.detector.parameters() if parameter.requires_grad)
+        for adapted in (ia3, attention)
     )
-    assert (learned - 1).abs().max() > 0.05
-    gains.data.copy_(learned.detach().view_as(gains))
+    assert (attention_gains - 1).abs().max() > 0.05
+    ia3_gains.data.copy_(attention_gains.detach().view_as(ia3_gains))
     torch.testing.assert_close(ia3.detector(pos), attention.detector(pos), rtol=1e-3, atol=1e-3)
     assert ia3.size.parameters_added == attention.size.parameters_added == 96
 
 
-def test_ia3_on_vggs_block5_conv1_is_attention_after_block4() -> None:
+def test_ia3_on_vggs_block5_conv1_equals_attention_after_block4() -> None:
     pytest.importorskip("peft")
     block5 = vgg16(init_weights=False).features[24:].requires_grad_(False)
     attention = Gains(torch.empty(512).uniform_(0, 2))
-    gained = copy.deepcopy(block5)
-    module_of("ia3").insert(gained, "24")
-    (gains,) = [each for each in gained.parameters() if each.requires_grad]
+    with_ia3 = copy.deepcopy(block5)
+    load_program("ia3").insert_gains(with_ia3, "24")
+    (gains,) = [parameter for parameter in with_ia3.parameters() if parameter.requires_grad]
     gains.data = attention.gains.data.view(1, 512, 1, 1).clone()
     maps = torch.rand(2, 512, 14, 14)
-    torch.testing.assert_close(gained(maps), block5(attention(maps)))
+    torch.testing.assert_close(with_ia3(maps), block5(attention(maps)))
 
 
-# prompts
+def test_ia3_is_not_applicable_if_no_layer_matches(vgg: Backbone) -> None:
+    pytest.importorskip("peft")
+    with pytest.raises(NotApplicable, match="matches 'block9'"):
+        load_program("ia3").insert_gains(vgg, "block9")
+    with pytest.raises(NotApplicable, match="convolutions"):
+        load_program("ia3").insert_gains(nn.Sequential(nn.Flatten()), "")
 
 
-def test_prompts_are_seen_by_the_images_tokens_and_go(vgg: Backbone) -> None:
-    module = module_of("vpt")
+# Prompts
+
+
+def test_the_images_tokens_attend_to_prompts_that_are_then_dropped(vgg: Backbone) -> None:
     block = small_vit().stage("block2")
-    prompted = module.Prompted(block, 5, 16, torch.device("cpu"))
+    prompted = load_program("vpt").PromptedBlock(block, 5, 16, torch.device("cpu"))
     tokens = torch.randn(2, 17, 16)
     prompts = prompted.prompts.expand(2, -1, -1)
-    # the paper's place for them: behind the class token
-    inside = block(torch.cat([tokens[:, :1], prompts, tokens[:, 1:]], dim=1))
-    expected = torch.cat([inside[:, :1], inside[:, 6:]], dim=1)
+    # In the paper, prompts follow the class token.
+    outputs = block(torch.cat([tokens[:, :1], prompts, tokens[:, 1:]], dim=1))
+    expected = torch.cat([outputs[:, :1], outputs[:, 6:]], dim=1)
     torch.testing.assert_close(prompted(tokens), expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(NotApplicable, match="transformer"):
-        adapted("vpt", vgg, *images(vgg, 2))
-    found = adapted("vpt", small_vit(), *images(small_vit(), 2), epochs=1)
-    assert found.size.parameters_added == 5 * 3 * 16
+        adapt_submission("vpt", vgg, *noise_images(vgg, 2))
+    adapted = adapt_submission("vpt", small_vit(), *noise_images(small_vit(), 2), epochs=1)
+    assert adapted.size.parameters_added == 5 * 3 * 16
 
 
-# windows
+# Windows
 
 
-def window(a: list[list[float]]) -> nn.Module:
-    """A spatial transformer that shows every image through A."""
-    transformer = module_of("stn").SpatialTransformer()
-    transformer.affine.bias.data = torch.tensor(a, dtype=torch.float32).flatten()
+def transformer_with(affine: list[list[float]]) -> nn.Module:
+    """Return a spatial transformer with the same transform for every image."""
+    transformer = load_program("stn").SpatialTransformer()
+    transformer.affine.bias.data = torch.tensor(affine, dtype=torch.float32).flatten()
     return transformer
 
 
-def test_a_window_is_the_whole_image_at_first(vgg: Backbone) -> None:
-    seen = torch.cat(images(vgg, 2))
-    torch.testing.assert_close(module_of("stn").SpatialTransformer()(seen), seen, rtol=0, atol=1e-4)
+def test_the_initial_window_is_the_whole_image(vgg: Backbone) -> None:
+    images = torch.cat(noise_images(vgg, 2))
+    transformer = load_program("stn").SpatialTransformer()
+    torch.testing.assert_close(transformer(images), images, rtol=0, atol=1e-4)
 
 
 def test_windows_that_fall_on_pixels_are_slices() -> None:
-    seen = torch.randn(2, 3, 32, 32)
-    flipped = window([[-1, 0, 0], [0, 1, 0]])(seen)
-    torch.testing.assert_close(flipped, seen.flip(3), rtol=0, atol=1e-4)
-    # 4 of 32 pixels to the right, which is 2 * 4 / 32 of what runs from -1 to 1
-    moved = window([[1, 0, 0.25], [0, 1, 0]])(seen)
-    torch.testing.assert_close(moved[..., :-4], seen[..., 4:], rtol=0, atol=1e-4)
-    assert moved[..., -4:].abs().max() < 1e-4
-    zoomed = window([[0.5, 0, 0], [0, 0.5, 0]])(seen)
-    centre = nn.functional.interpolate(seen[..., 8:24, 8:24], (32, 32), mode="bilinear")
-    torch.testing.assert_close(zoomed[..., 1:-1, 1:-1], centre[..., 1:-1, 1:-1], rtol=0, atol=1e-4)
+    images = torch.randn(2, 3, 32, 32)
+    flipped = transformer_with([[-1, 0, 0], [0, 1, 0]])(images)
+    torch.testing.assert_close(flipped, images.flip(3), rtol=0, atol=1e-4)
+    # The image runs from -1 to 1, so 4 of 32 pixels are 2 * 4 / 32.
+    shifted = transformer_with([[1, 0, 0.25], [0, 1, 0]])(images)
+    torch.testing.assert_close(shifted[..., :-4], images[..., 4:], rtol=0, atol=1e-4)
+    assert shifted[..., -4:].abs().max() < 1e-4
+    zoomed = transformer_with([[0.5, 0, 0], [0, 0.5, 0]])(images)
+    expected = nn.functional.interpolate(images[..., 8:24, 8:24], (32, 32), mode="bilinear")
+    inner = (..., slice(1, -1), slice(1, -1))
+    torch.testing.assert_close(zoomed[inner], expected[inner], rtol=0, atol=1e-4)
 
 
-# spatial attention
+# Spatial attention
 
 
 def test_gains_are_the_class_activation_map(vgg: Backbone) -> None:
-    kind = module_of("spatial_attention").SecondPass
-    second = kind(vgg.stage("block4"), vgg.after("block4"), (1, 1))
+    second_pass = load_program("spatial_attention").SecondPass
+    attended = second_pass(vgg.stage("block4"), vgg.after("block4"), (1, 1))
     features = torch.rand(2, 96, 6, 6)
     head = vgg.stage("head")
     maps = vgg.stage("block4")[:-1](features)
     activations = torch.einsum("kc,nchw->nkhw", head.weight, maps) + head.bias[:, None, None]
     evidence = activations.clamp(min=0).mean(dim=1, keepdim=True)
     expected = evidence / evidence.mean(dim=(2, 3), keepdim=True)
-    torch.testing.assert_close(second.gains(features), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(attended.gains(features), expected, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(
-        second(features), vgg.stage("block4")(features * expected), rtol=1e-3, atol=1e-3
+        attended(features), vgg.stage("block4")(features * expected), rtol=1e-3, atol=1e-3
     )
-    # Where all places are alike, how many there are makes no difference.
-    whole = kind(vgg.stage("block4"), vgg.after("block4"), (3, 3))
-    torch.testing.assert_close(whole.gains(features), expected, rtol=1e-3, atol=1e-4)
+    # The size of uniform maps makes no difference.
+    with_larger_maps = second_pass(vgg.stage("block4"), vgg.after("block4"), (3, 3))
+    torch.testing.assert_close(with_larger_maps.gains(features), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_the_published_map_is_constant() -> None:
-    """`attention_control` of the published code, step by step, against what is shipped."""
+    """The steps of `attention_control` in the published code equal the shipped constant."""
     evidence = torch.randn(15, 15, 10) * 3
-    answers = evidence.softmax(dim=-1).permute(2, 1, 0).mean(dim=0)
-    published = answers / answers.sum(dim=0)
+    mean_over_classes = evidence.softmax(dim=-1).permute(2, 1, 0).mean(dim=0)
+    published = mean_over_classes / mean_over_classes.sum(dim=0)
     maps = torch.randn(1, 32, 15, 15)
-    shipped = module_of("spatial_attention_as_published").ConstantAttention()
+    shipped = load_program("spatial_attention_as_published").ConstantAttention()
     torch.testing.assert_close(shipped(maps), maps * published)
 
 
-# glimpses
+# Saccades
 
 
 @pytest.mark.parametrize(
     ("network", "patch", "kept"), [("figures-vgg", 6, 19), ("digits-cnn", 4, 14)]
 )
 @pytest.mark.parametrize("name", ["glimpse_saccade", "glimpse_random"])
-def test_at_most_three_tenths_of_the_pixels_are_seen(
+def test_at_most_three_tenths_of_the_pixels_are_visible(
     name: str, network: str, patch: int, kept: int
 ) -> None:
     backbone = random_backbone(f"shipped/{network}")
-    glimpses = adapted(name, backbone, *images(backbone, 2), steps=1).detector.frozen[0]
-    seen = torch.cat(images(backbone, 4))
-    shown = glimpses(seen)
-    assert ((shown == seen) | (shown == 0)).all()
-    patches = nn.functional.max_pool2d((shown != 0).float(), patch)
-    torch.testing.assert_close(patches, nn.functional.avg_pool2d((shown != 0).float(), patch))
+    detector = adapt_submission(name, backbone, *noise_images(backbone, 2), steps=1).detector
+    glimpses = detector.frozen[0]
+    images = torch.cat(noise_images(backbone, 4))
+    visible = glimpses(images)
+    assert ((visible == images) | (visible == 0)).all()
+    mask = (visible != 0).float()
+    patches = nn.functional.max_pool2d(mask, patch)
+    torch.testing.assert_close(patches, nn.functional.avg_pool2d(mask, patch))
     assert (patches[:, 0].sum(dim=(1, 2)) == kept).all() and kept <= 0.3 * patches[0, 0].numel()
-    # the same in other company, and not the same for all
-    assert torch.cat([glimpses(image[None]) for image in seen.flip(0)]).flip(0).equal(shown)
-    assert len({tuple(row.flatten().tolist()) for row in patches[:, 0]}) > 1
+    # The patches depend on the image alone, not on its batch, and differ between images.
+    one_by_one = torch.cat([glimpses(image[None]) for image in images.flip(0)]).flip(0)
+    assert one_by_one.equal(visible)
+    assert len({tuple(mask.flatten().tolist()) for mask in patches[:, 0]}) > 1
 
 
 def test_saccades_go_where_the_network_is_most_active() -> None:
-    # A network whose activity is the image itself, so that a patch's attention is its mean square.
-    saccades = module_of("glimpse_saccade").Saccades(nn.Identity(), 4, 5)
+    # The features are the image itself, so the attention to a patch is its mean square.
+    saccades = load_program("glimpse_saccade").Saccades(nn.Identity(), 4, 5)
     image = torch.ones(1, 3, 16, 16) * 0.1
-    chosen = [(0, 0), (1, 3), (2, 1), (3, 2), (3, 3)]
-    for row, column in chosen:
+    active = [(0, 0), (1, 3), (2, 1), (3, 2), (3, 3)]
+    for row, column in active:
         image[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = 2
-    shown = saccades(image)[0, 0, ::4, ::4]
-    assert {tuple(place) for place in shown.nonzero().tolist()} == set(chosen)
+    visible = saccades(image)[0, 0, ::4, ::4]
+    assert {tuple(patch) for patch in visible.nonzero().tolist()} == set(active)

@@ -1,15 +1,15 @@
-"""Parameters of shipped submissions on VGG-16, ResNet-50 and ViT-B/16, against known counts."""
+"""Parameter counts of shipped submissions on VGG-16, ResNet-50 and ViT-B/16."""
 
 from __future__ import annotations
 
 import pytest
 
 from attnbench.submission import load_submission
-from tests.submissions.adapted import adapted, images, random_backbone
+from tests.submissions.adapted import adapt_submission, noise_images, random_backbone
 
 VGG, RESNET, VIT = "torchvision/vgg16", "torchvision/resnet50", "torchvision/vit_b_16"
 
-# Counts of the literature, or from the layers' sizes; what a README says of a network stands here too.
+# From the literature or from the sizes of layers. The counts in the READMEs are among them.
 KNOWN = [
     ("attention", VGG, 512),
     ("attention", RESNET, 1_024),
@@ -59,10 +59,13 @@ def test_measured_parameters_are_the_known_ones(name: str, network: str, count: 
     if "peft" in load_submission(name).manifest.libraries:
         pytest.importorskip("peft")
     backbone = random_backbone(network)
-    known = load_submission(name).manifest.hyperparameters
-    few = {limit: 1 for limit in ("epochs", "steps") if limit in known and name != "spiking"}
-    # Counts do not depend on the images' size; only a transformer has to have its own.
-    pos, neg = images(backbone, 2, size=224 if network == VIT else 64)
-    size = adapted(name, backbone, pos, neg, **few).size
+    hyperparameters = load_submission(name).manifest.hyperparameters
+    # The counts do not depend on training. The `steps` of `spiking` are those of time.
+    limits = {
+        limit: 1 for limit in ("epochs", "steps") if limit in hyperparameters and name != "spiking"
+    }
+    # Nor do they depend on the size of images, but a transformer accepts only one size.
+    pos, neg = noise_images(backbone, 2, size=224 if network == VIT else 64)
+    size = adapt_submission(name, backbone, pos, neg, **limits).size
     assert size.parameters_added + size.parameters_changed == count
     assert size.parameters_opaque == 0

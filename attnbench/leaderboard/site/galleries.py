@@ -15,7 +15,7 @@ from pathlib import Path
 
 from attnbench.tasks import TaskDefinition, list_tasks, load_task
 
-FOLDER = Path(__file__).parent / "galleries_drawn"
+FOLDER = Path(__file__).parent / "drawn_galleries"
 
 
 def gallery(task: TaskDefinition | None, track: str) -> tuple[str, bytes] | None:
