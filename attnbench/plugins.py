@@ -40,6 +40,3 @@ def _package_folder(package: str) -> Path | None:
         if folder.is_dir():
             return folder
     return None
-
-
-offered = entry_point_folders  # the former name, until attnbench/submission.py uses the new one

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attnbench.errors import AttnbenchError
-from attnbench.plugins import offered
+from attnbench.plugins import entry_point_folders
 from attnbench.resources import submissions_folder
 
 MANIFEST = "submission.toml"
@@ -170,7 +170,7 @@ def _find(path_or_name: str | Path) -> Path:
     name = path.name if text in (path.name, f"submissions/{path.name}") else ""
     if name and (shipped_folder / name / MANIFEST).is_file():
         return (shipped_folder / name).resolve()
-    packaged = offered("attnbench.submissions")
+    packaged = entry_point_folders("attnbench.submissions")
     if text in packaged:
         return packaged[text].resolve()
     shipped = sorted(p.parent.name for p in shipped_folder.glob(f"*/{MANIFEST}"))
