@@ -28,9 +28,7 @@ app = typer.Typer(help=__doc__, add_completion=False, no_args_is_help=True)
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run(
     context: typer.Context,
-    out: Annotated[
-        Path, typer.Option(help="Results file, to which results are added.")
-    ] = RESULTS,
+    out: Annotated[Path, typer.Option(help="Results file, to which results are added.")] = RESULTS,
 ) -> None:
     """Run all benchmarks, or those that pytest arguments select, and store their results."""
     read(out)  # Report a file with other contents before anything is measured.
@@ -48,9 +46,7 @@ def run(
 
 @app.command()
 def report(
-    check: Annotated[
-        bool, typer.Option(help="Only check whether the page is up to date.")
-    ] = False,
+    check: Annotated[bool, typer.Option(help="Only check whether the page is up to date.")] = False,
 ) -> None:
     """Write the tables in docs/performance.md from the results."""
     before = PAGE.read_text("utf-8")
@@ -66,7 +62,7 @@ def report(
 
 
 def with_tables(page: str) -> str:
-    """Return the page with current tables between `<!-- benchmarks: NAME -->` and `<!-- end -->`."""
+    """Replace the tables between `<!-- benchmarks: NAME -->` and `<!-- end -->` of a page."""
     results = read(RESULTS)
 
     def replacement(match: re.Match[str]) -> str:

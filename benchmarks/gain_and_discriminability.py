@@ -1,10 +1,10 @@
-"""Does `feature_gain` amplify the filters that told the target apart to begin with?
+"""Does `feature_gain` amplify the filters most that discriminated the target before adaptation?
 
-For each convolution and each target of mini's `imagenet-standard`: the Spearman rank correlation
-between a filter's learned gain and its d' before adaptation, the analysis of the thesis that the
-method comes from. Prints a Markdown table:
+For each convolution and each target of `imagenet-standard` on `mini`, this prints the Spearman rank
+correlation between a filter's trained gain and its d' before adaptation. It is the analysis of the
+thesis that the method comes from. The output is a Markdown table:
 
-    python benchmarks/gain_and_discriminability.py
+    python -m benchmarks.gain_and_discriminability
 """
 
 from __future__ import annotations
@@ -18,67 +18,73 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from attnbench.adaptation import Gains, behind_filters, frozen_outputs
+from attnbench.adaptation import Gains, frozen_features, insert_after_convolutions
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
 from attnbench.stimuli.episodes import Episode, TrackStimuli
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task
-from tests.submissions.adapted import module_of
+from tests.submissions.adapted import load_program
 
 
-class Response(nn.Module):
-    """Keeps what each filter answers to each image: its rectified maps' mean over positions."""
+class ResponseRecorder(nn.Module):
+    """Record each filter's response to each image: its rectified map's mean over positions."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.answers: list[Tensor] = []
+        self.responses: list[Tensor] = []
 
     def forward(self, maps: Tensor) -> Tensor:
-        self.answers.append(maps.relu().mean(dim=(2, 3)))
+        self.responses.append(maps.relu().mean(dim=(2, 3)))
         return maps
 
 
 def d_prime(pos: Tensor, neg: Tensor) -> Tensor:
-    """(mean of positives - mean of negatives) / sqrt of their mean variance, `[n, k]` to `[k]`.
+    """Return d' `[k]` of k filters from their responses `[n, k]` to positives and to negatives.
 
-    0 for a filter that answers the same to all images.
+    d' = (mean of positives - mean of negatives) / sqrt of their mean variance, and 0 for a filter
+    with the same response to all images.
     """
     noise = ((pos.var(dim=0) + neg.var(dim=0)) / 2).sqrt()
     return torch.where(noise > 0, (pos.mean(dim=0) - neg.mean(dim=0)) / noise, 0.0)
 
 
 def responses(backbone: Backbone, images: Tensor) -> list[Tensor]:
-    """What the filters behind each convolution answer, `[n, k]` each, in the network's order."""
+    """Return the responses `[n, k]` of the filters of each convolution, in the network's order."""
     network = copy.deepcopy(backbone)
-    recorders = behind_filters(network, images[:1], lambda channels: Response())
-    frozen_outputs(network, images)
-    return [torch.cat(recorder.answers) for recorder in recorders]
+    recorders = insert_after_convolutions(network, images[:1], lambda channels: ResponseRecorder())
+    frozen_features(network, images, exact=True)
+    return [torch.cat(recorder.responses) for recorder in recorders]
 
 
 def correlations(backbone: Backbone, episode: Episode, method: ModuleType) -> list[float]:
-    """Spearman's rho of gain and d' for each convolution.
+    """Return Spearman's rho between gain and d' for each convolution.
 
-    d' is measured on the test images, which the gains were not learned from.
+    d' is measured on the test images, which the gains were not trained on.
     """
     adapted = copy.deepcopy(backbone)
     adapted.target = episode.label
-    settings = load_submission("feature_gain").hyperparameters_for(backbone.name)
+    hyperparameters = load_submission("feature_gain").hyperparameters_for(backbone.name)
     pos, neg = torch.from_numpy(episode.pos), torch.from_numpy(episode.neg)
-    detector = method.adapt(adapted, pos, neg, **settings)
-    learned = [m.gains.detach().flatten() for m in detector.modules() if isinstance(m, Gains)]
+    detector = method.adapt(adapted, pos, neg, **hyperparameters)
+    trained_gains = [
+        module.gains.detach().flatten()
+        for module in detector.modules()
+        if isinstance(module, Gains)
+    ]
     test = torch.from_numpy(episode.make(np.arange(len(episode.present))))
     present = torch.from_numpy(episode.present)
     return [
-        spearmanr(gains, d_prime(answers[present], answers[~present])).statistic
-        for gains, answers in zip(learned, responses(backbone, test), strict=True)
+        spearmanr(gains, d_prime(rows[present], rows[~present])).statistic
+        for gains, rows in zip(trained_gains, responses(backbone, test), strict=True)
     ]
 
 
 def main() -> None:
+    """Print the table."""
     track = load_task("imagenet-standard").tracks["mini"]
     backbone = load(track.backbones[0])
-    method = module_of("feature_gain")
+    method = load_program("feature_gain")
     stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, None)
     columns = []
     for target in stimuli.targets:

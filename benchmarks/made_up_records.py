@@ -1,10 +1,10 @@
-"""Records of methods that do not exist, to see how the leaderboard and its site grow.
+"""Records of methods that do not exist, to test how the leaderboard and its site scale.
 
     python -m benchmarks.made_up_records FOLDER [NUMBER]
     time attnbench leaderboard --records FOLDER --out /dev/null --site SITE
 
-Whole records with scores beside them, as `attnbench evaluate` writes them on `mini`: each
-method with ten seeds of every task.
+The records are complete and have scores, as those that `attnbench evaluate` writes for `mini`. Each
+method has ten seeds of every task.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from __future__ import annotations
 import hashlib
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 
+from attnbench.records.outcome import scores_table
 from attnbench.records.record import (
     Cost,
     Environment,
@@ -33,67 +36,85 @@ from attnbench.tasks import TaskDefinition, list_tasks, load_task
 TARGETS, POSITIVES, NEGATIVES, SEEDS = 5, 40, 200, 10
 
 
+@dataclass(frozen=True)
+class Method:
+    """A method that does not exist.
+
+    Attributes:
+        number: of the method.
+        strength: its d'.
+        criterion: its criterion c.
+        parameters: how many it adds.
+        seconds: its median adaptation time.
+    """
+
+    number: int
+    strength: float
+    criterion: float
+    parameters: int
+    seconds: float
+
+
 def main(folder: Path, number: int) -> None:
-    """Write so many records into a folder."""
+    """Write this many records into a folder."""
     tasks = [load_task(name) for name in list_tasks()]
     methods = max(1, number // (len(tasks) * SEEDS))
     with ProcessPoolExecutor() as pool:
         list(pool.map(write_method, [folder] * methods, range(methods), [tasks] * methods))
 
 
-def write_method(folder: Path, method: int, tasks: list[TaskDefinition]) -> None:
-    """Write all records of one method."""
-    rng = np.random.default_rng(method)
-    strength, bias = rng.uniform(0, 3), rng.normal(0, 0.4)
-    parameters = int(10 ** rng.uniform(0, 6))
-    pace = 10 ** rng.uniform(-2, 1)
+def write_method(folder: Path, number: int, tasks: list[TaskDefinition]) -> None:
+    """Write all records of one method, drawn with its number as the seed."""
+    rng = np.random.default_rng(number)
+    strength, criterion = rng.uniform(0, 3), rng.normal(0, 0.4)
+    method = Method(
+        number=number,
+        strength=strength,
+        criterion=criterion,
+        parameters=int(10 ** rng.uniform(0, 6)),
+        seconds=10 ** rng.uniform(-2, 1),
+    )
     for task in tasks:
         for seed in range(SEEDS):
-            record, scores = _made_up(method, task, seed, strength, bias, parameters, pace, rng)
+            record, scores = _make_record(method, task, seed, rng)
             RecordStore(folder).save(record, scores)
 
 
-def _made_up(
-    method: int,
-    task: TaskDefinition,
-    seed: int,
-    strength: float,
-    bias: float,
-    parameters: int,
-    pace: float,
-    rng: np.random.Generator,
-) -> tuple[Record, pd.DataFrame]:
+def _make_record(
+    method: Method, task: TaskDefinition, seed: int, rng: np.random.Generator
+) -> tuple[Record, pa.Table]:
     present = np.arange(POSITIVES + NEGATIVES) < POSITIVES
     episodes, tables = [], []
-    for target in range(TARGETS):
-        scores = rng.normal(np.where(present, strength / 2, -strength / 2) - bias, 1.0)
-        seconds = pace * rng.uniform(0.8, 1.3)
+    for number in range(TARGETS):
+        means = np.where(present, method.strength / 2, -method.strength / 2) - method.criterion
+        # Records store float32, and their measures must agree with the stored scores.
+        scores = rng.normal(means, 1.0).astype(np.float32)
+        seconds = method.seconds * rng.uniform(0.8, 1.3)
         cost = Cost(
-            parameters_added=parameters,
+            parameters_added=method.parameters,
             parameters_changed=0,
-            artefact_bytes=4 * parameters + 700,
+            artefact_bytes=4 * method.parameters + 700,
             adaptation_seconds=seconds,
             adaptation_seconds_cold=1.2 * seconds,
             pass_seconds=0.02,
             prediction_seconds=0.2,
         )
-        name = f"target {target}"
-        images = hashlib.sha256(f"{task.name} {seed} {target}".encode()).hexdigest()
+        target = f"target {number}"
+        images = hashlib.sha256(f"{task.name} {seed} {number}".encode()).hexdigest()
         episodes.append(
             EpisodeResult(
-                target=name,
+                target=target,
                 status="ok",
                 images_sha256=images,
                 measures=Measures.of(detect(scores, present)),
                 cost=cost,
             )
         )
-        ids = [f"{target}/{number}" for number in range(len(scores))]
-        table = {"target": name, "image": ids, "present": present, "score": scores}
-        tables.append(pd.DataFrame(table))
+        image_names = [f"{number}/{image}" for image in range(len(scores))]
+        tables.append(scores_table(target, image_names, present, scores))
     identity = Identity(
-        submission=f"made-up-{method:05}",
-        submission_sha256=hashlib.sha256(f"{method}".encode()).hexdigest(),
+        submission=f"made-up-{method.number:05}",
+        submission_sha256=hashlib.sha256(f"{method.number}".encode()).hexdigest(),
         task=task.name,
         task_version=task.version,
         task_sha256=task.content_hash,
@@ -105,10 +126,12 @@ def _made_up(
         device="cpu",
         isolation="process",
     )
-    versions = dict.fromkeys(("python", "torch", "torchvision", "numpy", "attnbench"), "1.0")
+    versions: dict[str, Any] = dict.fromkeys(
+        ("python", "torch", "torchvision", "numpy", "attnbench"), "1.0"
+    )
     record = Record(
         identity=identity,
-        title=f"Made up, number {method}",
+        title=f"Made up, number {method.number}",
         environment=Environment(device_name="a made-up processor", threads=2, **versions),
         created="2026-01-01T00:00:00+00:00",
         status="ok",
@@ -117,7 +140,7 @@ def _made_up(
         scores_file="",
         scores_sha256="0" * 64,
     )
-    return record, pd.concat(tables, ignore_index=True)
+    return record, pa.concat_tables(tables)
 
 
 if __name__ == "__main__":

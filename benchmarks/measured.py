@@ -29,8 +29,9 @@ class Figure(pydantic.BaseModel, frozen=True, extra="forbid"):
 
     Attributes:
         row, column: its place in the table.
-        unit: of the values: "%" for fractions, which are stored from 0 to 1; "" for other ratios; "s",
-            "a second". Figures in "nats" are losses, which are no measure of speed and not compared.
+        unit: of the values: "%" for fractions, which are stored from 0 to 1; "" for other ratios;
+            "s", "a second". Figures in "nats" are losses, which are no measure of speed and not
+            compared.
         values: one per round.
         aim: a limit for the median, or None.
         more_is_better: whether the aim is a lower limit rather than an upper one.
@@ -112,7 +113,7 @@ _RESULTS = pydantic.TypeAdapter(list[Result])
 
 
 def results_of(report: dict[str, Any]) -> list[Result]:
-    """Return the results in a JSON report of pytest-benchmark, which the fixture `keep` stored there."""
+    """Return the results that the fixture `keep` stored in a JSON report of pytest-benchmark."""
     machine = Machine(
         processor=processor_name(),
         cores=os.cpu_count() or 1,
@@ -166,8 +167,8 @@ def keep(results: Iterable[Result], path: Path) -> None:
 def compared(now: Iterable[Result], before: Iterable[Result]) -> list[tuple[str, bool]]:
     """Compare the figures that two sets of results have in common.
 
-    A figure is worse if its whole interval is on the bad side of the earlier one. Figures with too few
-    rounds, and those that depend on a different processor, are left out.
+    A figure is worse if its whole interval is on the bad side of the earlier one. Figures with too
+    few rounds, and those that depend on a different processor, are left out.
 
     Returns:
         A line of text for each figure, and whether the figure is worse.

@@ -1,12 +1,13 @@
-"""Goal-directed attention as it was published, in Keras: to stand beside the shipped method.
+"""Goal-directed attention in Keras, as it was published, for a comparison with the shipped method.
 
-Luo, Roads & Love (2021) put a layer of one non-negative gain a channel into VGG-16 and trained it by
-Adam, the whole network running at each step. This is that, with the objective of the shipped method.
+Luo, Roads & Love (2021) inserted a layer with one non-negative gain per channel into VGG-16 and
+trained it with Adam, running the whole network in each step. Here the objective is that of the
+shipped method.
 """
 
 from __future__ import annotations
 
-# TensorFlow brings an LLVM of its own, and ends the process where PyTorch's is loaded after it.
+# TensorFlow contains its own LLVM. If PyTorch's is loaded after it, the process crashes.
 import torch._dynamo  # isort: skip
 import keras
 import torch
@@ -18,7 +19,7 @@ from attnbench.backbones.backbone import Backbone
 
 
 class Attention(keras.layers.Layer):
-    """A gain for each channel, one at the start, never below nought."""
+    """A non-negative gain for each channel, one at first."""
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         self.gains = self.add_weight(
@@ -37,36 +38,38 @@ class LogOdds(keras.layers.Layer):
         self.target = target
 
     def call(self, logits: Tensor) -> object:
-        others = ops.concatenate([logits[:, : self.target], logits[:, self.target + 1 :]], axis=1)
-        return logits[:, self.target] - ops.logsumexp(others, axis=1)
+        other_logits = ops.concatenate(
+            [logits[:, : self.target], logits[:, self.target + 1 :]], axis=1
+        )
+        return logits[:, self.target] - ops.logsumexp(other_logits, axis=1)
 
 
-class Adapted:
-    """A backbone in Keras with an attention layer in the middle, which `fit` trains.
+class KerasAttention:
+    """A backbone in Keras with a trainable attention layer in the middle.
 
     Args:
-        backbone: of convolutions, ReLU, max-pools and linear layers, as VGG is.
-        after: the stage before the layer.
-        target: index of the class.
+        backbone: consists of convolutions, ReLU, max-pools and linear layers, as VGG does.
+        after: the stage in front of the attention layer.
+        target: the index of the class.
     """
 
     def __init__(self, backbone: Backbone, after: str, target: int) -> None:
         size = backbone.preprocessing.size
-        maps = start = keras.Input((size, size, 3))
+        maps = inputs = keras.Input((size, size, 3))
         for module in _leaves(backbone.upto(after)):
-            maps = _in_keras(module, maps)
+            maps = _apply_in_keras(module, maps)
         self._attention = Attention()
         maps = self._attention(maps)
         for module in _leaves(backbone.after(after)):
-            maps = _in_keras(module, maps)
-        self._model = keras.Model(start, LogOdds(target)(maps))
+            maps = _apply_in_keras(module, maps)
+        self._model = keras.Model(inputs, LogOdds(target)(maps))
         for layer in self._model.layers:
             layer.trainable = layer is self._attention
 
     def fit(
-        self, pos: Tensor, neg: Tensor, *, learning_rate: float, epochs: int, step: int
+        self, pos: Tensor, neg: Tensor, *, learning_rate: float, epochs: int, batch_size: int
     ) -> Gains:
-        """Train on images `[n, 3, h, w]` of two sides, `step` at a time; the gains, for PyTorch."""
+        """Train on images `[n, 3, h, w]` of both classes, and return the gains for PyTorch."""
         self._model.compile(
             optimizer=keras.optimizers.Adam(learning_rate),
             loss=lambda signs, scores: ops.mean(
@@ -75,16 +78,16 @@ class Adapted:
         )
         images = torch.cat([pos, neg]).permute(0, 2, 3, 1).numpy()
         signs = torch.cat([torch.ones(len(pos), 1), -torch.ones(len(neg), 1)]).numpy()
-        self._model.fit(images, signs, batch_size=step, epochs=epochs, verbose=0)
+        self._model.fit(images, signs, batch_size=batch_size, epochs=epochs, verbose=0)
         return Gains(torch.tensor(ops.convert_to_numpy(self._attention.gains)))
 
 
 def _leaves(network: nn.Module) -> list[nn.Module]:
-    return [each for each in network.modules() if not list(each.children())]
+    return [module for module in network.modules() if not list(module.children())]
 
 
-def _in_keras(module: nn.Module, maps: object) -> object:
-    """What a module of PyTorch's does, as layers of Keras's with its weights, maps `[n, h, w, c]`."""
+def _apply_in_keras(module: nn.Module, maps: object) -> object:
+    """Apply Keras layers that are equal to a PyTorch module to maps `[n, h, w, c]`."""
     match module:
         case nn.Conv2d(padding=(1, 1), stride=(1, 1)):
             layer = layers.Conv2D(module.out_channels, module.kernel_size, padding="same")
@@ -105,7 +108,8 @@ def _in_keras(module: nn.Module, maps: object) -> object:
         case nn.AdaptiveAvgPool2d(output_size=size) if size == maps.shape[1:3]:
             return maps
         case nn.Flatten():
+            # PyTorch flattens maps with the channels first.
             return layers.Flatten()(layers.Permute((3, 1, 2))(maps))
         case nn.Dropout():
             return maps
-    raise NotImplementedError(f"no layers of Keras's for {module}")
+    raise NotImplementedError(f"there is no conversion of {module} to Keras")

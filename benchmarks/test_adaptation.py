@@ -1,10 +1,10 @@
-"""How long shipped methods take to adapt: in passes, beside plain loops and peers, in one run.
+"""How long shipped methods take to adapt, in passes, compared with plain loops and other libraries.
 
     python -m benchmarks run benchmarks/test_adaptation.py --backbone torchvision/vgg16
 
-The contenders of a race run in turn, round by round, on the same images, in a process of their own;
-what they took stands as multiples of the pass of the same round. torchvision's networks are taken
-without weights: times do not depend on them, and losses are compared within a race only.
+The contenders of a race run in turn, round by round, on the same images, in a process of their own.
+Their times are multiples of the time of a pass in the same round. torchvision's networks are used
+without trained weights: times do not depend on them, and losses are compared only within a race.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from attnbench.adaptation import (
     Gains,
     balanced_loss,
     batches,
-    frozen_outputs,
+    frozen_features,
     middle_stage,
+    num_channels,
     stages_with_maps,
-    width,
 )
-from attnbench.adaptation.bfloat16 import multiplies_bfloat16, pays_in_bfloat16
+from attnbench.adaptation.bfloat16 import should_use_bfloat16, supports_bfloat16
 from attnbench.adaptation.detectors import LogOdds
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
-from attnbench.judge.template import MALLOC
+from attnbench.judge.template import MALLOC_TUNABLES
 from attnbench.submission import load_submission
 from benchmarks.conftest import Keep
 from benchmarks.measured import Figure
-from benchmarks.rounds import in_a_process, in_rounds, seconds_of
+from benchmarks.rounds import in_process, in_rounds, seconds_of
 from benchmarks.studies.quick_against_plain import bfloat16
-from tests.submissions.adapted import module_of
+from tests.submissions.adapted import load_program
 
-IMAGES_PER_SIDE, TARGET = 64, 3
-EPOCHS, IMAGES_A_STEP = 10, 16
+IMAGES_PER_CLASS, TARGET = 64, 3
+EPOCHS, BATCH_SIZE = 10, 16
 
-# On VGG-16: in passes, and where no processor's bfloat16 helps in the best passes in float32.
+# For VGG-16: upper limits in passes with bfloat16, and in float32 in the fastest passes in float32.
 AIMED_AT = "torchvision/vgg16"
 AIMS = {
     "attention": (0.5, 1.2),
@@ -58,18 +58,20 @@ AIMS = {
     "prototype": (0.35, 1.02),
 }
 
-# The C library's ways with memory: as in any process, and as in attnbench's workers.
-MEMORY = {"as in a worker": MALLOC, "as PyTorch comes": ""}
+# Settings of the C library's memory allocator: those of attnbench's workers, and its defaults.
+MEMORY = {"as in a worker": MALLOC_TUNABLES, "as PyTorch comes": ""}
 
 Adapt = Callable[[Backbone, Tensor, Tensor], nn.Module]
 
 
 @dataclass(frozen=True)
 class Course:
-    """What all contenders of a race get.
+    """What all contenders of a race are given.
 
     Attributes:
-        losses: where those that ran before ended.
+        backbone: to be copied by each of them.
+        pos, neg: images `[n, 3, h, w]`.
+        losses: the final losses of the contenders so far, by name.
     """
 
     backbone: Backbone
@@ -79,24 +81,27 @@ class Course:
 
     @classmethod
     def on(cls, name: str, losses: dict[str, float]) -> Course:
+        """Return the course on a backbone."""
         backbone = load(name, untrained=name.startswith("torchvision/"))
         backbone.target = TARGET
         size = backbone.preprocessing.size
         images = torch.randn(
-            2, IMAGES_PER_SIDE, 3, size, size, generator=torch.Generator().manual_seed(0)
+            2, IMAGES_PER_CLASS, 3, size, size, generator=torch.Generator().manual_seed(0)
         )
-        # Positives are a little brighter at the top left: there is something to learn.
+        # Positives are a little brighter at the top left, so that there is something to learn.
         images[0, :, :, : size // 2, : size // 2] += 0.3
         return cls(backbone, images[0], images[1], dict(losses))
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to adapt.
+    """A way to adapt.
 
     Attributes:
-        aims: its name in `AIMS`; empty if it has none.
-        once: whether it is so slow that one round must do.
+        name: its row in the table.
+        adapt: returns a detector.
+        aims: its key in `AIMS`; empty if it has no aims.
+        once: whether it is so slow that it runs in one round only.
     """
 
     name: str
@@ -110,7 +115,13 @@ Race = Callable[[Course], list[Contender]]
 
 @dataclass
 class Times:
-    """Seconds, one a round, the loss at the end, and the aim in passes if there is one."""
+    """The times and the loss of a contender.
+
+    Attributes:
+        aim: an upper limit in passes, or None.
+        seconds: one per round.
+        loss: at the end of an adaptation.
+    """
 
     aim: float | None = None
     seconds: list[float] = field(default_factory=list)
@@ -121,29 +132,33 @@ PASS, BEST_PASS, IN_FLOAT32 = "a pass", "the best pass in float32", ", float32 o
 
 
 def run(race: Race, backbone: str, rounds: int, losses: dict[str, float]) -> dict[str, Times]:
-    """All contenders in turn; where aims are set, those that have one in float32 only, too.
+    """Run all contenders in turn. If they have aims, also run them in float32 only.
 
     Args:
-        losses: of those that ran before, in another process.
+        race: returns the contenders.
+        backbone: the name of the backbone.
+        rounds: the number of rounds.
+        losses: final losses of contenders that ran in another process.
     """
     course = Course.on(backbone, losses)
     times = {PASS: Times(), BEST_PASS: Times()}
     for _ in range(rounds):
-        times[PASS].seconds.append(seconds_of(lambda: one_pass(course)))
-        times[BEST_PASS].seconds.append(seconds_of(lambda: best_pass(course)))
-        for each in race(course):
-            if each.once and each.name in course.losses:
+        times[PASS].seconds.append(seconds_of(lambda: run_pass(course)))
+        times[BEST_PASS].seconds.append(seconds_of(lambda: run_best_pass(course)))
+        for contender in race(course):
+            if contender.once and contender.name in course.losses:
                 continue
-            aims = AIMS.get(each.aims) if backbone == AIMED_AT else None
+            aims = AIMS.get(contender.aims) if backbone == AIMED_AT else None
             aim, aim_in_float32 = aims or (None, None)
-            if aims is None or pays_in_bfloat16(course.backbone, course.pos.device):
-                own = times.setdefault(each.name, Times(aim))
-                _measure(own, each, course)
-                course.losses[each.name] = own.loss
+            # Without bfloat16, a contender with aims would run twice in float32.
+            if aims is None or should_use_bfloat16(course.backbone, course.pos.device):
+                entry = times.setdefault(contender.name, Times(aim))
+                _measure(entry, contender, course)
+                course.losses[contender.name] = entry.loss
             if aims is not None:
                 with bfloat16(False):
-                    own = times.setdefault(each.name + IN_FLOAT32, Times(aim_in_float32))
-                    _measure(own, each, course)
+                    entry = times.setdefault(contender.name + IN_FLOAT32, Times(aim_in_float32))
+                    _measure(entry, contender, course)
     return times
 
 
@@ -153,69 +168,76 @@ def _measure(times: Times, contender: Contender, course: Course) -> None:
     started = time.perf_counter()
     detector = contender.adapt(backbone, course.pos, course.neg)
     times.seconds.append(time.perf_counter() - started)
-    if math.isnan(times.loss):  # the same in every round
+    if math.isnan(times.loss):  # It is the same in every round.
         times.loss = loss_of(detector, course)
 
 
 def figures_of(times: dict[str, Times], column: str) -> list[Figure]:
-    """Each contender's passes and loss; in float32 only as multiples of the best pass there."""
+    """Return the passes and the loss of each contender.
+
+    Times in float32 only are multiples of the fastest pass in float32.
+    """
     figures = [Figure(row=PASS, column=column, unit="s", values=times[PASS].seconds)]
-    for name, took in times.items():
+    for name, entry in times.items():
         if name == PASS:
             continue
-        unit = times[BEST_PASS if name.endswith(IN_FLOAT32) else PASS].seconds
-        passes = [one / whole for one, whole in zip(took.seconds, unit, strict=False)]
-        figures.append(Figure(row=name, column=column, values=passes, aim=took.aim))
-        if not math.isnan(took.loss):
-            figures.append(Figure(row=name, column="loss", unit="nats", values=[took.loss]))
+        pass_seconds = times[BEST_PASS if name.endswith(IN_FLOAT32) else PASS].seconds
+        # Contenders that run only once have fewer rounds than the pass.
+        passes = [
+            seconds / unit for seconds, unit in zip(entry.seconds, pass_seconds, strict=False)
+        ]
+        figures.append(Figure(row=name, column=column, values=passes, aim=entry.aim))
+        if not math.isnan(entry.loss):
+            figures.append(Figure(row=name, column="loss", unit="nats", values=[entry.loss]))
     return figures
 
 
 @torch.no_grad()
-def one_pass(course: Course) -> None:
-    """The evaluator's: the backbone as it is handed out, PyTorch's defaults."""
-    for side in (course.pos, course.neg):
-        for rows in batches(side):
-            course.backbone(side[rows])
+def run_pass(course: Course) -> None:
+    """Run a pass as the evaluator does: the backbone as it was handed out, PyTorch's defaults."""
+    for images in (course.pos, course.neg):
+        for rows in batches(images):
+            course.backbone(images[rows])
 
 
-def best_pass(course: Course) -> None:
-    """The quickest we know of in float32: channels-last, large last layers on all images at once."""
-    for side in (course.pos, course.neg):
-        frozen_outputs(course.backbone.upto(course.backbone.stages[-1]), side)
+def run_best_pass(course: Course) -> None:
+    """Run the fastest known pass in float32: channels-last, last layers on all images at once."""
+    for images in (course.pos, course.neg):
+        frozen_features(course.backbone.upto(course.backbone.stages[-1]), images, exact=True)
 
 
 @torch.no_grad()
 def loss_of(detector: nn.Module, course: Course) -> float:
+    """Return the class-balanced loss of a detector on the images it was adapted to."""
     scores = [
-        torch.cat([detector(side[rows]) for rows in batches(side)])
-        for side in (course.pos, course.neg)
+        torch.cat([detector(images[rows]) for rows in batches(images)])
+        for images in (course.pos, course.neg)
     ]
     return balanced_loss(*scores).item()
 
 
-def shipped(name: str, **other: object) -> Adapt:
-    """A shipped submission, with its own hyperparameters but for `other`."""
-    submission, module = load_submission(name), module_of(name)
+def shipped(name: str, **overrides: object) -> Adapt:
+    """Return a shipped submission with the hyperparameters of its manifest, and some overrides."""
+    submission, program = load_submission(name), load_program(name)
 
     def adapt(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
-        settings = submission.hyperparameters_for(backbone.name) | other
-        found: nn.Module = module.adapt(backbone, pos, neg, **settings)
-        return found
+        hyperparameters = submission.hyperparameters_for(backbone.name) | overrides
+        detector: nn.Module = program.adapt(backbone, pos, neg, **hyperparameters)
+        return detector
 
     return adapt
 
 
-# Plain loops: the whole network at each step, Adam, 16 images, 10 epochs.
+# Plain loops: the whole network runs in each step of Adam, with 16 images per step, for 10 epochs.
 
 
 def train(detector: nn.Module, pos: Tensor, neg: Tensor, learning_rate: float) -> nn.Module:
-    learned = [each for each in detector.parameters() if each.requires_grad]
-    optimiser = torch.optim.Adam(learned, learning_rate)
+    trained = [parameter for parameter in detector.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.Adam(trained, learning_rate)
     images = torch.cat([pos, neg])
     signs = torch.cat([torch.ones(len(pos)), -torch.ones(len(neg))])
     for _ in range(EPOCHS):
-        for rows in torch.randperm(len(images)).split(IMAGES_A_STEP):
+        for rows in torch.randperm(len(images)).split(BATCH_SIZE):
             optimiser.zero_grad()
             loss = softplus(-signs[rows] * detector(images[rows])).mean()
             torch.autograd.backward(loss)
@@ -223,30 +245,30 @@ def train(detector: nn.Module, pos: Tensor, neg: Tensor, learning_rate: float) -
     return detector
 
 
-def attended(backbone: Backbone, pos: Tensor) -> tuple[str, int]:
-    """The stage that `attention` puts its layer behind, and how many maps that has."""
+def attended_stage(backbone: Backbone, pos: Tensor) -> tuple[str, int]:
+    """Return the stage in front of `attention`'s layer, and its number of channels."""
     shapes = stages_with_maps(backbone, pos[:1])
     after = load_submission("attention").hyperparameters_for(backbone.name)["after"]
     after = str(after) or middle_stage(backbone, shapes)
-    return after, width(shapes[after])
+    return after, num_channels(shapes[after])
 
 
 def plain_attention(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
-    after, maps = attended(backbone, pos)
-    gains = Gains(torch.ones(maps))
+    after, channels = attended_stage(backbone, pos)
+    gains = Gains(torch.ones(channels))
     network = nn.Sequential(backbone.upto(after), gains, backbone.after(after))
     return train(nn.Sequential(network, LogOdds(TARGET)), pos, neg, learning_rate=0.03)
 
 
 def published_in_keras(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
-    """The same loop in Keras; building the network there is charged too, and takes about a second."""
-    from benchmarks.published_in_keras import Adapted
+    """Run the same loop in Keras. Building the network, about a second, is included."""
+    from benchmarks.published_in_keras import KerasAttention
 
-    after, _ = attended(backbone, pos)
-    adapted = Adapted(backbone, after, TARGET)
-    gains = adapted.fit(pos, neg, learning_rate=0.03, epochs=EPOCHS, step=IMAGES_A_STEP)
-    network = nn.Sequential(backbone.upto(after), gains, backbone.after(after))
-    return nn.Sequential(network, LogOdds(TARGET))
+    after, _ = attended_stage(backbone, pos)
+    network = KerasAttention(backbone, after, TARGET)
+    gains = network.fit(pos, neg, learning_rate=0.03, epochs=EPOCHS, batch_size=BATCH_SIZE)
+    with_gains = nn.Sequential(backbone.upto(after), gains, backbone.after(after))
+    return nn.Sequential(with_gains, LogOdds(TARGET))
 
 
 def plain_last_layer(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
@@ -255,38 +277,40 @@ def plain_last_layer(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
 
 
 def plain_probe(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
-    """scikit-learn on features extracted as one does: 16 images at a time, PyTorch's defaults."""
-    before = backbone.upto(backbone.stages[-2])
+    """Use scikit-learn on features from batches of 16 images, with PyTorch's defaults."""
+    encoder = backbone.upto(backbone.stages[-2])
     with torch.no_grad():
         features = torch.cat(
-            [before(some).flatten(1) for some in torch.cat([pos, neg]).split(IMAGES_A_STEP)]
+            [encoder(batch).flatten(1) for batch in torch.cat([pos, neg]).split(BATCH_SIZE)]
         )
-    present = [1] * len(pos) + [0] * len(neg)
-    fitted = LogisticRegression(max_iter=1000).fit(features.numpy(), present)
+    labels = [1] * len(pos) + [0] * len(neg)
+    regression = LogisticRegression(max_iter=1000).fit(features.numpy(), labels)
     linear = nn.Linear(features.shape[1], 1)
-    linear.weight.data = torch.from_numpy(fitted.coef_).float()
-    linear.bias.data = torch.from_numpy(fitted.intercept_).float()
-    return nn.Sequential(before, nn.Flatten(), linear, nn.Flatten(0))
+    linear.weight.data = torch.from_numpy(regression.coef_).float()
+    linear.bias.data = torch.from_numpy(regression.intercept_).float()
+    return nn.Sequential(encoder, nn.Flatten(), linear, nn.Flatten(0))
 
 
-# The races.
+# Races. The names of these functions are part of the names of tables.
 
 
 def attention(course: Course) -> list[Contender]:
-    """To the loss at which the plain loop ends; beside peft's (IA)³ on the layer behind."""
-    behind = course.backbone.after(attended(course.backbone, course.pos)[0])
-    first = next(each for each in behind.modules() if isinstance(each, nn.Conv2d))
-    layer = next(name for name, each in course.backbone.named_modules() if each is first)
+    """Race to the final loss of the plain loop, with peft's (IA)³ on the next layer."""
+    rest = course.backbone.after(attended_stage(course.backbone, course.pos)[0])
+    next_layer = next(module for module in rest.modules() if isinstance(module, nn.Conv2d))
+    layer_name = next(
+        name for name, module in course.backbone.named_modules() if module is next_layer
+    )
 
     def to_the_same_loss(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
-        enough = 1.02 * course.losses["plain loop"]
-        return shipped("attention", enough=enough, steps=20)(backbone, pos, neg)
+        stop_loss = 1.02 * course.losses["plain loop"]
+        return shipped("attention", stop_loss=stop_loss, steps=20)(backbone, pos, neg)
 
-    ia3 = shipped("ia3", layers=re.escape(layer), epochs=EPOCHS)
+    ia3 = shipped("ia3", layers=re.escape(layer_name), epochs=EPOCHS)
     contenders = [
         Contender("plain loop", plain_attention, once=True),
         Contender("`attention`", to_the_same_loss, aims="attention"),
-        Contender("(IA)³ of `peft` on the layer behind, trained by `fit`", ia3, once=True),
+        Contender("(IA)³ of `peft` on the layer behind, trained by `fit_adam`", ia3, once=True),
     ]
     if importlib.util.find_spec("tensorflow"):
         contenders.append(Contender("Keras, as published", published_in_keras, once=True))
@@ -331,19 +355,19 @@ def test_race(
     backbone = pytestconfig.getoption("--backbone")
     rounds = 1 if benchmark.disabled else pytestconfig.getoption("--rounds")
 
-    def both() -> list[Figure]:
+    def measure() -> list[Figure]:
         figures: list[Figure] = []
         losses: dict[str, float] = {}
-        for column, malloc in MEMORY.items():
-            times = in_a_process(malloc, run, race, backbone, rounds, losses)
+        for column, tunables in MEMORY.items():
+            times = in_process(tunables, run, race, backbone, rounds, losses)
             figures += figures_of(times, column)
-            losses |= {name: each.loss for name, each in times.items()}
+            losses |= {name: entry.loss for name, entry in times.items()}
         return figures
 
-    (figures,) = in_rounds(benchmark, both, 1, warm_up=False)
-    keep(f"{race.__name__} on {backbone}{_kind_of_processor()}", *figures)
+    (figures,) = in_rounds(benchmark, measure, 1, warm_up=False)
+    keep(f"{race.__name__} on {backbone}{_processor_suffix()}", *figures)
 
 
-def _kind_of_processor() -> str:
-    """What tells tables of processors apart whose figures are not about the same computation."""
-    return "" if multiplies_bfloat16(torch.device("cpu")) else ", without bfloat16"
+def _processor_suffix() -> str:
+    """Return a suffix for tables of processors without bfloat16, which compute something else."""
+    return "" if supports_bfloat16(torch.device("cpu")) else ", without bfloat16"

@@ -1,8 +1,8 @@
-"""What the harness itself costs, beside what it measures.
+"""What attnbench itself costs on top of what it measures.
 
     ATTNBENCH_DATA=DIR python -m benchmarks run benchmarks/test_harness.py
 
-What needs the data of `small` is skipped without it.
+Benchmarks that need the data of `small` are skipped without it.
 """
 
 from __future__ import annotations
@@ -27,17 +27,20 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from attnbench.adaptation import channels_last
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
+from attnbench.isolation.confinement import limits_for
+from attnbench.judge.conditions import Conditions
 from attnbench.judge.evaluator import Evaluator
-from attnbench.isolation import Isolation
-from attnbench.judge.worker_session import Jobs
-from attnbench.judge.template import MALLOC, Template
+from attnbench.judge.judge import open_judge
+from attnbench.judge.template import MALLOC_TUNABLES, Template
+from attnbench.judge.worker_session import WorkerSession
 from attnbench.stimuli.episodes import Episode, TrackStimuli
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task
+from attnbench.vocabulary import IsolationLevel
 from benchmarks.conftest import Keep
 from benchmarks.measured import Figure
-from benchmarks.rounds import in_a_process, in_rounds, seconds_of
-from tests.test_exploits import write
+from benchmarks.rounds import in_process, in_rounds, seconds_of
+from tests.exploit_judge import write
 
 TABLE = "the harness"
 
@@ -46,22 +49,23 @@ TABLE = "the harness"
 def test_help(
     benchmark: BenchmarkFixture, keep: Keep, arguments: list[str], aim: float | None
 ) -> None:
-    """What it takes above Python's own start, in turn."""
+    """Time of `--help` beyond that of starting Python, measured in turn."""
 
     def run(*arguments: str) -> None:
         subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
 
-    def more() -> float:
+    def additional_seconds() -> float:
         python = seconds_of(lambda: run("-c", ""))
         return seconds_of(lambda: run("-m", "attnbench", *arguments)) - python
 
     row = f"`attnbench {' '.join(arguments)}`, more than Python's own start"
-    keep(TABLE, Figure(row=row, unit="s", values=in_rounds(benchmark, more, 15), aim=aim))
+    values = in_rounds(benchmark, additional_seconds, 15)
+    keep(TABLE, Figure(row=row, unit="s", values=values, aim=aim))
 
 
 @pytest.mark.slow
 def test_first_episode(benchmark: BenchmarkFixture, keep: Keep, tmp_path: Path) -> None:
-    """From the command to the first episode's line on stderr, nothing recorded yet."""
+    """Time from the command to the first episode's line on stderr, without earlier records."""
 
     def start() -> float:
         started = time.perf_counter()
@@ -70,26 +74,26 @@ def test_first_episode(benchmark: BenchmarkFixture, keep: Keep, tmp_path: Path) 
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
             assert any(line.startswith("[1/") for line in process.stderr)
-            took = time.perf_counter() - started
+            seconds = time.perf_counter() - started
             process.send_signal(signal.SIGINT)
-            return took
+            return seconds
 
-    took = in_rounds(benchmark, start, 5, warm_up=False)
+    values = in_rounds(benchmark, start, 5, warm_up=False)
     row = "`attnbench evaluate` on `mini`, start to first episode"
-    keep(TABLE, Figure(row=row, unit="s", values=took, aim=6.0))
+    keep(TABLE, Figure(row=row, unit="s", values=values, aim=6.0))
 
 
 @pytest.fixture(scope="module")
 def template() -> Iterator[Template]:
-    with Template() as template:
+    with Template("process", limits=limits_for(3600.0)) as template:
         yield template
 
 
-def an_episode_of(track: str) -> tuple[Backbone, Episode, Path | None]:
-    """The first episode of `imagenet-standard`, with its backbone and where its data is."""
+def first_episode_of(track: str) -> tuple[Backbone, Episode, Path | None]:
+    """Return the first episode of `imagenet-standard`, its backbone and its data folder."""
     folder = os.environ.get("ATTNBENCH_DATA") if track == "small" else None
     if track == "small" and folder is None:
-        pytest.skip("ATTNBENCH_DATA names no folder of data")
+        pytest.skip("the variable ATTNBENCH_DATA must name the data folder")
     data = None if folder is None else Path(folder)
     definition = load_task("imagenet-standard").tracks[track]  # type: ignore[index]
     backbone = load(definition.backbones[0], data=data)
@@ -103,99 +107,109 @@ def an_episode_of(track: str) -> tuple[Backbone, Episode, Path | None]:
     [("mini", "process", 0.12), ("mini", "bwrap", 0.15), ("small", "process", None)],
 )
 def test_what_the_judge_adds(
-    benchmark: BenchmarkFixture, keep: Keep, track: str, isolation: Isolation, aim: float | None
+    benchmark: BenchmarkFixture,
+    keep: Keep,
+    track: str,
+    isolation: IsolationLevel,
+    aim: float | None,
 ) -> None:
-    """An episode of `attention`: all but adapting and predicting, the rehearsal included."""
+    """Time of an episode of `attention` without adaptation and prediction."""
     if isolation == "bwrap" and shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is not installed")
-    backbone, episode, data = an_episode_of(track)
+    backbone, episode, data = first_episode_of(track)
     submission = load_submission("attention")
 
-    def judge() -> tuple[float, float]:
+    def judge_episode() -> tuple[float, float]:
         started = time.perf_counter()
-        result, _ = evaluator.judge(submission, episode, 300.0, cold=False)
+        result = evaluator.judge(submission, episode, 300.0, cold=False).result
         total = time.perf_counter() - started
         assert result.cost is not None, result.reason
         added = total - result.cost.adaptation_seconds - result.cost.prediction_seconds
         return added, added / total
 
-    with Template(isolation, data=data) as template:
-        evaluator = Evaluator(backbone, template, device="cpu", untrained=False)
-        rounds = in_rounds(benchmark, judge, 15 if track == "mini" else 3)
-    added, shares = zip(*rounds, strict=True)
+    with open_judge(Conditions(isolation=isolation, data=data)) as judge:
+        evaluator = judge.evaluator(backbone.name)
+        rounds = in_rounds(benchmark, judge_episode, 15 if track == "mini" else 3)
+    seconds, fractions = zip(*rounds, strict=True)
     row = f"what the judge adds to an episode of `attention`, `{track}`, `{isolation}`"
-    seconds = Figure(row=row, unit="s", values=added, aim=aim)
-    share = Figure(
-        row=f"{row}, of the episode",
-        unit="%",
-        values=shares,
-        aim=0.03 if track == "small" else None,
+    keep(
+        TABLE,
+        Figure(row=row, unit="s", values=seconds, aim=aim),
+        Figure(
+            row=f"{row}, of the episode",
+            unit="%",
+            values=fractions,
+            aim=0.03 if track == "small" else None,
+        ),
     )
-    keep(TABLE, seconds, share)
 
 
-def some_batches(episode: Episode) -> list[NDArray[np.int64]]:
-    """All test images of `mini` in batches, of `small` as many as take some seconds."""
+def first_batches(episode: Episode) -> list[NDArray[np.int64]]:
+    """Return all test batches of `mini`, or as many of `small` as take some seconds."""
     return list(episode.batches(np.arange(len(episode.present))))[:100]
 
 
-def loop_bare(track: str) -> list[float]:
-    """Seconds of the network alone for each of `some_batches`.
+def bare_loop(track: str) -> list[float]:
+    """Return the seconds that the network alone takes for each of `first_batches`.
 
-    For a new process each time, as a worker is: how quick one is differs by a tenth from the next.
+    Call it in a new process in each round, as a worker is one: processes differ in speed by a
+    tenth.
     """
-    backbone, episode, _ = an_episode_of(track)
-    images = [torch.from_numpy(episode.make(rows)) for rows in some_batches(episode)]
+    backbone, episode, _ = first_episode_of(track)
+    images = [torch.from_numpy(episode.make(rows)) for rows in first_batches(episode)]
 
-    def look(batch: torch.Tensor) -> None:
+    def forward(batch: torch.Tensor) -> None:
         backbone(channels_last(batch))
 
     with torch.no_grad():
-        return [seconds_of(partial(look, batch)) for batch in images]
+        return [seconds_of(partial(forward, batch)) for batch in images]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("track", ["mini", "small"])
 def test_prediction_beside_a_bare_loop(benchmark: BenchmarkFixture, keep: Keep, track: str) -> None:
-    """The rate at which a worker is shown images and answers, over that of the network alone.
+    """The rate at which a worker scores images, relative to that of the network alone.
 
-    `none` in its process against the same network on the same batches in another, in turn: both from
-    their first batch on, and both behind it.
+    The submission is `none`. The same network processes the same batches in another process, in
+    turn. The first batch is included in one ratio and left out of the other.
     """
-    backbone, episode, data = an_episode_of(track)
-    submission, batches = load_submission("none"), some_batches(episode)
-    with Template(data=data) as template:
+    backbone, episode, data = first_episode_of(track)
+    submission, batches = load_submission("none"), first_batches(episode)
+    with Template("process", limits=limits_for(3600.0), data=data) as template:
         template.load(backbone.name, untrained=False)
         labels = len(backbone.labels or ())
-        jobs = Jobs(template, backbone=backbone.name, labels=labels, size=0, device="cpu")
-        artefact = jobs.adapt(submission, episode, 300.0, warm_up=False).artefact
+        session = WorkerSession(
+            template, backbone=backbone.name, labels=labels, size=0, device="cpu"
+        )
+        artefact = session.adapt(submission, episode, 300.0, rehearse=False).artefact
 
-        def both() -> tuple[list[float], list[float]]:
-            predicted = jobs.predict(
+        def measure() -> tuple[list[float], list[float]]:
+            prediction = session.predict(
                 submission, episode, artefact, batches, timeout=300.0, budget=300.0
             )
             template.settle()
-            return list(predicted.seconds), in_a_process(MALLOC, loop_bare, track)
+            loop = in_process(MALLOC_TUNABLES, bare_loop, track)
+            return list(prediction.batch_seconds), loop
 
-        rounds = in_rounds(benchmark, both, 20)
+        rounds = in_rounds(benchmark, measure, 20)
     row = f"prediction on `{track}`, its rate over a bare loop's"
-    rates = [sum(loop) / sum(own) for own, loop in rounds]
-    behind = [sum(loop[1:]) / sum(own[1:]) for own, loop in rounds]
-    first = [own[0] - statistics.median(own[1:]) for own, _ in rounds]
+    ratios = [sum(loop) / sum(worker) for worker, loop in rounds]
+    later_ratios = [sum(loop[1:]) / sum(worker[1:]) for worker, loop in rounds]
+    first_batch = [worker[0] - statistics.median(worker[1:]) for worker, _ in rounds]
     keep(
         TABLE,
-        Figure(row=row, unit="%", values=rates, aim=0.95, more_is_better=True),
+        Figure(row=row, unit="%", values=ratios, aim=0.95, more_is_better=True),
         Figure(
             row=f"{row}, both behind their first batch",
             unit="%",
-            values=behind,
+            values=later_ratios,
             aim=0.95,
             more_is_better=True,
         ),
         Figure(
             row=f"prediction on `{track}`, its first batch, more than another",
             unit="s",
-            values=first,
+            values=first_batch,
         ),
     )
 
@@ -205,27 +219,28 @@ def test_prediction_beside_a_bare_loop(benchmark: BenchmarkFixture, keep: Keep, 
 def test_a_failure_beyond_its_timeout(
     benchmark: BenchmarkFixture, keep: Keep, template: Template, tmp_path: Path, name: str
 ) -> None:
-    """From the timeout of a submission that never ends to its failure.
+    """Time from the timeout of a submission that never ends until its failure is reported.
 
-    Loading has prediction's budget, 5 seconds and 20 forwards, behind an adaptation that went well.
+    Loading a detector has the budget of prediction, 5 seconds and 20 forward passes, which starts
+    after a successful adaptation.
     """
-    evaluator, episode = some_digits(template)
+    evaluator, episode = digits_episode(template)
     submission = load_submission(write(f"faults/{name}", tmp_path))
 
-    def judge() -> float:
+    def judge_episode() -> float:
         started = time.perf_counter()
-        result, _ = evaluator.judge(submission, episode, 1.0, cold=False)
-        beyond = time.perf_counter() - started - 1.0
+        result = evaluator.judge(submission, episode, 1.0, cold=False).result
+        seconds = time.perf_counter() - started - 1.0
         assert "timeout" in result.reason
-        return beyond
+        return seconds
 
-    beyond = in_rounds(benchmark, judge, 3, warm_up=False)
+    values = in_rounds(benchmark, judge_episode, 3, warm_up=False)
     row = f"a failure behind its timeout, `{name}`"
-    keep(TABLE, Figure(row=row, unit="s", values=beyond, aim=5.0))
+    keep(TABLE, Figure(row=row, unit="s", values=values, aim=5.0))
 
 
-def some_digits(template: Template) -> tuple[Evaluator, Episode]:
-    """An evaluator, and an episode of `noisy-mnist` on `mini`."""
+def digits_episode(template: Template) -> tuple[Evaluator, Episode]:
+    """Return an evaluator and an episode of `noisy-mnist` on `mini`."""
     backbone = load("shipped/digits-cnn")
     track = load_task("noisy-mnist").tracks["mini"]
     stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, None)
@@ -237,26 +252,26 @@ def some_digits(template: Template) -> tuple[Evaluator, Episode]:
 def test_one_episode(
     benchmark: BenchmarkFixture, keep: Keep, template: Template, name: str
 ) -> None:
-    """`none` is the harness alone: three processes, a pass, 450 test images."""
-    evaluator, episode = some_digits(template)
+    """Time of an episode. For `none` it is attnbench's: three processes, a pass, 450 images."""
+    evaluator, episode = digits_episode(template)
     submission = load_submission(name)
 
-    def judge() -> float:
+    def judge_episode() -> float:
         return seconds_of(lambda: evaluator.judge(submission, episode, 60.0, cold=False))
 
-    took = in_rounds(benchmark, judge, 15)
+    values = in_rounds(benchmark, judge_episode, 15)
     row = f"an episode of `{name}` on `noisy-mnist`, `mini`"
-    keep(TABLE, Figure(row=row, unit="s", values=took))
+    keep(TABLE, Figure(row=row, unit="s", values=values))
 
 
 def test_a_worker_starts(benchmark: BenchmarkFixture, keep: Keep, template: Template) -> None:
     template.load("shipped/digits-cnn", untrained=True)
 
-    def start() -> None:
+    def start_and_end() -> None:
         with template.worker():
             pass
         template.settle()
 
     row = "a worker starts and ends"
-    values = in_rounds(benchmark, lambda: seconds_of(start), 15)
+    values = in_rounds(benchmark, lambda: seconds_of(start_and_end), 15)
     keep(TABLE, Figure(row=row, unit="s", values=values))

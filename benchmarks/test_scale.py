@@ -1,4 +1,4 @@
-"""Much of everything: episodes, workers, records, targets.
+"""Large runs: many episodes, workers, records and targets.
 
 python -m benchmarks run benchmarks/test_scale.py
 """
@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import attnbench
-from attnbench.engines.pool import dispatch
 from attnbench.engines.engine import Job
+from attnbench.engines.pool import run_on_pool
 from attnbench.engines.runner_process import ProcessRunner
 from attnbench.judge.environment import describe_environment
+from attnbench.records.outcome import EpisodeOutcome, scores_table
 from attnbench.records.record import Cost, EpisodeResult, Identity, Measures
-from attnbench.records.store import EpisodeOutcome
 from attnbench.runs.events import Event
 from attnbench.runs.planning import Plan
 from attnbench.runs.record_writer import make_records
@@ -41,14 +40,13 @@ from benchmarks.rounds import in_rounds, seconds_of
 TABLE, TARGETS, IMAGES = "at scale", 200, 100
 
 
-class Idle:
-    """In a station's place: has every episode's result ready, and does nothing for it."""
+class IdleRunner:
+    """An episode runner that returns the same outcome for every episode and does no work."""
 
     def __init__(self) -> None:
-        present = np.arange(IMAGES) < IMAGES // 2
-        scores = np.linspace(1, -1, IMAGES, dtype=np.float32)
-        self._columns = {"image": ["an image"] * IMAGES, "present": present, "score": scores}
-        self._measures = Measures.of(detect(scores, present))
+        self._present = np.arange(IMAGES) < IMAGES // 2
+        self._scores = np.linspace(1, -1, IMAGES, dtype=np.float32)
+        self._measures = Measures.of(detect(self._scores, self._present))
         self._cost = Cost(
             parameters_added=1,
             parameters_changed=0,
@@ -63,7 +61,7 @@ class Idle:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *ended: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         pass
 
     def judge(self, job: Job) -> EpisodeOutcome:
@@ -74,17 +72,18 @@ class Idle:
             measures=self._measures,
             cost=self._cost,
         )
-        scores = pa.table({"target": [job.target] * IMAGES} | self._columns)
+        scores = scores_table(job.target, ["an image"] * IMAGES, self._present, self._scores)
         return EpisodeOutcome(result, scores, self._environment)
 
 
 def plans(episodes: int) -> list[Plan]:
+    """Return plans for records with this many episodes in total."""
     submission, task = load_submission("none"), load_task("noisy-mnist")
     return [
         Plan(
             submission=submission,
             track=task.tracks["mini"],
-            targets=tuple(f"target {n}" for n in range(TARGETS)),
+            targets=tuple(f"target {number}" for number in range(TARGETS)),
             timeout=60.0,
             identity=Identity(
                 submission="none",
@@ -109,23 +108,24 @@ def plans(episodes: int) -> list[Plan]:
 def test_what_an_episode_costs_the_engine(
     benchmark: BenchmarkFixture, keep: Keep, tmp_path: Path, episodes: int
 ) -> None:
-    """With two workers that do nothing: dispatch, scores on disk, records."""
-    seats = [ProcessRunner(Idle, {}) for _ in range(2)]
-    run = functools.partial(dispatch, seats)
+    """Queue, scores on disk and records, with two runners that do no work."""
+    runners = [ProcessRunner(IdleRunner, {}) for _ in range(2)]
+    run_jobs = functools.partial(run_on_pool, runners)
     events: deque[Event] = deque(maxlen=1)
 
     def record() -> None:
-        make_records(plans(episodes), run, tmp_path, modules=(), fresh=True, tell=events.append)
+        make_records(plans(episodes), run_jobs, tmp_path, fresh=True, report=events.append)
 
     before = peak_mebibytes()
-    (took,) = in_rounds(benchmark, lambda: seconds_of(record), 1, warm_up=False)
+    (seconds,) = in_rounds(benchmark, lambda: seconds_of(record), 1, warm_up=False)
     row = f"{episodes:,} episodes, two workers that do nothing"
-    rate = Figure(row=row, unit="a second", values=[episodes / took], more_is_better=True)
-    more = Figure(row=f"{row}: memory", unit="MiB", values=[peak_mebibytes() - before])
-    keep(TABLE, rate, more)
+    rate = Figure(row=row, unit="a second", values=[episodes / seconds], more_is_better=True)
+    memory = Figure(row=f"{row}: memory", unit="MiB", values=[peak_mebibytes() - before])
+    keep(TABLE, rate, memory)
 
 
 def peak_mebibytes() -> float:
+    """Return the largest resident memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -134,23 +134,23 @@ def peak_mebibytes() -> float:
 def test_two_workers_beside_one(
     benchmark: BenchmarkFixture, keep: Keep, tmp_path: Path, name: str
 ) -> None:
-    """Episodes a minute on mini, three seeds, with one worker and two in turn, and their ratio."""
+    """Episodes per minute on `mini` with three seeds, for one worker and two in turn."""
     folders = (tmp_path / str(number) for number in range(100))
 
-    def a_minute(workers: int) -> float:
+    def episodes_per_minute(workers: int) -> float:
         started = time.perf_counter()
         frame = attnbench.evaluate([name], seeds=3, records=next(folders), workers=workers)
         return float(frame["targets"].sum()) / (time.perf_counter() - started) * 60
 
-    def both() -> tuple[float, float]:
-        return a_minute(1), a_minute(2)
+    def measure() -> tuple[float, float]:
+        return episodes_per_minute(1), episodes_per_minute(2)
 
-    one, two = zip(*in_rounds(benchmark, both, 3, warm_up=False), strict=True)
+    one_worker, two_workers = zip(*in_rounds(benchmark, measure, 3, warm_up=False), strict=True)
     row = f"`{name}` on `mini`, two workers over one"
-    ratios = [after / before for before, after in zip(one, two, strict=True)]
+    ratios = [two / one for one, two in zip(one_worker, two_workers, strict=True)]
     keep(
         TABLE,
-        Figure(row=f"`{name}` on `mini`", unit="a minute", values=one, more_is_better=True),
+        Figure(row=f"`{name}` on `mini`", unit="a minute", values=one_worker, more_is_better=True),
         Figure(row=row, values=ratios, more_is_better=True),
     )
 
@@ -159,7 +159,7 @@ def test_two_workers_beside_one(
 def test_a_leaderboard_of_many_records(
     benchmark: BenchmarkFixture, keep: Keep, tmp_path: Path, records: int
 ) -> None:
-    """The whole command: records read and checked, intervals, ranks, Markdown and site."""
+    """The whole command: reading and checking records, intervals, ranks, Markdown and site."""
     made_up_records.main(tmp_path / "records", records)
     command = [sys.executable, "-m", "attnbench", "leaderboard"]
     command += ["--records", str(tmp_path / "records"), "--out", str(tmp_path / "leaderboard.md")]
@@ -168,9 +168,9 @@ def test_a_leaderboard_of_many_records(
     def build() -> None:
         subprocess.run(command, check=True, capture_output=True)
 
-    took = in_rounds(benchmark, lambda: seconds_of(build), 3, warm_up=False)
+    values = in_rounds(benchmark, lambda: seconds_of(build), 3, warm_up=False)
     row = f"`attnbench leaderboard --site` of {records:,} records"
-    keep(TABLE, Figure(row=row, unit="s", values=took))
+    keep(TABLE, Figure(row=row, unit="s", values=values))
 
 
 def test_an_interval_of_many_targets(benchmark: BenchmarkFixture, keep: Keep) -> None:

@@ -1,4 +1,4 @@
-"""The way of pictures from files to a detector, beside decoding them and nothing else.
+"""The path of pictures from files to a detector, compared with decoding alone.
 
 python -m benchmarks run benchmarks/test_stimuli.py
 """
@@ -27,7 +27,7 @@ from benchmarks.rounds import in_rounds, seconds_of
 
 TABLE, PICTURES, ROUNDS = "pictures", 64, 10
 
-# What torchvision's classifiers take.
+# The preprocessing of torchvision's classifiers.
 IMAGENET = Preprocessing(
     size=224, resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
 )
@@ -35,15 +35,15 @@ IMAGENET = Preprocessing(
 
 @pytest.fixture
 def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    """Made-up JPEGs of ImageNet's usual size, blurred noise with grain, in a folder of one class."""
+    """Synthetic JPEGs of the usual size in ImageNet: blurred noise with grain, all of one class."""
     monkeypatch.setenv("ATTNBENCH_CACHE", str(tmp_path / "cache"))
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     folder = tmp_path / "photographs" / "train" / "any"
     folder.mkdir(parents=True)
     for number in range(PICTURES):
-        coarse = Image.fromarray(draw.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+        coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
         pixels = np.asarray(coarse.resize((500, 375)), np.int16)
-        grain = draw.normal(0, 12, pixels.shape).astype(np.int16)
+        grain = rng.normal(0, 12, pixels.shape).astype(np.int16)
         picture = Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8))
         picture.save(folder / f"{number:03}.jpg", quality=92)
     source = HubSource(kind="hub", hub="made/up", folder="photographs", split="train")
@@ -51,7 +51,7 @@ def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
 
 
 def decode(photographs: Dataset) -> None:
-    """What one writes without a harness: bytes to RGB."""
+    """Decode all pictures to RGB, as a program without attnbench would."""
     for row in range(PICTURES):
         with Image.open(io.BytesIO(photographs.encoded(row))) as picture:
             np.asarray(picture.convert("RGB"))
@@ -60,22 +60,22 @@ def decode(photographs: Dataset) -> None:
 def test_pictures(
     benchmark: BenchmarkFixture, keep: Keep, photographs: Dataset, tmp_path: Path
 ) -> None:
-    """Rates over that of bare decoding, in turn."""
-    everything = np.arange(PICTURES)
+    """Rates relative to that of decoding alone, measured in turn."""
+    all_rows = np.arange(PICTURES)
 
     def from_files() -> NDArray[np.uint8]:
-        for kept in (tmp_path / "cache").glob("*"):
-            kept.unlink()
+        for file in (tmp_path / "cache").glob("*"):
+            file.unlink()
         return from_cache()
 
     def from_cache() -> NDArray[np.uint8]:
-        return prepare(photographs, IMAGENET).load(everything)
+        return prepare(photographs, IMAGENET).load(all_rows)
 
     def for_a_detector() -> None:
         for picture in from_cache():
             normalise(in_unit_range(picture), IMAGENET)
 
-    ways: dict[str, Callable[[], object]] = {
+    paths: dict[str, Callable[[], object]] = {
         "decoded, resized, cropped, and kept in the cache": from_files,
         "from the cache": from_cache,
         "from the cache, as normalised images": for_a_detector,
@@ -83,10 +83,10 @@ def test_pictures(
 
     def rates() -> list[float]:
         decoding = PICTURES / seconds_of(lambda: decode(photographs))
-        took = [seconds_of(function) for function in ways.values()]
-        return [decoding, *(PICTURES / each / decoding for each in took)]
+        seconds = [seconds_of(function) for function in paths.values()]
+        return [decoding, *(PICTURES / duration / decoding for duration in seconds)]
 
-    decoding, *others = zip(*in_rounds(benchmark, rates, ROUNDS), strict=True)
+    decoding, *relative_rates = zip(*in_rounds(benchmark, rates, ROUNDS), strict=True)
     keep(
         TABLE,
         Figure(
@@ -96,8 +96,10 @@ def test_pictures(
             more_is_better=True,
         ),
         *(
-            Figure(row=f"{way}, rate over decoding's", unit="%", values=each, more_is_better=True)
-            for way, each in zip(ways, others, strict=True)
+            Figure(
+                row=f"{path}, rate over decoding's", unit="%", values=values, more_is_better=True
+            )
+            for path, values in zip(paths, relative_rates, strict=True)
         ),
     )
 

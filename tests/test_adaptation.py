@@ -1,4 +1,4 @@
-"""Training, detectors and layers of `attnbench.adaptation`, against closed forms and scikit-learn."""
+"""Training, detectors and layers, against closed forms and scikit-learn."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_gauss_newton_judges_the_last_step_by_as_few_images_as_possible() -> Non
             return scores + 0.1 * scores**2
 
     def final_loss(pos: Tensor, neg: Tensor, **settings: float) -> float:
-        """Return the final loss, and leave the sizes of batches without gradients in `batch_sizes`."""
+        """Return the final loss; `batch_sizes` then has the batches without gradients."""
         batch_sizes.clear()
         readout = NonlinearReadout(3)
         fit_gauss_newton(readout, pos, neg, **settings)  # type: ignore[arg-type]

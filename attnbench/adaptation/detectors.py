@@ -65,8 +65,9 @@ class LinearReadout(nn.Module):
 class Detector(nn.Module):
     """A network whose outputs are read out as one score: images `[n, 3, h, w]` to scores `[n]`.
 
-    The score is the target's log-odds if the target is one of the network's outputs. Otherwise it is
-    a linear read-out of all outputs, which starts at zero, has to be trained and counts as added.
+    The score is the target's log-odds if the target is one of the network's outputs. Otherwise it
+    is a linear read-out of all outputs, which starts at zero, has to be trained and counts as
+    added.
 
     The network has two parts, so that the frozen one has to run only once per image:
 
@@ -155,8 +156,8 @@ class LinearDetector(nn.Module):
 def split_trainable_head(network: nn.Sequential, target: int | None) -> tuple[nn.Module, nn.Module]:
     """Split a network into a frozen part and its last stage, which is to be trained.
 
-    If the target is not among the outputs, nothing of the network is trained: the frozen part is the
-    whole network and the other one an identity. A `Detector` then trains a linear read-out.
+    If the target is not among the outputs, the frozen part is the whole network and the trainable
+    part an identity. A `Detector` then trains a linear read-out.
 
     Args:
         network: with a target, its last stage is set to require gradients.

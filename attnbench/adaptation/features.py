@@ -16,10 +16,10 @@ from attnbench.adaptation.bfloat16 import Bfloat16Layer, should_use_bfloat16
 from attnbench.adaptation.layers import flatten_sequential
 from attnbench.backbones.backbone import Backbone
 
-# Bytes of a batch at the input of a network. On a CPU, a batch that fits its caches is fastest. That
-# is 8 images of 224 pixels, of which the first layers make twenty times as many bytes; in batches of
-# 16, each image takes 1.4 times as long. Batches of features may be larger, as the layers behind
-# them only make about as many bytes again. A GPU needs large batches to be busy.
+# Bytes of a batch at the input of a network. On a CPU, a batch that fits its caches is fastest.
+# That is 8 images of 224 pixels, of which the first layers make twenty times as many bytes; in
+# batches of 16, each image takes 1.4 times as long. Batches of features may be larger, as the
+# layers behind them only make about as many bytes again. A GPU needs large batches to be busy.
 _CPU_IMAGE_BYTES, _CPU_FEATURE_BYTES, _GPU_BYTES = 5 << 20, 25 << 20, 256 << 20
 
 # Larger features are mapped from a file on a CPU, so that only the pages in use take up memory.
@@ -43,8 +43,8 @@ def batches(rows: Tensor) -> Iterator[slice]:
 def channels_last(rows: Tensor) -> Tensor:
     """Return images or maps `[n, c, h, w]` in the channels-last memory format.
 
-    Convolutions on a CPU are twice as fast with it. Tensors of other dimensions are returned as they
-    are.
+    Convolutions on a CPU are twice as fast with it. Tensors of other dimensions are returned as
+    they are.
     """
     return rows.contiguous(memory_format=torch.channels_last) if rows.dim() == 4 else rows
 
@@ -58,14 +58,14 @@ def frozen_features(network: nn.Module, images: Tensor, *, exact: bool = False) 
     has 8 significant bits, an error of up to 0.4 %. Pass `exact=True` if such an error could change
     a decision inside the network, such as which of two places it looks at.
 
-    As soon as a layer's output is at most a quarter of the size of its batch's input, as in front of
-    the large last layers of VGG, the outputs of all images are collected and continue in larger
-    batches, in the network's own precision. Reading the weights of such a layer takes longer than
+    Where a layer's outputs are at most a quarter of the size of the batch's inputs, the outputs of
+    all images are collected. They continue in larger batches, in the network's own precision. This
+    helps in front of the large last layers of VGG: reading their weights takes longer than
     multiplying by them.
 
     On a CPU, features of more than 256 MiB are mapped from an unnamed temporary file, which is
-    deleted together with the tensor. They stay in memory if the file would exceed the process's limit
-    on file sizes or half of the free disk space.
+    deleted together with the tensor. They stay in memory if the file would exceed the process's
+    limit on file sizes or half of the free disk space.
 
     Args:
         network: in eval mode. An empty `nn.Sequential` returns the images themselves.
@@ -109,7 +109,7 @@ def _run_until_small(
         outputs = channels_last(rows[batch])
         for count, layer in enumerate(layers[:last], start=1):
             outputs = layer(outputs)
-            # The first batch decides where to stop, so that all batches run through the same layers.
+            # The first batch decides where to stop. All batches run through the same layers.
             if number == 0 and _is_small(outputs, rows[batch]):
                 last = count
                 break
@@ -127,7 +127,7 @@ def _is_small(outputs: object, rows: Tensor) -> bool:
 
 
 def _allocate(count: int, like: Tensor) -> Tensor:
-    """Return an uninitialised tensor for `count` rows with the dtype, device and layout of `like`."""
+    """Return an empty tensor for `count` rows with the dtype, device and layout of `like`."""
     shape = (count, *like.shape[1:])
     size = math.prod(shape) * like.element_size()
     if like.device.type != "cpu" or size <= _MAX_BYTES_IN_MEMORY or not _fits_on_disk(size):
@@ -139,8 +139,8 @@ def _allocate(count: int, like: Tensor) -> Tensor:
     try:
         flat = torch.from_file(path, shared=True, size=math.prod(shape), dtype=like.dtype)
     finally:
-        # The mapping keeps the data. Without a name, the file disappears with the tensor, or with the
-        # process if that is killed.
+        # The mapping keeps the data. Without a name, the file disappears with the tensor, or with
+        # the process if that is killed.
         os.unlink(path)
     if like.dim() == 4:
         n, c, h, w = shape
@@ -149,7 +149,7 @@ def _allocate(count: int, like: Tensor) -> Tensor:
 
 
 def _fits_on_disk(size: int) -> bool:
-    """Return whether a file of `size` bytes is allowed and takes less than half of the free space."""
+    """Return whether a file of `size` bytes is allowed and takes under half of the free space."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     allowed = limit == resource.RLIM_INFINITY or size <= limit
     return allowed and size < shutil.disk_usage(tempfile.gettempdir()).free / 2
@@ -158,8 +158,8 @@ def _fits_on_disk(size: int) -> bool:
 def pooled_encoder(backbone: Backbone) -> nn.Sequential:
     """Return everything in front of the backbone's head, followed by global average pooling.
 
-    It maps images `[n, 3, h, w]` to features `[n, d]`: 4,096 for VGG-16, 2,048 for ResNet-50, 768 for
-    ViT-B/16. A backbone without a stage `head` is used whole. The modules are shared with it.
+    It maps images `[n, 3, h, w]` to features `[n, d]`: 4,096 for VGG-16, 2,048 for ResNet-50, 768
+    for ViT-B/16. A backbone without a stage `head` is used whole. The modules are shared with it.
     """
     stages = [name for name in backbone.stages if name != "head"]
     return nn.Sequential(backbone.upto(stages[-1]), GlobalAveragePool())

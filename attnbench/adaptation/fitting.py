@@ -51,8 +51,8 @@ def fit_adam(
 ) -> None:
     """Minimise `balanced_loss` with Adam, in batches of 16 images from both classes.
 
-    Use it for scores that are not linear in the trained parameters. The order of the images is drawn
-    from torch's global random generator.
+    Use it for scores that are not linear in the trained parameters. The order of the images is
+    drawn from torch's global random generator.
 
     Args:
         scorer: maps features `[k, ...]` to scores `[k]`. Its parameters that require gradients are
@@ -100,8 +100,8 @@ def fit_lbfgs(
     """Minimise `balanced_loss` with L-BFGS, in steps on all images.
 
     Use it for scores that are linear in the trained parameters, such as those of a last layer. The
-    loss is then convex or nearly so, no step size has to be chosen, and an image's features are
-    small enough to go through all of them at each step.
+    loss is then convex or nearly so, and no step size has to be chosen. Features are small enough
+    to go through those of all images at each step.
 
     With a penalty it minimises
 
@@ -158,7 +158,8 @@ def fit_lbfgs(
 
     def closure() -> Tensor:
         # Each step begins by evaluating the point at which the line search before it ended, which
-        # has just been evaluated. Its gradients are still set, so one pass over the images is saved.
+        # has just been evaluated. Its gradients are still set, so one pass over the images is
+        # saved.
         nonlocal evaluated_at, loss
         point = nn.utils.parameters_to_vector(trained).detach()
         if len(evaluated_at) != len(point) or not torch.equal(evaluated_at, point):

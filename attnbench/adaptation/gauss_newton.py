@@ -19,8 +19,9 @@ from attnbench.adaptation.features import batches, channels_last
 
 Floats = NDArray[np.float64]
 
-# Damping is relative to the loss: the cost of changing a score by one. After a step it is multiplied
-# by one of the factors if the loss fell by more than 3/4, or less than 1/4, of what was predicted.
+# Damping is relative to the loss: the cost of changing a score by one. After a step it is
+# multiplied by one of the factors if the loss fell by more than 3/4, or less than 1/4, of what was
+# predicted.
 _INITIAL_DAMPING, _DAMPING_DECREASE, _DAMPING_INCREASE = 1e-3, 0.1, 10.0
 
 # A loss is first estimated from this many images per class, if a class has more than twice as many.
@@ -47,11 +48,11 @@ def fit_gauss_newton(
 
         w mean softplus(-score) over positives + (1 - w) mean softplus(score) over negatives.
 
-    Each step evaluates the scores s of all images. As every image gets its own copy of the parameters,
-    one backward pass gives the gradients of all scores, which are the Jacobian J. For a change d of
-    the parameters, the step minimises the loss of the linearised scores s + J d, plus a damping term
-    that keeps d small. That problem is convex and takes next to no time. So one pass over the
-    images buys a whole minimisation, where it buys a single step of gradient descent.
+    Each step evaluates the scores s of all images. As every image gets its own copy of the
+    parameters, one backward pass gives the gradients of all scores, which are the Jacobian J. The
+    step minimises the loss of the linearised scores s + J d over the change d of the parameters,
+    plus a damping term that keeps d small. That problem is convex and takes next to no time. So one
+    pass over the images gives a whole minimisation, where gradient descent takes a single step.
 
     Use it for up to a few thousand parameters: J has images x parameters entries.
 
@@ -125,7 +126,7 @@ class _LogisticLoss:
 
     @classmethod
     def balanced(cls, pos: int, neg: int, target_weight: float) -> _LogisticLoss:
-        """Return the loss for so many positives and negatives, with equal weights within a class."""
+        """Return the loss for these numbers of images, with equal weights within a class."""
         counts = [pos, neg]
         return cls(
             np.repeat([1.0, -1.0], counts),
@@ -137,7 +138,7 @@ class _LogisticLoss:
         return float(self.weights @ np.logaddexp(0, -self.signs * scores))
 
     def terms(self, scores: Floats, rows: NDArray[np.int64]) -> Floats:
-        """Return the weighted losses `[k]` of the images in `rows`, whose scores are given, `[k]`."""
+        """Return the weighted losses `[k]` of the images in `rows`, given their scores `[k]`."""
         terms: Floats = self.weights[rows] * np.logaddexp(0, -self.signs[rows] * scores)
         return terms
 
@@ -189,8 +190,8 @@ class _ScoreFunction:
         tensors = self._named(values)
         scores, jacobians = [], []
         for batch in _batches(self.images):
-            # With a copy of the parameters for each image, the gradient of the sum of all scores
-            # with respect to a copy is the gradient of that image's score.
+            # Each image has its own copy of the parameters. So the gradient of the sum of all
+            # scores with respect to a copy is the gradient of that image's score.
             copies = {
                 name: tensor.expand(len(batch), *tensor.shape).clone().requires_grad_()
                 for name, tensor in tensors.items()
@@ -211,11 +212,11 @@ class _ScoreFunction:
     def loss_is_below(
         self, limit: float, values: Floats, linear: _Linearisation, loss: _LogisticLoss
     ) -> bool:
-        """Return whether the loss at these values `[p]` is below a limit, using few images if possible.
+        """Return whether the loss at these values `[p]` is below a limit, from few images if possible.
 
         The error of a linearisation varies less between images than the loss does. So the loss is
-        predicted for all images, and corrected by the mean error on a sample of each class (a control
-        variate). If the limit is within three standard errors, all images are evaluated.
+        predicted for all images, and corrected by the mean error on a sample of each class (a
+        control variate). If the limit is within three standard errors, all images are evaluated.
         """
         predicted = linear.predict(values)
         estimate, squared_error, start = loss.value(predicted), 0.0, 0
@@ -234,7 +235,7 @@ class _ScoreFunction:
 
     @torch.no_grad()
     def _scores(self, values: Floats, *images: Tensor) -> Floats:
-        """Return the scores of these images at these values `[p]`, in a third of `linearise`'s time."""
+        """Return the scores of images at these values `[p]`, in a third of `linearise`'s time."""
         tensors = self._named(values)
         scores = [functional_call(self.scorer, tensors, (batch,)) for batch in _batches(images)]
         return torch.cat(scores).double().cpu().numpy()
@@ -250,7 +251,7 @@ def _batches(images: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 def _sample_rows(count: int) -> NDArray[np.int64]:
-    """Return evenly spaced row numbers, or all of them if a sample would be half of them or more."""
+    """Return evenly spaced row numbers, or all if a sample would be at least half of them."""
     size = count if count <= 2 * _SAMPLE_SIZE else _SAMPLE_SIZE
     return np.arange(size) * count // size
 
@@ -258,7 +259,7 @@ def _sample_rows(count: int) -> NDArray[np.int64]:
 def _minimise(
     linear: _Linearisation, loss: _LogisticLoss, damping: float, lower_bounds: Floats
 ) -> Floats:
-    """Return the values `[p]` that minimise the loss of the linearised scores plus the damping term."""
+    """Return the values `[p]` that minimise the linearised scores' loss plus the damping term."""
 
     def value_and_gradient(values: Floats) -> tuple[float, Floats]:
         change = values - linear.values

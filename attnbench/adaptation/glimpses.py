@@ -22,19 +22,20 @@ _MIN_WIDTH = 6
 def sample(
     maps: Tensor, affine: Tensor, size: tuple[int, int], *, align_corners: bool = False
 ) -> Tensor:
-    """Resample maps on an affine grid (spatial transformer, Jaderberg et al. 2015, arXiv 1506.02025).
+    """Resample maps on an affine grid.
 
-    The output at v is the input at A (v, 1), where the x and y of both run from -1 to 1.
-    Interpolation is bilinear, and the input is 0 outside its maps. With the transform of a window it
-    takes a glimpse; with that of a canvas it draws on one.
+    This is the sampler of spatial transformers (Jaderberg et al. 2015, arXiv 1506.02025). The
+    output at v is the input at A (v, 1), where the x and y of both run from -1 to 1. Interpolation
+    is bilinear, and the input is 0 outside its maps. With the transform of a window it takes a
+    glimpse; with that of a canvas it draws on one.
 
     Args:
         maps: `[n, c, h, w]`.
         affine: the transforms A, `[n, 2, 3]`.
         size: height and width of the output in pixels.
-        align_corners: if true, -1 and 1 are the centres of the outermost pixels, as in PyTorch before
-            1.3. If false they are their outer edges, so that an upright window of `size` pixels is a
-            slice of the maps.
+        align_corners: if true, -1 and 1 are the centres of the outermost pixels, as in PyTorch
+            before 1.3. If false they are their outer edges, so that an upright window of `size`
+            pixels is a slice of the maps.
 
     Returns:
         `[n, c, *size]`.
@@ -47,8 +48,8 @@ def upright_windows(locations: Tensor, scale: tuple[float, float]) -> Tensor:
     """Return the affine transforms of upright windows that lie within the maps.
 
     Args:
-        locations: x and y of each window, `[n, 2]`. At -1 and 1 it touches an edge of the maps, at 0
-            it is central.
+        locations: x and y of each window, `[n, 2]`. At -1 and 1 it touches an edge of the maps, at
+            0 it is central.
         scale: the width and height of a window relative to the maps.
 
     Returns:
@@ -63,9 +64,9 @@ class GlimpseEncoder(nn.Module):
     """A frozen backbone that encodes whole images, and windows on its inner feature maps.
 
     `lower_stages` map images to the maps that windows are taken from. The features of a glimpse are
-    what `upper_stages`, the ones up to the last with maps, make of a window, averaged over positions.
-    In a ViT, the maps are those of the patch tokens, and the class token is added to each window. The
-    modules are shared with the backbone.
+    what `upper_stages`, the ones up to the last with maps, make of a window, averaged over
+    positions. In a ViT, the maps are those of the patch tokens, and the class token is added to
+    each window. The modules are shared with the backbone.
 
     Args:
         backbone: as it was given to `adapt`.
@@ -136,7 +137,7 @@ class GlimpseEncoder(nn.Module):
 
 
 def _map_size(shape: torch.Size) -> tuple[int, int]:
-    """Return height and width of maps `[c, h, w]`, or of the patches among tokens `[1 + h w, c]`."""
+    """Return height and width of maps `[c, h, w]`, or of the patches of tokens `[1 + h w, c]`."""
     if len(shape) == 3:
         return shape[1], shape[2]
     side = math.isqrt(shape[0] - 1)
@@ -146,10 +147,10 @@ def _map_size(shape: torch.Size) -> tuple[int, int]:
 class GlimpseReadout(nn.Module):
     """Combine the backbone's outputs with the state that was gathered from glimpses.
 
-    If the target is one of the outputs, a learned linear function of the state is added to its logit,
-    and so to its log-odds. The function is zero at first, so that a detector starts as the backbone.
-    If it is not, the state is concatenated to the outputs, and the read-out of the `Detector` learns
-    from both.
+    If the target is one of the outputs, a learned linear function of the state is added to its
+    logit, and so to its log-odds. The function is zero at first, so that a detector starts as the
+    backbone. If it is not, the state is concatenated to the outputs, and the read-out of the
+    `Detector` learns from both.
 
     Args:
         target: the target's index among the outputs, or None.
@@ -185,12 +186,12 @@ class HebbRosenblatt(nn.Module):
 
         W + dt eta y x^T - dt delta W
 
-    with dt = 1. A query q reads relu6(W q). eta, delta and theta are learned scalars. The authors' code
-    has eta only once, in y. As eta is learned the memory is the same, and the initial sqrt(0.4) here is
-    0.4 there.
+    with dt = 1. A query q reads relu6(W q). eta, delta and theta are learned scalars. The authors'
+    code has eta only once, in y. As eta is learned the memory is the same, and the initial
+    sqrt(0.4) here is 0.4 there.
 
-    W is a sum of a few outer products and is never formed. Its m^2 numbers per image would cost more
-    than the rest of the network.
+    W is a sum of a few outer products and is never formed. Its m^2 numbers per image would cost
+    more than the rest of the network.
     """
 
     def __init__(self) -> None:
@@ -200,7 +201,7 @@ class HebbRosenblatt(nn.Module):
         self.theta = nn.Parameter(torch.tensor(0.5))
 
     def write(self, state: MemoryState, inputs: Tensor) -> MemoryState:
-        """Return the state after one more glimpse with the inputs `[n, m]`. An empty memory is `[]`."""
+        """Return the state after a glimpse with the inputs `[n, m]`. An empty memory is `[]`."""
         drive = self.theta * inputs + self.multiply(state, inputs)
         return [*state, (inputs, self.eta * functional.relu6(drive))]
 

@@ -66,7 +66,8 @@ class Gains(nn.Module):
 class OutputBias(nn.Module):
     """Add a learned scalar, zero at first, to one column of outputs `[n, outputs]`.
 
-    Added to the target's logit, it adds the same amount to the target's log-odds. It is a threshold.
+    Added to the target's logit, it adds the same amount to the target's log-odds. It is a
+    threshold.
 
     Args:
         output: the index of the column.
@@ -98,8 +99,8 @@ def replace_modules(
     Returns:
         The replacements, in the network's order.
     """
-    # The list is complete before anything changes: a replacement may contain the module it replaces,
-    # which must not be visited again.
+    # The list is complete before anything changes: a replacement may contain the module it
+    # replaces, which must not be visited again.
     originals = [
         (name, module) for name, module in network.named_modules() if isinstance(module, kind)
     ]

@@ -85,9 +85,9 @@ def fit_lbfgs_cv(
     starts from the solution of the one before. The best solution is where the final training on all
     images starts. If a class has a single image, there is no split and the strongest penalty is used.
 
-    If the first layer is linear and there are fewer images than features, that layer is trained
-    in the subspace that the images span. With a penalty it does not change in any other direction
-    (the representer theorem), so the solution is the same and far fewer weights are trained.
+    If the first layer is linear and there are fewer images than features, that layer is trained in
+    the subspace that the images span. With a penalty it does not change in any other direction (the
+    representer theorem). So the solution is the same, and far fewer weights are trained.
 
     Args:
         scorer, pos, neg, steps: see `fit_lbfgs`.
@@ -114,7 +114,8 @@ def _projected_layer(layer: nn.Linear, images: Tensor) -> Iterator[tuple[Tensor,
         images: their features `[n, d]`.
 
     Yields:
-        The basis `[d, n]`, and a layer that maps `images @ basis` to what `layer` makes of `images`.
+        The basis `[d, n]`, and a layer that maps `images @ basis` to what `layer` makes of
+        `images`.
     """
     basis, _ = torch.linalg.qr(images.T)
     projected = copy.deepcopy(layer)

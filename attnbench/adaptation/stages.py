@@ -19,8 +19,8 @@ def stages_with_maps(backbone: Backbone, image: Tensor) -> dict[str, torch.Size]
         image: `[1, 3, h, w]`.
 
     Returns:
-        The shape without the batch dimension, `[c, h, w]` for maps or `[t, c]` for tokens, by the
-        name of the stage and in the order of the stages.
+        The shape of each such stage by its name, in the order of the stages. Shapes are without the
+        batch dimension: `[c, h, w]` for maps, `[t, c]` for tokens.
     """
     shapes = {}
     with torch.no_grad():

@@ -1,11 +1,12 @@
-"""RAM and STAWM as ten-way classifiers of MNIST, to stand beside the errors that their papers give.
+"""RAM and STAWM as ten-way classifiers of MNIST, for a comparison with the errors in their papers.
 
-    python -m benchmarks.studies.glimpses_on_mnist ram --glimpses 6 --epochs 20 --data ../shared/data
-    python -m benchmarks.studies.glimpses_on_mnist stawm --glimpses 8 --epochs 4 --data ../shared/data
+    python -m benchmarks.studies.glimpses_on_mnist ram --glimpses 6 --epochs 20 --data DIR
+    python -m benchmarks.studies.glimpses_on_mnist stawm --glimpses 8 --epochs 4 --data DIR
 
-What looks and remembers are the modules of the submissions of these names. In place of a frozen
-backbone's maps they see pixels, through windows of 8 x 8, and all is trained, with labels. Prints each
-epoch's loss, and at the end the error on the 10,000 test images and the number of parameters.
+The modules that look and remember are those of the submissions with these names. Instead of the
+maps of a frozen backbone they get pixels, through windows of 8 x 8, and everything is trained with
+labels. Printed are the loss of each epoch, and at the end the error on the 10,000 test images and
+the number of parameters.
 """
 
 from __future__ import annotations
@@ -25,60 +26,66 @@ from attnbench.adaptation.glimpses import sample
 from attnbench.stimuli.preprocessing import in_unit_range
 from attnbench.stimuli.sources import open_source
 from attnbench.tasks import HubSource
-from tests.submissions.adapted import module_of
+from tests.submissions.adapted import load_program
 
-_WINDOW, _PICTURE = 8, 28  # pixels
-_BATCH = 128
+_WINDOW_SIZE, _IMAGE_SIZE = 8, 28  # pixels
+_BATCH_SIZE = 128
 _WIDTH = 256
-_SPREAD, _WALKS = 0.2, 2  # of RAM's places while it learns, and how often it looks around
+_SPREAD, _WALKS = 0.2, 2  # of RAM's locations in training, and its walks per image
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-class PixelEye(nn.Module):
-    """Looks at pictures `[n, 1, 28, 28]` as a whole and through windows, as `Eye` does at maps.
+class PixelEncoder(nn.Module):
+    """Encode images `[n, 1, 28, 28]` and windows on them, with the interface of `GlimpseEncoder`.
 
     Args:
-        context: pictures to `[n, outputs]`.
-        see: windows `[n, 1, 8, 8]` to `[n, features]`.
+        context: images to `[n, outputs]`.
+        window_encoder: windows `[n, 1, 8, 8]` to `[n, features]`.
     """
 
-    def __init__(self, context: nn.Module, see: nn.Module) -> None:
+    def __init__(self, context: nn.Module, window_encoder: nn.Module) -> None:
         super().__init__()
-        self.whole, self.see = context, see
-        self.share = (_WINDOW / _PICTURE, _WINDOW / _PICTURE)
+        self.whole, self.window_encoder = context, window_encoder
+        self.scale = (_WINDOW_SIZE / _IMAGE_SIZE, _WINDOW_SIZE / _IMAGE_SIZE)
         with torch.no_grad():
-            self.outputs = context(torch.zeros(1, 1, _PICTURE, _PICTURE)).shape[1]
-            self.features = see(torch.zeros(1, 1, _WINDOW, _WINDOW)).shape[1]
+            self.outputs = context(torch.zeros(1, 1, _IMAGE_SIZE, _IMAGE_SIZE)).shape[1]
+            windows = torch.zeros(1, 1, _WINDOW_SIZE, _WINDOW_SIZE)
+            self.features = window_encoder(windows).shape[1]
 
-    def glimpse(self, seen: Tensor, affine: Tensor, *, align_corners: bool = False) -> Tensor:
-        """Features `[n, features]` through windows `[n, 2, 3]`."""
-        window = sample(seen, affine, (_WINDOW, _WINDOW), align_corners=align_corners)
-        features: Tensor = self.see(window)
+    def glimpse(self, images: Tensor, affine: Tensor, *, align_corners: bool = False) -> Tensor:
+        """Return features `[n, features]` of windows with the transforms `[n, 2, 3]`."""
+        size = (_WINDOW_SIZE, _WINDOW_SIZE)
+        window = sample(images, affine, size, align_corners=align_corners)
+        features: Tensor = self.window_encoder(window)
         return features
 
 
-class Nothing(nn.Module):
-    """Pictures to `[n, 0]`: no context."""
+class NoContext(nn.Module):
+    """Map images to `[n, 0]`."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images.flatten(1)[:, :0]
 
 
 class State(nn.Module):
-    """Pictures to what has been gathered from glimpses, `[n, 256]`, without the context beside it."""
+    """Map images to the state that is gathered from glimpses, `[n, 256]`, without the context."""
 
     def __init__(self, glimpser: nn.Module) -> None:
         super().__init__()
         self.glimpser = glimpser
 
     def forward(self, images: Tensor) -> Tensor:
-        gathered: Tensor = self.glimpser(images)[:, -_WIDTH:]
-        return gathered
+        state: Tensor = self.glimpser(images)[:, -_WIDTH:]
+        return state
 
 
 def convolutions(*layers: tuple[int, int, int, int]) -> nn.Sequential:
-    """Layers of input and output channels, kernel and stride, with ReLU; flat at the end."""
+    """Return convolutions with ReLU and a flat output.
+
+    Args:
+        layers: input channels, output channels, kernel size and stride of each layer.
+    """
     modules: list[nn.Module] = []
     for inputs, outputs, kernel, stride in layers:
         modules += [nn.Conv2d(inputs, outputs, kernel, stride, padding=1), nn.ReLU()]
@@ -86,36 +93,37 @@ def convolutions(*layers: tuple[int, int, int, int]) -> nn.Sequential:
 
 
 def ram(glimpses: int) -> tuple[nn.Module, Loss]:
-    """RAM: crops of pixels, REINFORCE with what the true class's log-probability is as reward."""
-    module = module_of("ram")
-    looking = module.Ram(PixelEye(Nothing(), nn.Flatten()), None, glimpses, _WIDTH, _SPREAD)
-    classes = nn.Linear(_WIDTH, 10)
+    """RAM: crops of pixels, and REINFORCE with the true class's log-probability as the reward."""
+    program = load_program("ram")
+    encoder = PixelEncoder(NoContext(), nn.Flatten())
+    glimpser = program.Ram(encoder, None, glimpses, _WIDTH, _SPREAD)
+    classifier = nn.Linear(_WIDTH, 10)
 
     def loss(images: Tensor, labels: Tensor) -> Tensor:
-        truth = labels.repeat_interleave(_WALKS)
+        repeated_labels = labels.repeat_interleave(_WALKS)
 
-        def right(state: Tensor) -> Tensor:
-            return -functional.cross_entropy(classes(state), truth, reduction="none")
+        def log_probability(state: Tensor) -> Tensor:
+            return -functional.cross_entropy(classifier(state), repeated_labels, reduction="none")
 
-        reached: Tensor = module.Walks(looking, right, _WALKS)(images)
-        return -reached.mean()
+        expected: Tensor = program.Exploration(glimpser, log_probability, _WALKS)(images)
+        return -expected.mean()
 
-    return nn.Sequential(looking, classes), loss
+    return nn.Sequential(glimpser, classifier), loss
 
 
 def stawm(glimpses: int) -> tuple[nn.Module, Loss]:
-    """STAWM: convolutions see a window, others the context that places it and asks the memory."""
-    eye = PixelEye(
+    """STAWM: separate convolutions for windows and for the context, which gives the query."""
+    encoder = PixelEncoder(
         convolutions((1, 32, 4, 2), (32, 32, 4, 2), (32, 32, 4, 2)),
         convolutions((1, 32, 3, 1), (32, 64, 4, 2), (64, 128, 4, 2)),
     )
-    looking = State(module_of("stawm").Stawm(eye, None, glimpses, _WIDTH, _WIDTH))
-    network = nn.Sequential(looking, nn.Linear(_WIDTH, 10))
+    glimpser = State(load_program("stawm").Stawm(encoder, None, glimpses, _WIDTH, _WIDTH))
+    network = nn.Sequential(glimpser, nn.Linear(_WIDTH, 10))
     return network, lambda images, labels: functional.cross_entropy(network(images), labels)
 
 
 def mnist(split: str, data: Path | None) -> tuple[Tensor, Tensor]:
-    """Pictures in [0, 1], float32 `[N, 1, 28, 28]`, and labels `[N]`."""
+    """Return images in [0, 1], float32 `[n, 1, 28, 28]`, and labels `[n]`."""
     definition = HubSource(kind="hub", hub="ylecun/mnist", folder="mnist", split=split)
     source = open_source(definition, data)
     pictures = np.stack([picture[:1] for picture in source.load(range(len(source.labels)))])
@@ -123,13 +131,13 @@ def mnist(split: str, data: Path | None) -> tuple[Tensor, Tensor]:
 
 
 def train(network: nn.Module, loss: Loss, epochs: int, images: Tensor, labels: Tensor) -> None:
-    """Adam with a one-cycle rate, the largest gradient of a parameter 5, as STAWM's authors have it."""
-    steps = epochs * -(-len(images) // _BATCH)
+    """Train with Adam, a one-cycle rate and gradients clipped at 5, as STAWM's authors do."""
+    steps = epochs * -(-len(images) // _BATCH_SIZE)
     optimiser = torch.optim.Adam(network.parameters(), 1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, steps)
     for epoch in range(epochs):
-        began, losses = time.monotonic(), []
-        for rows in torch.randperm(len(images)).split(_BATCH):
+        started, losses = time.monotonic(), []
+        for rows in torch.randperm(len(images)).split(_BATCH_SIZE):
             value = loss(images[rows], labels[rows])
             optimiser.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]
@@ -137,19 +145,17 @@ def train(network: nn.Module, loss: Loss, epochs: int, images: Tensor, labels: T
             optimiser.step()
             schedule.step()
             losses.append(value.item())
-        took = time.monotonic() - began
+        seconds = time.monotonic() - started
         print(
-            f"epoch {epoch + 1} of {epochs}: loss {np.mean(losses):.4f}, {took:.0f} s",
+            f"epoch {epoch + 1} of {epochs}: loss {np.mean(losses):.4f}, {seconds:.0f} s",
             file=sys.stderr,
             flush=True,
         )
 
 
 def main() -> None:
-    """Train one of them and print its error."""
-    parser = argparse.ArgumentParser(
-        description="10-way error on MNIST of a network that glimpses."
-    )
+    """Train one of the two and print its error."""
+    parser = argparse.ArgumentParser(description="10-way error of glimpsing networks on MNIST")
     parser.add_argument("name", choices=("ram", "stawm"))
     parser.add_argument("--glimpses", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=5)
@@ -161,11 +167,11 @@ def main() -> None:
     train(network, loss, options.epochs, *mnist("train", options.data))
     images, labels = mnist("test", options.data)
     with torch.no_grad():
-        said = torch.cat([network(part).argmax(1) for part in images.split(1000)])
-    parameters = sum(each.numel() for each in network.parameters())
+        predicted = torch.cat([network(batch).argmax(1) for batch in images.split(1000)])
+    parameters = sum(parameter.numel() for parameter in network.parameters())
     print(
         f"{options.name}, {options.glimpses} glimpses, {options.epochs} epochs, seed {options.seed}: "
-        f"error {(said != labels).float().mean():.2%}, {parameters:,} parameters"
+        f"error {(predicted != labels).float().mean():.2%}, {parameters:,} parameters"
     )
 
 

@@ -1,11 +1,10 @@
-"""How much memory an adaptation takes above the backbone's.
+"""The memory that an adaptation takes in addition to the backbone.
 
-    python -m benchmarks.studies.memory [SUBMISSION [BACKBONE [IMAGES_PER_SIDE]]]
+    python -m benchmarks.studies.memory [SUBMISSION [BACKBONE [IMAGES_PER_CLASS]]]
 
-The images come as a worker gets them, and nothing else has been computed before. Printed is the most
-that was seen at any time, in MiB above what the process had with the backbone loaded: of memory of the
-process's own, of files it had mapped, which the system can take back, and of all at once, with the
-images, which are in memory that is shared.
+Images are passed as they are to a worker, in shared memory, and nothing has been computed before.
+Printed are peaks in MiB above the process with the backbone loaded. They are those of its private
+memory, of mapped files, which the system can reclaim, and of everything together with the images.
 """
 
 from __future__ import annotations
@@ -21,67 +20,73 @@ import numpy as np
 import torch
 
 from attnbench.backbones import load
-from attnbench.wire.shared_images import mapped, shared
 from attnbench.submission import load_submission
-from tests.submissions.adapted import module_of
+from attnbench.wire.shared_images import map_private, published
+from tests.submissions.adapted import load_program
 
-KINDS = {"RssAnon": "its own", "RssFile": "mapped files"}
-EVERY_SECONDS = 0.02
+KINDS = {"RssAnon": "private", "RssFile": "mapped files"}
+INTERVAL_SECONDS = 0.02
 
 
-def resident() -> dict[str, float]:
-    """MiB in memory of this process, by kind."""
+def resident_mebibytes() -> dict[str, float]:
+    """Return the resident memory of this process by kind, in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     values = dict(line.split(":", 1) for line in lines)
-    return {kind: int(values[kind].split()[0]) / 1024 for kind in KINDS} | {
-        "VmRSS": int(values["VmRSS"].split()[0]) / 1024
-    }
+    return {kind: int(values[kind].split()[0]) / 1024 for kind in (*KINDS, "VmRSS")}
 
 
 @contextmanager
-def watched(
-    read: Callable[[], dict[str, float]], every: float = EVERY_SECONDS
+def peaks(
+    read: Callable[[], dict[str, float]], interval: float = INTERVAL_SECONDS
 ) -> Iterator[dict[str, float]]:
-    """The most of each kind that was seen meanwhile, above what there was at first."""
+    """Yield a dictionary with the peaks of some quantities above their first values.
+
+    Args:
+        read: returns the quantities.
+        interval: seconds between two readings.
+    """
     first = read()
-    most = dict.fromkeys(first, 0.0)
+    highest = dict.fromkeys(first, 0.0)
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(every):
-            for kind, now in read().items():
-                most[kind] = max(most[kind], now - first[kind])
+        while not ended.wait(interval):
+            for kind, value in read().items():
+                highest[kind] = max(highest[kind], value - first[kind])
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        yield most
+        yield highest
     finally:
         ended.set()
         watcher.join()
 
 
-def main(name: str, network: str, per_side: int) -> None:
+def main(name: str, network: str, per_class: int) -> None:
+    """Run one adaptation and print its peaks."""
     backbone = load(network, untrained=network.startswith("torchvision/"))
     backbone.target = 3
-    settings = load_submission(name).hyperparameters_for(backbone.name)
-    adapt = module_of(name).adapt
+    hyperparameters = load_submission(name).hyperparameters_for(backbone.name)
+    adapt = load_program(name).adapt
     size = backbone.preprocessing.size
-    draw = np.random.default_rng(0)
-    sides = [draw.standard_normal((per_side, 3, size, size), np.float32) for _ in range(2)]
-    sides[0][:, :, : size // 2] += 0.3  # there is something to learn
-    shapes = [side.shape for side in sides]
-    with shared(sides) as images:
-        handed = os.dup(images)  # which `mapped` closes
-    del sides
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((per_class, 3, size, size), np.float32) for _ in range(2)]
+    arrays[0][:, :, : size // 2] += 0.3  # so that there is something to learn
+    shapes = [array.shape for array in arrays]
+    with published(arrays) as descriptor:
+        duplicate = os.dup(descriptor)  # closed by `map_private`
+    del arrays
     torch.manual_seed(0)
-    with watched(resident) as most:
-        pos, neg = (torch.from_numpy(side) for side in mapped(handed, shapes))
-        with suppress(KeyboardInterrupt):  # the first look at all images has seen the most
-            adapt(backbone, pos, neg, **settings)
-    told = ", ".join(f"{words} {most[kind]:,.0f}" for kind, words in KINDS.items())
+    with peaks(resident_mebibytes) as highest:
+        pos, neg = (torch.from_numpy(array) for array in map_private(duplicate, shapes))
+        # May be interrupted: memory is highest in the first pass over all images.
+        with suppress(KeyboardInterrupt):
+            adapt(backbone, pos, neg, **hyperparameters)
+    details = ", ".join(f"{label} {highest[kind]:,.0f}" for kind, label in KINDS.items())
     print(
-        f"{name} on {network}, {per_side} + {per_side} images: {told}; at once {most['VmRSS']:,.0f}"
+        f"{name} on {network}, {per_class} + {per_class} images, MiB: {details}; "
+        f"everything {highest['VmRSS']:,.0f}"
     )
 
 

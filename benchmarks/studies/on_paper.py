@@ -1,9 +1,9 @@
-"""What a run of the track `full` would take on a cluster, on paper.
+"""An estimate of what a run of the track `full` would take on a cluster. It is not a measurement.
 
     python -m benchmarks.studies.on_paper
 
-Passes are those measured on `mini` (the records of this checkout); what is assumed of a GPU, of a disk
-and of prices stands in `Assumptions` and is printed with the result. It is no measurement.
+The passes of adaptations are those measured on `mini`, from the records in this checkout. What is
+assumed about GPUs, disks and prices is in `Assumptions`, and is printed with the result.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What the sum starts from.
+    """The assumptions of the estimate.
 
     Attributes:
         gpus, gpus_a_node: of the cluster.
         targets, methods, seeds: of the run, on each task.
-        forwards_a_second: images of 224 pixels through VGG-16 in float32 on one GPU.
-        adapt_images, test_images: of an episode of imagenet-standard; alpha-blend has as many.
-        adversarial_images: test images of imagenet-a.
-        judge_seconds: what the judge adds to an episode (measured on mini).
-        decode_seconds: of a photograph, on one core.
-        cores_a_node: that decode.
-        picture_bytes: of one as it is kept prepared; `photograph_bytes`: as it comes.
-        photographs: of ImageNet-1k's training part.
-        dollars_a_gpu_hour: of a rented GPU.
+        forwards_a_second: images of 224 pixels through VGG-16 in float32, on one GPU.
+        adapt_images, test_images: of an episode of imagenet-standard, and of alpha-blend.
+        adversarial_images: test images of an episode of imagenet-a.
+        judge_seconds: what the judge adds to an episode, as measured on mini.
+        decode_seconds: to decode a photograph on one core.
+        cores_a_node: that decode photographs.
+        picture_bytes: of a prepared picture in the cache.
+        photograph_bytes: of a photograph as a file.
+        photographs: in the training split of ImageNet-1k.
+        dollars_a_gpu_hour: price of a rented GPU.
     """
 
     gpus: int = 64
@@ -55,62 +56,70 @@ class Assumptions:
 
 
 def measured_passes(records: Path) -> list[float]:
-    """Each method's passes on mini's imagenet-standard, of the records that are whole."""
-    found = RecordStore(records).load_all()[0]
+    """Return the passes of each method on `imagenet-standard` of `mini`, from complete records."""
+    loaded = RecordStore(records).load_all()[0]
     return [
-        median(each.cost.adaptation_seconds / each.cost.pass_seconds for each in record.episodes
-               if each.cost is not None)
-        for _, record in found
+        median(
+            episode.cost.adaptation_seconds / episode.cost.pass_seconds
+            for episode in record.episodes
+            if episode.cost is not None
+        )
+        for _, record in loaded
         if record.identity.track == "mini"
         and record.identity.task == "imagenet-standard"
         and record.identity.seed == 0
         and record.status == "ok"
-    ]  # fmt: skip
+    ]
 
 
-def print_sum(given: Assumptions, passes: list[float]) -> None:
-    """The sum, as tables of Markdown."""
+def print_estimate(assumed: Assumptions, passes: list[float]) -> None:
+    """Print the estimate as Markdown tables."""
     print("| assumed | |\n|---|---|")
-    for each in fields(given):
-        value = getattr(given, each.name)
-        print(f"| {each.name.replace('_', ' ')} | {value:,} |")
+    for assumption in fields(assumed):
+        value = getattr(assumed, assumption.name)
+        print(f"| {assumption.name.replace('_', ' ')} | {value:,} |")
     print(f"| passes of an adaptation (mean of {len(passes)} methods) | {mean(passes):.1f} |\n")
 
-    a_pass = given.adapt_images / given.forwards_a_second
-    episodes = given.targets * given.methods * given.seeds
-    tests = (given.test_images, given.test_images, given.adversarial_images)
+    pass_seconds = assumed.adapt_images / assumed.forwards_a_second
+    adaptation_seconds = mean(passes) * pass_seconds
+    episodes = assumed.targets * assumed.methods * assumed.seeds
+    test_images = (assumed.test_images, assumed.test_images, assumed.adversarial_images)
     phases = {
-        "pass": a_pass * 0.02,  # timed on some of its batches
-        "rehearsal": mean(passes) * a_pass,
-        "adaptation": mean(passes) * a_pass,
-        "cold adaptation (one target of each record)": mean(passes) * a_pass / given.targets,
-        "prediction": mean(tests) / given.forwards_a_second,
-        "judge": given.judge_seconds,
+        "pass": pass_seconds * 0.02,  # timed on a small part of the batches
+        "rehearsal": adaptation_seconds,
+        "adaptation": adaptation_seconds,
+        "cold adaptation (one target of each record)": adaptation_seconds / assumed.targets,
+        "prediction": mean(test_images) / assumed.forwards_a_second,
+        "judge": assumed.judge_seconds,
     }
-    whole = sum(phases.values())
+    total = sum(phases.values())
     print("| phase of an episode | seconds | share |\n|---|---|---|")
-    for name, seconds in phases.items():
-        print(f"| {name} | {seconds:.1f} | {seconds / whole:.0%} |")
-    print(f"| all | {whole:.1f} | |\n")
+    for phase, seconds in phases.items():
+        print(f"| {phase} | {seconds:.1f} | {seconds / total:.0%} |")
+    print(f"| all | {total:.1f} | |\n")
 
-    gpu_hours = whole * episodes * len(tests) / 3600
-    nodes = given.gpus // given.gpus_a_node
-    # Negatives are drawn anew for each target and seed, so a node comes to need nearly all pictures.
-    draws = given.targets * given.seeds * given.adapt_images
-    seen = given.photographs * (1 - math.exp(-draws / given.photographs))
-    decoding = seen * given.decode_seconds / given.cores_a_node / 3600
+    gpu_hours = total * episodes * len(test_images) / 3600
+    nodes = assumed.gpus // assumed.gpus_a_node
+    # Negatives are drawn anew for each target and seed, so a node ends up reading nearly all
+    # pictures.
+    draws = assumed.targets * assumed.seeds * assumed.adapt_images
+    photographs = assumed.photographs * (1 - math.exp(-draws / assumed.photographs))
+    decoding_hours = photographs * assumed.decode_seconds / assumed.cores_a_node / 3600
+    read_bytes = photographs * assumed.photograph_bytes
+    image_bytes = assumed.adapt_images * assumed.picture_bytes * 4
     print("| in all | |\n|---|---|")
-    print(f"| episodes (three tasks on VGG-16) | {episodes * len(tests):,} |")
+    print(f"| episodes (three tasks on VGG-16) | {episodes * len(test_images):,} |")
     print(f"| GPU hours | {gpu_hours:,.0f} |")
-    print(f"| hours on {given.gpus} GPUs | {gpu_hours / given.gpus:.1f} |")
-    print(f"| dollars | {gpu_hours * given.dollars_a_gpu_hour:,.0f} |")
-    print(f"| photographs a node reads, once | {seen * given.photograph_bytes / 1e9:.0f} GB |")
-    print(f"| to {nodes} nodes together | {nodes * seen * given.photograph_bytes / 1e12:.1f} TB |")
-    print(f"| prepared pictures a node keeps | {seen * given.picture_bytes / 1e9:.0f} GB |")
-    print(f"| minutes of decoding on a node | {decoding * 60:.0f} |")
-    print(f"| images handed to a worker for an episode | "
-          f"{given.adapt_images * given.picture_bytes * 4 / 1e9:.1f} GB |")  # fmt: skip
+    print(f"| hours on {assumed.gpus} GPUs | {gpu_hours / assumed.gpus:.1f} |")
+    print(f"| dollars | {gpu_hours * assumed.dollars_a_gpu_hour:,.0f} |")
+    print(f"| photographs read by a node, once | {read_bytes / 1e9:.0f} GB |")
+    print(f"| photographs read by {nodes} nodes together | {nodes * read_bytes / 1e12:.1f} TB |")
+    print(
+        f"| prepared pictures kept by a node | {photographs * assumed.picture_bytes / 1e9:.0f} GB |"
+    )
+    print(f"| minutes of decoding on a node | {decoding_hours * 60:.0f} |")
+    print(f"| images passed to a worker for an episode | {image_bytes / 1e9:.1f} GB |")
 
 
 if __name__ == "__main__":
-    print_sum(Assumptions(), measured_passes(ROOT / "records"))
+    print_estimate(Assumptions(), measured_passes(ROOT / "records"))

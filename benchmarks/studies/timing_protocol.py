@@ -1,4 +1,4 @@
-"""What each choice of the timing protocol is worth on this machine: the tables of docs/timing.md.
+"""The effect of each choice in the timing protocol on this machine: the tables in docs/timing.md.
 
 python -m benchmarks.studies.timing_protocol [cpu|cuda]
 """
@@ -15,27 +15,31 @@ from collections.abc import Iterator
 import numpy as np
 
 from attnbench.backbones import load
-from attnbench.commands.check import DEFAULT_BACKBONE, made_up_episode
+from attnbench.commands.check import DEFAULT_BACKBONE, noise_episode
+from attnbench.judge.conditions import Conditions
 from attnbench.judge.evaluator import Evaluator
-from attnbench.judge.template import Template
+from attnbench.judge.judge import open_judge
 from attnbench.records.record import Cost
 from attnbench.statistics.intervals import median_interval
 from attnbench.submission import SOURCE, load_submission
+from attnbench.vocabulary import DEVICE_KINDS, DeviceKind
 
 REPEATS = 30
 REHEARSED = ("attention", "last_layer", "linear_probe", "adapter", "full_finetune")
 
-WANTS_ALL = """
+# Added to a submission, this makes a rehearsal with few images fail, which is then repeated with
+# all.
+REQUIRE_ALL_IMAGES = """
 
-_with_any = adapt
+_adapt = adapt
 
 
-def adapt(backbone, pos, neg, **settings):
+def adapt(backbone, pos, neg, **hyperparameters):
     assert len(pos) > 8, "no rehearsal with a few images"
-    return _with_any(backbone, pos, neg, **settings)
+    return _adapt(backbone, pos, neg, **hyperparameters)
 """
 
-BUSY = """
+BUSY_PROGRAM = """
 import sys, torch
 a = torch.randn(2000, 2000, device=sys.argv[1])
 print("busy", flush=True)
@@ -46,10 +50,10 @@ while True:
 
 
 @contextlib.contextmanager
-def a_second_job(device: str) -> Iterator[None]:
-    """Another process that multiplies matrices as fast as it can."""
+def busy_process(device: str) -> Iterator[None]:
+    """Run another process that multiplies matrices as fast as possible."""
     process = subprocess.Popen(
-        [sys.executable, "-c", BUSY, device], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", BUSY_PROGRAM, device], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     try:
@@ -61,64 +65,64 @@ def a_second_job(device: str) -> Iterator[None]:
 
 
 def costs(evaluator: Evaluator, repeats: int) -> list[Cost]:
-    """What `attention` costs, time and again on the same images."""
+    """Return the costs of `attention` in repeated episodes with the same images."""
     submission = load_submission("attention")
-    episode = made_up_episode(load(DEFAULT_BACKBONE), per_side=24)
-    found = []
+    episode = noise_episode(load(DEFAULT_BACKBONE), per_class=24)
+    measured = []
     for _ in range(repeats + 1):
-        result, _ = evaluator.judge(submission, episode, 300.0, cold=True)
+        result = evaluator.judge(submission, episode, 300.0, cold=True).result
         assert result.cost is not None, result.reason
-        found.append(result.cost)
-    return found[1:]
+        measured.append(result.cost)
+    return measured[1:]
 
 
-def few_against_all(evaluator: Evaluator, name: str, repeats: int) -> list[float]:
-    """Ratios of adaptation times behind a rehearsal with eight images a side and with all, in turn."""
-    few = load_submission(name)
-    source = few.files[SOURCE] + WANTS_ALL.encode()
-    every = dataclasses.replace(few, files={**few.files, SOURCE: source})
-    episode = made_up_episode(load(DEFAULT_BACKBONE), per_side=64)
+def rehearsal_ratios(evaluator: Evaluator, name: str, repeats: int) -> list[float]:
+    """Return adaptation times after a rehearsal with 8 images per class, over one with all."""
+    few_images = load_submission(name)
+    source = few_images.files[SOURCE] + REQUIRE_ALL_IMAGES.encode()
+    all_images = dataclasses.replace(few_images, files={**few_images.files, SOURCE: source})
+    episode = noise_episode(load(DEFAULT_BACKBONE), per_class=64)
     ratios = []
     for _ in range(repeats):
         seconds = []
-        for submission in (few, every):
-            result, _ = evaluator.judge(submission, episode, 300.0, cold=False)
+        for submission in (few_images, all_images):
+            result = evaluator.judge(submission, episode, 300.0, cold=False).result
             assert result.cost is not None, result.reason
             seconds.append(result.cost.adaptation_seconds)
         ratios.append(seconds[0] / seconds[1])
     return ratios
 
 
-def row(what: str, values: list[float], unit: float, form: str) -> str:
-    median, low, high = (f"{each * unit:{form}}" for each in median_interval(values))
-    return f"| {what} | {median} | {low} to {high} |"
+def row(label: str, values: list[float], factor: float, form: str) -> str:
+    """Return a table row with the median and its interval, multiplied by a factor."""
+    median, low, high = (f"{value * factor:{form}}" for value in median_interval(values))
+    return f"| {label} | {median} | {low} to {high} |"
 
 
-def main(device: str) -> None:
-    with Template() as template:
-        evaluator = Evaluator(load(DEFAULT_BACKBONE), template, device=device, untrained=False)
-        alone = costs(evaluator, REPEATS)
-        with a_second_job(device):
-            beside = costs(evaluator, REPEATS // 2)
-        ratios = {name: few_against_all(evaluator, name, REPEATS // 2) for name in REHEARSED}
-    print("| `attention`, 24 + 24 made-up images | median | 95 % interval |")
+def main(device: DeviceKind) -> None:
+    """Print the tables."""
+    with open_judge(Conditions(device=device)) as judge:
+        evaluator = judge.evaluator(DEFAULT_BACKBONE)
+        undisturbed = costs(evaluator, REPEATS)
+        with busy_process(device):
+            disturbed = costs(evaluator, REPEATS // 2)
+        ratios = {name: rehearsal_ratios(evaluator, name, REPEATS // 2) for name in REHEARSED}
+    print("| `attention`, 24 + 24 noise images | median | 95 % interval |")
     print("|---|---|---|")
-    for where, found in (("", alone), (", beside a second job", beside)):
-        cold = [each.adaptation_seconds_cold or 0.0 for each in found]
-        print(row(f"warm, ms{where}", [each.adaptation_seconds for each in found], 1000, ".0f"))
-        print(row(f"cold, ms{where}", cold, 1000, ".0f"))
-        print(row(f"the pass, ms{where}", [each.pass_seconds for each in found], 1000, ".1f"))
-        passes = [each.adaptation_seconds / each.pass_seconds for each in found]
-        print(row(f"warm, passes{where}", passes, 1, ".2f"))
-    print(
-        "\n| a rehearsal with 8 + 8 images for 64 + 64: time over that with all | median | 95 % |"
-    )
+    for suffix, measured in (("", undisturbed), (", beside a second job", disturbed)):
+        cold = [cost.adaptation_seconds_cold or 0.0 for cost in measured]
+        print(row(f"warm, ms{suffix}", [cost.adaptation_seconds for cost in measured], 1000, ".0f"))
+        print(row(f"cold, ms{suffix}", cold, 1000, ".0f"))
+        print(row(f"the pass, ms{suffix}", [cost.pass_seconds for cost in measured], 1000, ".1f"))
+        passes = [cost.adaptation_seconds / cost.pass_seconds for cost in measured]
+        print(row(f"warm, passes{suffix}", passes, 1, ".2f"))
+    print("\n| time after a rehearsal with 8 + 8 images over that with 64 + 64 | median | 95 % |")
     print("|---|---|---|")
-    for name, found in ratios.items():
-        print(row(f"`{name}`", found, 1, ".3f"))
-    print("\n| repeats | half of the 95 % interval of the median, as a share of it |")
+    for name, values in ratios.items():
+        print(row(f"`{name}`", values, 1, ".3f"))
+    print("\n| repeats | half of the median's 95 % interval, relative to the median |")
     print("|---|---|")
-    seconds = np.array([each.adaptation_seconds for each in alone])
+    seconds = np.array([cost.adaptation_seconds for cost in undisturbed])
     rng = np.random.default_rng(0)
     for count in (1, 3, 5, 10, 15, 30):
         medians = np.median(rng.choice(seconds, (2000, count)), axis=1)
@@ -127,4 +131,8 @@ def main(device: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "cpu")
+    choices: dict[str, DeviceKind] = {kind: kind for kind in DEVICE_KINDS}
+    device = sys.argv[1] if len(sys.argv) > 1 else "cpu"
+    if device not in choices:
+        sys.exit(f"unknown device {device!r}; choose cpu or cuda")
+    main(choices[device])

@@ -1,4 +1,4 @@
-"""Batch-norm statistics re-estimated on the adaptation images, without labels (Schneider et al. 2020).
+"""Batch-norm statistics re-estimated on unlabelled adaptation images (Schneider et al. 2020).
 
 With N pseudo-images for the pretrained statistics and n adaptation images, each mean becomes
 
@@ -39,8 +39,9 @@ def update_statistics(
 ) -> None:
     """Move each layer's mean and variance towards those of its inputs, from first to last layer.
 
-    A layer normalises by its new statistics before those of the next layer are computed. If the images
-    come in several batches, the running statistics have the weight of `prior` and of all images so far.
+    A layer normalises by its new statistics before those of the next layer are computed. If the
+    images come in several batches, the running statistics have the weight of `prior` and of all
+    images so far.
 
     Args:
         network: in eval mode.

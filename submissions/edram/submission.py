@@ -18,8 +18,8 @@ from attnbench.adaptation.glimpses import GlimpseEncoder, GlimpseReadout
 class Edram(nn.Module):
     """Map feature maps, from `encoder.lower_stages`, to the outputs with the evidence of glimpses.
 
-    The locating LSTM places each window by an affine transform. It starts from the backbone's outputs
-    and follows the recognising LSTM, which accumulates what was seen where.
+    The locating LSTM places each window by an affine transform. It starts from the backbone's
+    outputs and follows the recognising LSTM, which accumulates what was seen where.
 
     Args:
         encoder: encodes the whole maps and windows on them.

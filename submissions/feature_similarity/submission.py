@@ -32,7 +32,8 @@ def tuning(pos: Tensor, neg: Tensor) -> Tensor:
 
         f = (mean over positives - mean over all images) / standard deviation over all images
 
-    of the map's activity, which is its mean over positions. It is 0 for a map with constant activity.
+    of the map's activity, which is its mean over positions. It is 0 for a map with constant
+    activity.
 
     Args:
         pos, neg: a stage's outputs for the positives and for the negatives.

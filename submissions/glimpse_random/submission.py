@@ -1,4 +1,4 @@
-"""The control of `glimpse_saccade`: 30 % of the patches of an image are visible, chosen at random."""
+"""The control of `glimpse_saccade`: 30 % of an image's patches are visible, chosen at random."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ class RandomGlimpses(nn.Module):
     """Keep `kept` of `grid` x `grid` patches of each image `[n, 3, h, w]` and blank the others.
 
     Blanked pixels are zero, which is the mean colour. The patches are drawn for each image from a
-    generator seeded with `seed` and the image's bits, so the same image always shows the same patches.
+    generator seeded with `seed` and the image's bits, so an image always shows the same patches.
     """
 
     def __init__(self, grid: int, kept: int, seed: int) -> None:

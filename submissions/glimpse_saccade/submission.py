@@ -1,7 +1,8 @@
 """Saccades (after Farkya et al. 2022): only the patches that attention selects are visible.
 
-A first pass through the lower half of the network selects the 30 % of the patches in which its feature
-maps are most active (Zagoruyko & Komodakis 2017). The last layer is trained on what is visible.
+A first pass through the lower half of the network selects the 30 % of the patches in which its
+feature maps are most active (Zagoruyko & Komodakis 2017). The last layer is trained on what is
+visible.
 """
 
 import torch
@@ -23,8 +24,8 @@ from attnbench.adaptation import (
 class Saccades(nn.Module):
     """Keep `kept` of `grid` x `grid` patches of each image `[n, 3, h, w]` and blank the others.
 
-    Blanked pixels are zero, which is the mean colour. Attention to a position is the sum over channels
-    of the squared maps `[n, c, h', w']`, or tokens `[n, 1 + h' w', c]`.
+    Blanked pixels are zero, which is the mean colour. Attention to a position is the sum over
+    channels of the squared maps `[n, c, h', w']`, or tokens `[n, 1 + h' w', c]`.
 
     Args:
         first_pass: images to maps or tokens.
@@ -38,8 +39,8 @@ class Saccades(nn.Module):
 
     def attention(self, images: Tensor) -> Tensor:
         """Return the attention to each patch, `[n, grid, grid]`."""
-        # One image at a time: rounding depends on the size of a batch, and a tiny difference can
-        # decide which patch is the last to be kept.
+        # One image at a time, because rounding depends on the size of a batch. A tiny difference
+        # can decide which patch is the last to be kept.
         maps = torch.cat([self.first_pass(channels_last(image)) for image in images.split(1)])
         if maps.dim() == 3:
             maps = maps[:, 1:].transpose(1, 2)  # the class token has no position

@@ -18,8 +18,8 @@ def adapt(
 def logistic_regression(c: float, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:
     """Fit a logistic regression on standardised features.
 
-    The standardisation z = (x - mean) / deviation is folded into the result, because w.z + b is linear
-    in x too.
+    The standardisation z = (x - mean) / deviation is folded into the result, because w.z + b is
+    linear in x too.
 
     Args:
         c: the inverse of the penalty, scikit-learn's C.

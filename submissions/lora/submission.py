@@ -16,8 +16,8 @@ ADAPTER = "lora"
 class LowRankConvolution(nn.Module):
     """Compute what peft's layer does, `convolution(x) + scaling * up(down(x))`, and hold only that.
 
-    peft's own layer also has a dozen containers and settings. In a network with 53 convolutions they
-    exceed the number of settings that the judge accepts.
+    peft's own layer also has a dozen containers and settings. In a network with 53 convolutions
+    they exceed the number of settings that the judge accepts.
     """
 
     def __init__(self, layer: Conv2d) -> None:

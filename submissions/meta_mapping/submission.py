@@ -1,6 +1,6 @@
 """Meta-mapping (Lampinen & McClelland 2020): gains predicted from a class's prototype.
 
-Classes that the network knows teach a map from a prototype z to gains on the channels before the head:
+Classes that the network knows teach a map from a prototype z to gains in front of the head:
 
     g_k = max(0, level + slope z_k)
 

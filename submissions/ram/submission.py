@@ -2,7 +2,9 @@
 
 With crops c_t of the feature maps at locations l_t:
 
-    l_t ~ N(tanh(P h_{t-1}), spread²),   g_t = relu(A f(c_t) + B l_t),   h_t = tanh(C g_t + D h_{t-1})
+    l_t ~ N(tanh(P h_{t-1}), spread²)
+    g_t = relu(A f(c_t) + B l_t)
+    h_t = tanh(C g_t + D h_{t-1})
 
     score = the backbone's log-odds of the target + v . h_T + b
 """
@@ -59,8 +61,8 @@ class Ram(nn.Module):
         """Look at all crops.
 
         Returns:
-            The last state of the core `[n, width]`, and the log-probability of the locations up to a
-            constant, `[n]`.
+            The last state of the core `[n, width]`, and the log-probability of the locations up to
+            a constant, `[n]`.
         """
         state = maps.new_zeros(len(maps), self.core.hidden_size)
         log_probability = maps.new_zeros(len(maps))
@@ -104,7 +106,8 @@ def expected_score(scores: Tensor, log_probability: Tensor) -> Tensor:
 
         grad E[s] = E[grad s + (s - b) grad log p]
 
-    The baseline b of a walk is the mean score of the image's other walks, which does not depend on it.
+    The baseline b of a walk is the mean score of the image's other walks, which is independent of
+    it.
 
     Args:
         scores, log_probability: `[n, walks]`, with at least two walks.

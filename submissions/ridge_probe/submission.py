@@ -33,8 +33,8 @@ def ridge(strength: float, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:
 
         sum_i s_i (w.x_i + b - y_i)^2 + penalty |w|^2,    y = +1 or -1,
 
-    where s_i = n / (2 x images of its class), and penalty = strength x the weighted mean squared length
-    of the centred features. So the same strength means the same for every backbone.
+    where s_i = n / (2 x images of its class), and penalty = strength x the weighted mean squared
+    length of the centred features. So the same strength means the same for every backbone.
 
     Args:
         strength: of the penalty.

@@ -17,9 +17,9 @@ from attnbench.adaptation import (
 class ConstantAttention(nn.Module):
     """Divide maps `[n, c, h, w]` by their height h.
 
-    The published map is, at each position, the mean over classes of the soft-max over classes, divided
-    by the sum of its column. A soft-max sums to 1, so its mean over k classes is 1 / k at any position
-    of any image. The sum of a column is h / k, and the map is 1 / h.
+    The published map is, at each position, the mean over classes of the soft-max over classes,
+    divided by the sum of its column. A soft-max sums to 1, so its mean over k classes is 1 / k at
+    any position of any image. The sum of a column is h / k, and the map is 1 / h.
     """
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from attnbench.adaptation import fit_adam, frozen_features, pooled_encoder
 class FirstSpike(torch.autograd.Function):
     """Return the step at which a potential `[n, steps, k]` first reaches 1, or the last step.
 
-    This step t_k has no derivative. It is assumed to fall with the potential V_k(t) by a_k(t). In S4NN
-    that is 1 at t = t_k and 0 elsewhere. With a surrogate slope s it is, at all t <= t_k, the
+    This step t_k has no derivative. It is assumed to fall with the potential V_k(t) by a_k(t). In
+    S4NN that is 1 at t = t_k and 0 elsewhere. With a surrogate slope s it is, at all t <= t_k, the
     derivative of sigmoid(s (V_k(t) - 1)), a smooth version of "has fired by t".
     """
 
@@ -46,9 +46,9 @@ class FirstSpike(torch.autograd.Function):
 class SpikingReadout(nn.Module):
     """Map features `[n, d]` to scores `[n]`.
 
-    Each feature drives an on-cell and an off-cell, for values above and below its mean. At z standard
-    deviations from the mean, the cell fires at step (1 - z / reach) x steps. At the mean or on the
-    wrong side of it, it never fires.
+    Each feature drives an on-cell and an off-cell, for values above and below its mean. At z
+    standard deviations from the mean, the cell fires at step (1 - z / reach) x steps. At the mean
+    or on the wrong side of it, it never fires.
 
     Args:
         features: `[n, d]`, from which means, deviations and the scale of the weights are computed.

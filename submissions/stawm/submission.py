@@ -27,8 +27,8 @@ class Stawm(nn.Module):
     """Map feature maps, from `encoder.lower_stages`, to the outputs with what the memory answers.
 
     The aggregating LSTM encodes a glimpse. Its state times the glimpse's location is written to the
-    memory. The emitting LSTM starts from the backbone's outputs and places the next window. The query
-    at the end is computed from the same outputs.
+    memory. The emitting LSTM starts from the backbone's outputs and places the next window. The
+    query at the end is computed from the same outputs.
 
     Args:
         encoder: encodes the whole maps and windows on them.

@@ -18,8 +18,8 @@ LOCALISATION_SIZE = 28  # side in pixels of the image that the localisation netw
 class SpatialTransformer(nn.Module):
     """Resample images `[n, 3, h, w]` through an affine window that a small network chooses.
 
-    x and y run from -1 to 1. Interpolation is bilinear, and outside the image pixels are zero, which is
-    the mean colour. A is the identity at first.
+    x and y run from -1 to 1. Interpolation is bilinear, and outside the image pixels are zero,
+    which is the mean colour. A is the identity at first.
     """
 
     def __init__(self) -> None:
@@ -53,8 +53,8 @@ def adapt(
     stop_loss: float,
 ) -> nn.Module:
     target, image = backbone.target, pos[:1]
-    # A window cannot set a threshold, so a bias or a read-out of the outputs is trained first. As long
-    # as windows are the identity, it needs the backbone's outputs only once.
+    # A window cannot set a threshold, so a bias or a read-out of the outputs is trained first. As
+    # long as windows are the identity, it needs the backbone's outputs only once.
     bias = nn.Identity() if target is None else OutputBias(target).to(pos.device)
     without_window = Detector(bias, target, image, frozen=backbone)
     features = without_window.frozen_features(pos, neg)

@@ -13,8 +13,8 @@ from attnbench.adaptation import Detector, fit_adam, stages_with_maps
 class PromptedBlock(nn.Module):
     """A transformer block whose tokens `[n, t, d]` can also attend to `count` learned ones.
 
-    The block's outputs for the learned tokens are dropped, since the next block has its own. Where they
-    stand among the tokens makes no difference: positions are encoded in the image's tokens.
+    The block's outputs for the learned tokens are dropped, since the next block has its own. Where
+    they stand among the tokens makes no difference: positions are encoded in the image's tokens.
     """
 
     def __init__(self, block: nn.Module, count: int, width: int, device: torch.device) -> None:

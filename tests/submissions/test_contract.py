@@ -1,4 +1,4 @@
-"""Every shipped submission keeps the contract, on networks with and without the target and on a ViT."""
+"""Every shipped submission keeps the contract, on CNNs with and without labels and on a ViT."""
 
 from __future__ import annotations
 
