@@ -1,4 +1,4 @@
-"""Checking that a device is there before anything is run on it."""
+"""Checking that a device is present before anything runs on it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from attnbench.vocabulary import DEVICE_KINDS
 
 
 def require_device(device: str) -> None:
-    """Raise AttnbenchError if `device` is not a known kind, or is `cuda` and there is no GPU."""
+    """Check that this machine has a device.
+
+    Args:
+        device: `cpu` or `cuda`.
+
+    Raises:
+        AttnbenchError: if the name is unknown, or if it is `cuda` and there is no GPU.
+    """
     if device not in DEVICE_KINDS:
         raise AttnbenchError(f"unknown device {device!r}; choose cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():

@@ -2,7 +2,7 @@
 
 
 class AttnbenchError(Exception):
-    """A mistake of the user, or something that is missing.
+    """A mistake of the user, or data or software that is missing.
 
     The message says what was wrong, where, and what to do. The command line prints it without a
     traceback and exits with code 2.

@@ -10,11 +10,11 @@ from attnbench.errors import AttnbenchError
 
 
 def write_atomically(path: Path, content: bytes, scratch: Path) -> None:
-    """Write a file that is, at every moment, either the old one or the complete new one.
+    """Write a file so that a reader sees, at every moment, the old contents or all of the new.
 
     Args:
         path: the file; its folder is created if needed.
-        content: all of its bytes.
+        content: the new contents.
         scratch: a folder on the same file system for the unfinished file; created if needed.
 
     Raises:
@@ -38,7 +38,12 @@ def write_atomically(path: Path, content: bytes, scratch: Path) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> AttnbenchError:
-    """The error to raise when a record or a part of one cannot be written."""
+    """Return the error to raise when a record or a part of one cannot be written.
+
+    Args:
+        path: the file.
+        error: why writing failed.
+    """
     return AttnbenchError(
         f"cannot write {path} ({error.strerror}). Earlier results are intact. "
         "Free some space or choose another folder with --records, then run the same command again."

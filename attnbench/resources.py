@@ -1,4 +1,4 @@
-"""The folders of tasks, submissions and weights that attnbench carries, and of its cache."""
+"""Where attnbench finds its tasks, submissions and weights, downloads, and its cache."""
 
 from __future__ import annotations
 
@@ -23,18 +23,30 @@ def weights_folder() -> Path:
     return _PACKAGE / "backbones" / "weights"
 
 
-def weights_folders(data: Path | None) -> list[Path]:
-    """Return the existing folders of published weights: torch's downloads and `data/weights`.
+def download_folders() -> dict[str, Path]:
+    """Return where torch and the hub keep downloads, by the environment variable that says so."""
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    hub = os.environ.get("HF_HUB_CACHE")
+    return {
+        "TORCH_HOME": Path(os.environ.get("TORCH_HOME") or user_cache / "torch"),
+        "HF_HUB_CACHE": Path(
+            hub or Path(os.environ.get("HF_HOME") or user_cache / "huggingface") / "hub"
+        ),
+    }
 
-    Workers run confined and load backbones from these folders, so they must be able to read them.
+
+def weights_folders(data: Path | None) -> list[Path]:
+    """Return the existing folders of published weights: downloads and `data/weights`.
+
+    The fork server loads backbones from these folders, so it must be able to read them.
 
     Args:
         data: a data folder, if there is one.
     """
-    torch_home = os.environ.get("TORCH_HOME") or (
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torch"
-    )
-    folders = [Path(torch_home) / "hub" / "checkpoints"]
+    downloads = download_folders()
+    folders = [downloads["TORCH_HOME"] / "hub" / "checkpoints"]
+    # The hub keeps data sets in the same folder, which must stay out of reach.
+    folders += sorted(downloads["HF_HUB_CACHE"].glob("models--*"))
     if data is not None:
         folders.append(data / "weights")
     return [folder for folder in folders if folder.is_dir()]
@@ -48,6 +60,6 @@ def cache_folder() -> Path:
 
 
 def _carried_folder(name: str) -> Path:
-    # A wheel carries the folder inside the package. A clone has it next to the package.
+    # In a wheel, the folder is inside the package. In a clone, it is next to the package.
     inside = _PACKAGE / name
     return inside if inside.is_dir() else _PACKAGE.parent / name

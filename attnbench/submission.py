@@ -45,7 +45,8 @@ _Count = Annotated[int, Field(ge=0)]
 
 
 class _Model(BaseModel):
-    # Strict mode converts nothing: `lr = "0.1"` stays a text, `declared_parameters = true` is an error.
+    # Strict mode converts nothing: `lr = "0.1"` stays a string, and
+    # `declared_parameters = true` is an error.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
@@ -67,7 +68,8 @@ class Manifest(_Model):
         paper: a reference or URL for the method.
         description: a few sentences.
         declared_parameters: how many parameters it adds or changes, according to its authors.
-        libraries: which of `LIBRARIES` it imports. They are imported once for all its workers.
+        libraries: the libraries that it imports, out of `LIBRARIES`. The fork server imports them
+            once, for all workers.
         hyperparameters: keyword arguments for `adapt`.
         backbone: overrides by backbone name, such as `torchvision/vgg16`.
     """
@@ -106,7 +108,7 @@ class Submission:
 
     @property
     def program(self) -> dict[str, bytes]:
-        """Its Python files: the only part of the folder that a detector has when it predicts."""
+        """Its Python files, the only files of the submission that exist during prediction."""
         return {path: content for path, content in self.files.items() if path.endswith(".py")}
 
     @property
@@ -116,17 +118,25 @@ class Submission:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Modules that it may import and that are slow to import."""
+        """The modules that it may import and that are slow to import."""
         named = [name for library in self.manifest.libraries for name in LIBRARIES[library]]
         return (*_TOOLKIT, *named)
 
     def hyperparameters_for(self, backbone: str) -> dict[str, bool | int | float | str]:
-        """The keyword arguments for `adapt` on a backbone: the general ones, with its overrides."""
+        """Return the keyword arguments for `adapt` on a backbone.
+
+        Args:
+            backbone: the backbone's name. Its own settings override the general ones.
+        """
         own = self.manifest.backbone.get(backbone)
         return self.manifest.hyperparameters | (own.hyperparameters if own else {})
 
     def declared_for(self, backbone: str) -> int | None:
-        """The number of parameters that the manifest declares for a backbone, or None."""
+        """Return the number of parameters that the manifest declares for a backbone, or None.
+
+        Args:
+            backbone: the backbone's name. Its own settings override the general ones.
+        """
         own = self.manifest.backbone.get(backbone)
         if own is not None and own.declared_parameters is not None:
             return own.declared_parameters
@@ -135,6 +145,9 @@ class Submission:
 
 def load_submission(path_or_name: str | Path) -> Submission:
     """Read the submission in a folder, or the shipped or packaged one of that name.
+
+    Args:
+        path_or_name: the folder, or the name.
 
     Raises:
         AttnbenchError: if there is none, or its manifest or files are not valid.
@@ -196,7 +209,7 @@ def _read_manifest(path: Path, text: bytes) -> Manifest:
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
-    """A line for each wrong key: the key, what is wrong with it, and what is allowed."""
+    """Yield a line for each wrong key: the key, what is wrong with it, and what is allowed."""
     seen = set()
     for problem in error.errors(include_url=False):
         location = [str(part) for part in problem["loc"]]
@@ -218,14 +231,14 @@ def _explain(error: ValidationError) -> Iterator[str]:
             case _ if "hyperparameters" in location[:-1]:
                 yield (
                     f"{key}: a hyperparameter needs a Python name, and must be a boolean, a number "
-                    "or a text of at most 1,000 characters"
+                    "or a string of at most 1,000 characters"
                 )
             case _:
                 yield f"{key}: {problem['msg']}, not {str(problem['input'])[:60]!r}"
 
 
 def _read_files(folder: Path) -> dict[str, bytes]:
-    """The contents of a folder's files, by relative path, sorted."""
+    """Return the contents of a folder's files, by relative path, sorted."""
     files: dict[str, bytes] = {}
     total = 0
     for path in sorted(_files(folder), key=lambda path: path.as_posix()):
@@ -248,7 +261,7 @@ def _read_files(folder: Path) -> dict[str, bytes]:
 
 
 def _hash(files: Mapping[str, bytes]) -> str:
-    """SHA-256 (hex) of paths and contents."""
+    """Return the SHA-256 (hex) of paths and contents."""
     digest = hashlib.sha256()
     for path, content in files.items():
         digest.update(f"{path}\0{len(content)}\0".encode())

@@ -1,195 +1,52 @@
-"""Task definitions: the schema of the TOML files in `tasks/`, and how they are read."""
+"""Tasks: where their files are, and how a file is read and checked (see `attnbench.task_schema`)."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from attnbench.errors import AttnbenchError
 from attnbench.plugins import entry_point_folders
 from attnbench.resources import tasks_folder
-from attnbench.vocabulary import TrackName
+from attnbench.task_schema import (
+    AnyGenerator,
+    AnySource,
+    Blend,
+    DigitsSource,
+    Division,
+    FiguresSource,
+    Filtration,
+    FolderSource,
+    GeneratorDefinition,
+    HubSource,
+    Noise,
+    Sample,
+    SourceDefinition,
+    TaskDefinition,
+    Track,
+)
 
-TaskName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-_NoiseLevel = Annotated[float, Field(ge=0)]
-
-
-class _Definition(BaseModel):
-    # Every field name is a key of the TOML files and part of `content_hash`. Renaming a field, or
-    # adding one, changes the hash of every task, and records of earlier runs no longer match it.
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FiguresSource(_Definition):
-    """The procedural picture set (`attnbench.stimuli.figures`).
-
-    Attributes:
-        split: one of its disjoint parts.
-    """
-
-    kind: Literal["figures"]
-    split: Literal["adapt", "test", "filter"]
-
-
-class DigitsSource(_Definition):
-    """scikit-learn's handwritten digits, 8 x 8 pixels.
-
-    Attributes:
-        split: one of three disjoint parts.
-    """
-
-    kind: Literal["digits"]
-    split: Literal["pretrain", "adapt", "test"]
-
-
-class HubSource(_Definition):
-    """A dataset of the Hugging Face hub, or a folder of the data folder in its place.
-
-    The folder holds the hub's own Parquet files, or one folder of pictures per class:
-    `SPLIT/CLASS/*.jpg`, or `CLASS/*.jpg` if there is only one split.
-
-    Attributes:
-        hub: the dataset's id on the hub.
-        folder: the name of the folder that replaces it, relative to the data folder.
-        split: the split, in the notation of `datasets`, such as `train[:40000]`.
-        config: the dataset's configuration on the hub, if it has several.
-        image: the column of pictures.
-        label: the column of class indices.
-        revision: the branch, tag or commit on the hub.
-        size: the size of the download, as text for people.
-        access: how to get permission to download it, as text for people.
-    """
-
-    kind: Literal["hub"]
-    hub: str
-    folder: str
-    split: str
-    config: str | None = None
-    image: str = "image"
-    label: str = "label"
-    revision: str | None = None
-    size: str = ""
-    access: str = ""
-
-
-class Noise(_Definition):
-    """Additive Gaussian noise, the same in all colour channels.
-
-    Attributes:
-        sigma: the standard deviation, for pixels in [0, 1]. If there are several, the pictures take
-            them in turn.
-    """
-
-    kind: Literal["noise"]
-    sigma: _NoiseLevel | Annotated[tuple[_NoiseLevel, ...], Field(min_length=1)]
-
-    def level(self, index: int) -> float:
-        """Return the standard deviation for the picture with this index."""
-        return self.sigma[index % len(self.sigma)] if isinstance(self.sigma, tuple) else self.sigma
-
-
-class Blend(_Definition):
-    """A blend of two pictures of different classes.
-
-    The first is a positive or a negative; the second, its partner, never shows the target.
-
-    Attributes:
-        alpha: the weight of the first picture; the partner has 1 - alpha.
-    """
-
-    kind: Literal["blend"]
-    alpha: float = Field(gt=0, le=1)
-
-
-class Filtration(_Definition):
-    """Only the pictures that a network misclassifies with confidence (adversarial filtration).
-
-    Attributes:
-        network: the filter network, named like a backbone.
-        confidence: the minimum probability that the network gives to its wrong label.
-    """
-
-    kind: Literal["filtration"]
-    network: str
-    confidence: float = Field(ge=0, lt=1)
-
-
-# A new source or generator is added to these unions, with a `kind` of its own.
-SourceDefinition = Annotated[FiguresSource | DigitsSource | HubSource, Field(discriminator="kind")]
-GeneratorDefinition = Annotated[Noise | Blend | Filtration, Field(discriminator="kind")]
-
-
-class Sample(_Definition):
-    """The images to adapt on, or the images to test on: where from, how many, and how altered.
-
-    Attributes:
-        source: the data set.
-        positives: the number of images with the target, or "all".
-        negatives: the number of images without the target, or "all".
-        negatives_from: the classes of the negatives: all classes but the target, or only the
-            track's other targets.
-        generator: what makes the pictures harder, if anything.
-    """
-
-    source: SourceDefinition
-    positives: Annotated[int, Field(gt=0)] | Literal["all"]
-    negatives: Annotated[int, Field(gt=0)] | Literal["all"]
-    negatives_from: Literal["classes", "targets"] = "classes"
-    generator: GeneratorDefinition | None = None
-
-
-class Track(_Definition):
-    """A task at one scale.
-
-    Attributes:
-        backbones: the default backbones, by name.
-        targets: class names, "all", or "imagenet-a" for the 200 classes of ImageNet-A.
-        timeout: the time limit of one adaptation, in seconds.
-        logits: whether detectors that keep the backbone's logits are also read out by arg-max.
-        adapt: the images to adapt on.
-        test: the images to test on.
-    """
-
-    backbones: tuple[str, ...] = Field(min_length=1)
-    targets: tuple[str, ...] | Literal["all", "imagenet-a"]
-    timeout: float = Field(gt=0)
-    logits: bool = False
-    adapt: Sample
-    test: Sample
-
-
-class TaskDefinition(_Definition):
-    """A versioned task with its tracks.
-
-    Attributes:
-        name: the name of the task and of its file.
-        version: raised whenever a change makes scores incomparable with earlier ones.
-        title: a heading.
-        reference: the papers it comes from.
-        description: one or two sentences.
-        tracks: the tracks by name.
-    """
-
-    name: TaskName
-    version: int = Field(ge=1)
-    title: str
-    reference: str
-    description: str
-    tracks: dict[TrackName, Track] = Field(min_length=1)
-
-    @property
-    def content_hash(self) -> str:
-        """The SHA-256 (hex) of the definition as canonical JSON.
-
-        Comments, formatting and the order of keys in the file do not affect it.
-        """
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()
+__all__ = [
+    "Blend",
+    "DigitsSource",
+    "Division",
+    "FiguresSource",
+    "Filtration",
+    "FolderSource",
+    "GeneratorDefinition",
+    "HubSource",
+    "Noise",
+    "Sample",
+    "SourceDefinition",
+    "TaskDefinition",
+    "Track",
+    "list_tasks",
+    "load_task",
+    "read_task",
+]
 
 
 def list_tasks() -> list[str]:
@@ -206,20 +63,35 @@ def _task_files() -> dict[str, Path]:
     return from_packages | {path.stem: path for path in tasks_folder().glob("*.toml")}
 
 
-def load_task(name: str) -> TaskDefinition:
-    """Return the task called `name`.
+def load_task(name: str | Path) -> TaskDefinition:
+    """Return a task.
+
+    Args:
+        name: the name of a shipped or installed task, or the path of a task file. Text that ends in
+            `.toml` is a path; otherwise the name of a task is preferred to that of a file.
 
     Raises:
         AttnbenchError: if there is no such task, or its file is not valid.
     """
+    path = Path(name)
+    if path.suffix == ".toml":
+        return read_task(path)
     files = _task_files()
-    if name not in files:
-        raise AttnbenchError(f"unknown task {name!r}; the tasks are {', '.join(sorted(files))}")
-    return read_task(files[name])
+    if str(name) in files:
+        return read_task(files[str(name)])
+    if path.is_file():
+        return read_task(path)
+    raise AttnbenchError(
+        f"unknown task {str(name)!r}; the tasks are {', '.join(sorted(files))}. Name a task of your "
+        "own by its file, such as pets.toml"
+    )
 
 
 def read_task(path: Path) -> TaskDefinition:
     """Read and validate a task file.
+
+    Args:
+        path: the TOML file.
 
     Raises:
         AttnbenchError: if the file cannot be read or is not valid. The message names the file, the
@@ -230,7 +102,8 @@ def read_task(path: Path) -> TaskDefinition:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise AttnbenchError(f"cannot read {path} as TOML: {error}") from None
     try:
-        return TaskDefinition.model_validate(table)
+        # Absolute, as the definition may be used in a process with another working directory.
+        return TaskDefinition.model_validate(table, context={"folder": path.absolute().parent})
     except ValidationError as error:
         raise AttnbenchError(f"{path} is not a valid task: {_explain(error)}") from None
 
@@ -249,11 +122,12 @@ def _explain(error: ValidationError) -> str:
 
 def _allowed_keys(location: tuple[int | str, ...]) -> str:
     """Return the keys allowed in the table in which pydantic found an unknown key."""
-    models: dict[str, type[BaseModel]] = {"adapt": Sample, "test": Sample}
+    tables: dict[str, type[BaseModel]] = {"adapt": Sample, "test": Sample, "table": Division}
     # pydantic ends the location of a union's member with its tag, which is the `kind`.
-    kinds = (FiguresSource, DigitsSource, HubSource, Noise, Blend, Filtration)
-    models |= {str(get_args(kind.model_fields["kind"].annotation)[0]): kind for kind in kinds}
+    kinds = get_args(AnySource) + get_args(AnyGenerator)
+    tables |= {str(get_args(kind.model_fields["kind"].annotation)[0]): kind for kind in kinds}
     parent: type[BaseModel] = TaskDefinition
     if len(location) >= 3 and location[0] == "tracks":
-        parent = models.get(str(location[-2]), Track)
-    return ", ".join(parent.model_fields)
+        # The table is the last part but one, or the last if the error is about the whole table.
+        parent = tables.get(str(location[-2])) or tables.get(str(location[-1])) or Track
+    return ", ".join(name for name, field in parent.model_fields.items() if not field.exclude)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 
 def printable(text: object, limit: int = 1000) -> str:
-    """`text` on one line, without control characters and at most `limit` characters long.
+    """Return a text on one line, without control characters.
 
     A failure's reason may quote what a submission raised. Escape sequences in it must not reach a
     terminal.
+
+    Args:
+        text: a string, or an object to convert to one.
+        limit: the number of characters after which the text is cut.
     """
     line = " ".join(str(text).split())
     if not line.isprintable():
@@ -16,7 +20,7 @@ def printable(text: object, limit: int = 1000) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A rounded duration, such as `40 s`, `12 min` or `3 h 5 min`."""
+    """Return a duration in rounded form, such as `40 s`, `12 min` or `3 h 5 min`."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -9,9 +9,9 @@ DeviceKind = Literal["cpu", "cuda"]
 IsolationLevel = Literal["process", "bwrap"]
 EngineName = Literal["local", "ray", "slurm"]
 ProgressStyle = Literal["auto", "bars", "lines", "json"]
-# Of an episode, and of a record.
+# The status of an episode or of a record.
 Status = Literal["ok", "failed", "not applicable"]
-# Of a record, by `attnbench verify`.
+# Whether `attnbench verify` has confirmed a record.
 Badge = Literal["self-reported", "verified", "failed verification"]
 # Which outputs compete when a detector that keeps the backbone's logits is read out by arg-max.
 ArgmaxRule = Literal["argmax-all", "argmax-targets"]

@@ -1,4 +1,4 @@
-"""The artefact: the same scores after loading, and a count that nothing escapes."""
+"""The artefact: it is counted completely, and gives the same scores after it was unpacked."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import small_backbone
 from torch import Tensor, nn
 
 from attnbench.backbones.backbone import Backbone
-from attnbench.sandbox.packing import ArtefactPacker, unpack
-from attnbench.judge.parameter_count import InvalidArtefact, Inventory
+from attnbench.judge.parameter_count import InvalidArtefact, ParameterCounter
+from attnbench.sandbox.packing import ArtefactPacker
+from attnbench.sandbox.unpacking import unpack
+from attnbench.wire.artefact import Artefact
+from tests.conftest import small_backbone
 
 
 class Detector(nn.Module):
-    """The first logit, through whatever was put in."""
+    """Scores with the first logit of `network`, and holds the extras."""
 
     def __init__(self, network: nn.Module, **extras: object) -> None:
         super().__init__()
@@ -31,51 +33,52 @@ class Detector(nn.Module):
         return logits[:, 0]
 
 
-def size_of(detector: nn.Module, packer: ArtefactPacker) -> tuple[int, int]:
-    size = Inventory(small_backbone()).measure(packer.pack(detector), {})
+def count_parameters(detector: nn.Module, packer: ArtefactPacker) -> tuple[int, int]:
+    """The number of parameters added and changed."""
+    size = ParameterCounter(small_backbone()).measure(packer.pack(detector), {})
     return size.parameters_added, size.parameters_changed
 
 
-def test_an_untouched_backbone_costs_nothing(backbone: Backbone) -> None:
+def test_untouched_backbone_adds_no_parameters(backbone: Backbone) -> None:
     packer = ArtefactPacker(backbone)
     artefact = packer.pack(Detector(backbone))
-    size = Inventory(small_backbone()).measure(artefact, {})
+    size = ParameterCounter(small_backbone()).measure(artefact, {})
     assert (size.parameters_added, size.parameters_changed) == (0, 0)
     assert size.bytes < 1000
 
 
-def test_a_deep_copy_of_the_backbone_costs_nothing(backbone: Backbone) -> None:
-    assert size_of(Detector(copy.deepcopy(backbone)), ArtefactPacker(backbone)) == (0, 0)
+def test_deep_copy_of_the_backbone_adds_no_parameters(backbone: Backbone) -> None:
+    assert count_parameters(Detector(copy.deepcopy(backbone)), ArtefactPacker(backbone)) == (0, 0)
 
 
-def test_a_changed_tensor_counts_whole(backbone: Backbone) -> None:
+def test_tensor_with_one_changed_scalar_counts_as_a_whole(backbone: Backbone) -> None:
     packer = ArtefactPacker(backbone)
     with torch.no_grad():
         backbone.stage("head")[2].weight[0, 0] += 1  # type: ignore[index,operator]
-    assert size_of(Detector(backbone), packer) == (0, 48)
+    assert count_parameters(Detector(backbone), packer) == (0, 48)
 
 
-def test_a_change_behind_autograds_back_is_seen(backbone: Backbone) -> None:
+def test_change_that_bypasses_autograd_is_counted(backbone: Backbone) -> None:
     packer = ArtefactPacker(backbone)
     backbone.stage("head")[2].bias.data.numpy()[:] = 7  # type: ignore[index,union-attr]
-    assert size_of(Detector(backbone), packer) == (0, 3)
+    assert count_parameters(Detector(backbone), packer) == (0, 3)
 
 
-def test_a_changed_copy_is_changed_not_added(backbone: Backbone) -> None:
+def test_changed_tensor_of_a_copy_counts_as_changed_not_added(backbone: Backbone) -> None:
     packer = ArtefactPacker(backbone)
     tuned = copy.deepcopy(backbone)
     with torch.no_grad():
         tuned.stage("head")[2].bias += 1  # type: ignore[index,operator]
-    assert size_of(Detector(tuned), packer) == (0, 3)
+    assert count_parameters(Detector(tuned), packer) == (0, 3)
 
 
-def test_drifting_batch_norm_statistics_are_counted(backbone: Backbone) -> None:
+def test_updated_batch_norm_statistics_are_counted(backbone: Backbone) -> None:
     packer = ArtefactPacker(backbone)
     backbone.train()
     backbone(torch.randn(4, 3, 16, 16))
     backbone.eval()
-    # running mean and variance of 16 channels and the batch counter
-    assert size_of(Detector(backbone), packer) == (0, 33)
+    # The running mean and variance of 16 channels, and the batch counter.
+    assert count_parameters(Detector(backbone), packer) == (0, 33)
 
 
 @pytest.mark.parametrize(
@@ -88,20 +91,20 @@ def test_drifting_batch_norm_statistics_are_counted(backbone: Backbone) -> None:
     ],
     ids=lambda extras: next(iter(extras)),
 )
-def test_what_is_added_is_counted_wherever_it_is(
+def test_added_values_are_counted_wherever_they_are_held(
     backbone: Backbone, extras: dict[str, object]
 ) -> None:
-    assert size_of(Detector(backbone, **extras), ArtefactPacker(backbone)) == (5, 0)
+    assert count_parameters(Detector(backbone, **extras), ArtefactPacker(backbone)) == (5, 0)
 
 
-def test_a_tensor_used_twice_counts_once(backbone: Backbone) -> None:
+def test_tensor_used_twice_counts_once(backbone: Backbone) -> None:
     shared = nn.Parameter(torch.ones(5))
     detector = Detector(backbone, one=shared, two=shared)
-    assert size_of(detector, ArtefactPacker(backbone)) == (5, 0)
+    assert count_parameters(detector, ArtefactPacker(backbone)) == (5, 0)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_loading_gives_the_same_scores_to_the_bit(channels_last: bool) -> None:
+def test_unpacked_detector_gives_the_same_scores_to_the_bit(channels_last: bool) -> None:
     backbone = small_backbone()
     packer = ArtefactPacker(backbone)
     with torch.no_grad():
@@ -110,16 +113,16 @@ def test_loading_gives_the_same_scores_to_the_bit(channels_last: bool) -> None:
         backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     detector = Detector(nn.Sequential(backbone, nn.Linear(3, 4)))
     images = torch.randn(7, 3, 16, 16)
-    loaded = unpack(packer.pack(detector), small_backbone())
-    assert torch.equal(loaded(images), detector(images))
+    unpacked = unpack(packer.pack(detector), small_backbone())
+    assert torch.equal(unpacked(images), detector(images))
 
 
-def test_what_cannot_be_saved_says_so(backbone: Backbone) -> None:
+def test_object_that_cannot_be_pickled_is_an_error(backbone: Backbone) -> None:
     with pytest.raises((pickle.PicklingError, AttributeError, TypeError), match="lambda"):
         ArtefactPacker(backbone).pack(Detector(backbone, f=lambda x: x))
 
 
-def test_a_hook_left_on_the_backbone_is_not_lost_silently(backbone: Backbone) -> None:
+def test_hook_on_the_backbone_is_an_error(backbone: Backbone) -> None:
     packer = ArtefactPacker(backbone)
     backbone.stage("block1").register_forward_hook(lambda module, inputs, output: output * 2)
     with pytest.raises((pickle.PicklingError, AttributeError, TypeError), match="lambda"):
@@ -127,7 +130,16 @@ def test_a_hook_left_on_the_backbone_is_not_lost_silently(backbone: Backbone) ->
 
 
 @pytest.mark.parametrize("keep", [0, 5, 50, 200])
-def test_truncated_tensors_are_named_as_such(backbone: Backbone, keep: int) -> None:
+def test_truncated_tensor_file_is_an_invalid_artefact(backbone: Backbone, keep: int) -> None:
     artefact = ArtefactPacker(backbone).pack(Detector(backbone, gain=torch.ones(100)))
     with pytest.raises(InvalidArtefact, match="cannot be read"):
-        Inventory(backbone).measure(replace(artefact, tensors=artefact.tensors[:keep]), {})
+        ParameterCounter(backbone).measure(replace(artefact, tensors=artefact.tensors[:keep]), {})
+
+
+def test_artefact_survives_a_message(backbone: Backbone) -> None:
+    artefact = ArtefactPacker(backbone).pack(Detector(backbone, gain=torch.ones(100)))
+    assert Artefact.of_arrays(artefact.arrays) == artefact
+    arrays = dict(artefact.arrays)
+    del arrays["tensors"]
+    with pytest.raises(KeyError, match="tensors"):
+        Artefact.of_arrays(arrays)

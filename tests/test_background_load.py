@@ -1,4 +1,4 @@
-"""Other work is what no process below this one does."""
+"""The load of other work: CPU time of all processes but this one and its descendants."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ import time
 import psutil
 import pytest
 
-from attnbench.judge.background_load import BackgroundLoad, _seconds_below, _seconds_of_others
+from attnbench.judge.background_load import BackgroundLoad, _other_cpu_seconds, _tree_cpu_seconds
 
 BUSY = "import time\nwhile time.process_time() < 0.5: pass"
 
 
-def test_what_a_process_below_this_one_did_counts_as_own_after_its_end_too() -> None:
-    before = _seconds_below(psutil.Process())
+def test_cpu_time_of_a_child_is_own_even_after_it_has_ended() -> None:
+    before = _tree_cpu_seconds(psutil.Process())
     subprocess.run([sys.executable, "-c", BUSY], check=True)
-    assert _seconds_below(psutil.Process()) - before >= 0.4
+    assert _tree_cpu_seconds(psutil.Process()) - before >= 0.4
 
 
-def test_what_an_orphan_does_counts_as_others() -> None:
-    watched, before, began = BackgroundLoad(), _seconds_of_others(), time.monotonic()
-    # A shell that ends at once leaves it to the system; its output is open until it ends.
+def test_cpu_time_of_an_orphan_is_that_of_other_work() -> None:
+    load, before, started = BackgroundLoad(), _other_cpu_seconds(), time.monotonic()
+    # The shell ends at once and leaves its child to init. `run` returns when the child has closed
+    # its output, which is when it ends.
     shell = subprocess.run(
         ["sh", "-c", '"$0" -c "$1" &', sys.executable, BUSY], stdout=subprocess.PIPE, check=True
     )
     assert shell.returncode == 0
-    passed = time.monotonic() - began
-    assert _seconds_of_others() - before >= 0.4
+    elapsed = time.monotonic() - started
+    assert _other_cpu_seconds() - before >= 0.4
     if len(os.sched_getaffinity(0)) == psutil.cpu_count():
-        assert watched.share() == pytest.approx(
-            (_seconds_of_others() - before) / passed / (psutil.cpu_count() or 1), abs=0.1
+        assert load.share() == pytest.approx(
+            (_other_cpu_seconds() - before) / elapsed / (psutil.cpu_count() or 1), abs=0.1
         )
-    assert 0 <= watched.share() <= 1
+    assert 0 <= load.share() <= 1

@@ -1,4 +1,4 @@
-"""The channel: what is sent arrives; anything else is refused by name, in time, without harm."""
+"""The channel: messages arrive unchanged, and anything else is rejected in time."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from hypothesis.extra import numpy as npst
 from attnbench.wire.channel import (
     Channel,
     ChannelClosed,
-    ChannelGarbage,
     ChannelTimeout,
     Message,
+    ProtocolError,
 )
 
 
@@ -28,24 +28,24 @@ from attnbench.wire.channel import (
     st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=20) | st.none()),
     npst.arrays(np.float32, npst.array_shapes(max_dims=4, min_side=0, max_side=4)),
 )
-def test_a_message_arrives_as_it_was_sent(
+def test_message_arrives_as_sent(
     fields: dict[str, object], array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 ) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         Channel(ours).send(Message("kind", fields, {"images": array}))
-        got = Channel(theirs).receive()
-    assert (got.kind, got.fields) == ("kind", fields)
-    np.testing.assert_array_equal(got.arrays["images"], array)
+        received = Channel(theirs).receive()
+    assert (received.kind, received.fields) == ("kind", fields)
+    np.testing.assert_array_equal(received.arrays["images"], array)
 
 
 @given(st.binary(max_size=200))
-def test_bytes_that_are_no_message_never_crash_the_reader(noise: bytes) -> None:
+def test_random_bytes_are_a_protocol_error_or_a_closed_channel(noise: bytes) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(noise)
         ours.shutdown(socket.SHUT_WR)
-        with pytest.raises((ChannelClosed, ChannelGarbage)):
+        with pytest.raises((ChannelClosed, ProtocolError)):
             Channel(theirs).receive()
 
 
@@ -64,13 +64,13 @@ _ARRAY = st.tuples(st.text(max_size=3), st.sampled_from(["uint8", "float32", "ob
         optional={"arrays": st.lists(_ARRAY | _JSON, max_size=3) | _JSON},
     )
 )
-def test_any_json_is_a_message_or_garbage(header: dict[str, object]) -> None:
+def test_any_json_header_is_a_message_or_a_protocol_error(header: dict[str, object]) -> None:
     text = json.dumps(header).encode()
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(struct.pack("<I", len(text)) + text + bytes(100))
         ours.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(ChannelClosed, ChannelGarbage):
+        with contextlib.suppress(ChannelClosed, ProtocolError):
             assert isinstance(Channel(theirs).receive(limit=100).kind, str)
 
 
@@ -89,21 +89,21 @@ def test_any_json_is_a_message_or_garbage(header: dict[str, object]) -> None:
         b'{"kind": "k", "fields": {}, "arrays": [["a", "uint8", [' + b"0, " * 70 + b"0]]]}",
     ],
 )
-def test_a_header_outside_the_rules_is_garbage(header: bytes) -> None:
+def test_invalid_header_is_a_protocol_error(header: bytes) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(struct.pack("<I", len(header)) + header)
-        with pytest.raises(ChannelGarbage):
+        with pytest.raises(ProtocolError):
             Channel(theirs).receive(limit=100)
 
 
-def test_silence_ends_at_the_deadline() -> None:
+def test_receive_without_a_message_times_out_at_the_deadline() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(ChannelTimeout):
         Channel(ours).receive(time.monotonic() + 0.05)
 
 
-def test_a_drip_of_bytes_does_not_prolong_the_deadline() -> None:
+def test_slow_bytes_do_not_extend_the_deadline() -> None:
     ours, theirs = socket.socketpair()
     stop = threading.Event()
 
@@ -112,17 +112,17 @@ def test_a_drip_of_bytes_does_not_prolong_the_deadline() -> None:
         while not stop.wait(0.02):
             ours.sendall(b" ")
 
-    dripping = threading.Thread(target=drip)
+    sender = threading.Thread(target=drip)
     with ours, theirs:
-        dripping.start()
+        sender.start()
         with pytest.raises(ChannelTimeout):
             Channel(theirs).receive(time.monotonic() + 0.2)
         stop.set()
-        dripping.join()
+        sender.join()
 
 
-def test_a_reader_that_does_not_read_stops_the_writer_at_the_deadline() -> None:
+def test_send_to_a_reader_that_does_not_read_times_out_at_the_deadline() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(ChannelTimeout):
-        big = np.zeros(1 << 24, np.uint8)
-        Channel(ours).send(Message("k", arrays={"a": big}), time.monotonic() + 0.1)
+        large = np.zeros(1 << 24, np.uint8)
+        Channel(ours).send(Message("k", arrays={"a": large}), time.monotonic() + 0.1)

@@ -1,4 +1,4 @@
-"""`attnbench compare`: from records to paired differences, and what it says of them."""
+"""`attnbench compare`: paired differences between records, and the conclusions drawn from them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,29 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from attnbench.cli.main import app
 from attnbench.commands.compare import compare
 from attnbench.errors import AttnbenchError
+from attnbench.records.outcome import scores_table
 from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
 
 Write = Callable[..., None]
 
 
+TARGETS = ("a", "b", "c", "d", "e")
+
+
 @pytest.fixture
 def write(tmp_path: Path, make_record: Callable[..., Record]) -> Write:
-    """Writes the record of a made-up detector: some evidence that all share, and a criterion."""
+    """A function that writes the record of a simulated detector into `tmp_path`.
+
+    All detectors share some of the evidence in each image. They differ in their sensitivity.
+    """
     return functools.partial(_write, tmp_path, make_record)
 
 
@@ -35,40 +42,38 @@ def _write(
     *,
     seed: int = 0,
 ) -> None:
-    frames = []
-    for number, target in enumerate(("a", "b", "c", "d", "e")):
+    tables = []
+    for number, target in enumerate(TARGETS):
         rng = np.random.default_rng([seed, number])
         present = np.arange(120) < 60
         shared = rng.normal(size=120)
         own = np.random.default_rng([seed, number, len(name)]).normal(size=120)
         score = (present - 0.5) * sensitivity + 0.8 * shared + 0.6 * own
-        ids = [f"{target}{image}" for image in range(120)]
-        frames.append(
-            pd.DataFrame({"target": target, "image": ids, "present": present, "score": score})
-        )
-    scores = pd.concat(frames, ignore_index=True)
-    made = make_record(submission=name, seed=seed)
-    episodes = [
-        made.episodes[0].model_copy(update={"target": target})
-        for target in ("a", "b", "c", "d", "e")
-    ]
+        images = [f"{target}{image}" for image in range(120)]
+        tables.append(scores_table(target, images, present, score))
+    scores = pa.concat_tables(tables)
+    episode = make_record(submission=name, seed=seed).episodes[0]
+    episodes = [episode.model_copy(update={"target": target}) for target in TARGETS]
     record = make_record(submission=name, seed=seed, episodes=episodes)
-    RecordStore(folder).save(record, scores.sample(frac=1, random_state=1))
+    # Records need not keep images in the same order.
+    shuffled = np.random.default_rng(len(name)).permutation(scores.num_rows)
+    RecordStore(folder).save(record, scores.take(pa.array(shuffled)))
 
 
-def test_the_better_one_is_found(tmp_path: Path, write: Write) -> None:
+def test_more_sensitive_submission_is_found_to_be_better(tmp_path: Path, write: Write) -> None:
     write("good", 3.0)
     write("poor", 1.0)
-    (found,) = compare(["good", "poor"], records=tmp_path)
-    (pair,) = found.pairs
+    (comparison,) = compare(["good", "poor"], records=tmp_path)
+    (pair,) = comparison.pairs
     assert pair.d_prime.significant and pair.d_a.significant and pair.d_prime.estimate > 1
-    assert "good is better than poor" in found.conclusion and "in d_a too" in found.conclusion
+    conclusion = comparison.conclusion
+    assert "good is better than poor" in conclusion and "in d_a too" in conclusion
     assert pair.present.kappa is not None and pair.present.images == 300
-    (back,) = compare(["poor", "good"], records=tmp_path)
-    assert back.pairs[0].d_prime.estimate == pytest.approx(-pair.d_prime.estimate)
+    (reversed_order,) = compare(["poor", "good"], records=tmp_path)
+    assert reversed_order.pairs[0].d_prime.estimate == pytest.approx(-pair.d_prime.estimate)
 
 
-def test_records_of_other_seeds_are_not_compared(tmp_path: Path, write: Write) -> None:
+def test_records_of_different_seeds_cannot_be_compared(tmp_path: Path, write: Write) -> None:
     write("one", 2.0, seed=0)
     write("two", 2.0, seed=1)
     with pytest.raises(AttnbenchError, match="no episode in common"):
@@ -76,24 +81,26 @@ def test_records_of_other_seeds_are_not_compared(tmp_path: Path, write: Write) -
 
 
 @pytest.mark.parametrize("names", [["one"], ["one", "one"], ["one", "nobody"]])
-def test_what_cannot_be_compared_is_said(tmp_path: Path, write: Write, names: list[str]) -> None:
+def test_too_few_names_or_records_are_an_error(
+    tmp_path: Path, write: Write, names: list[str]
+) -> None:
     write("one", 2.0)
     with pytest.raises(AttnbenchError):
         compare(names, records=tmp_path)
 
 
-def test_the_command_prints_and_draws(tmp_path: Path, write: Write) -> None:
+def test_command_prints_a_table_and_draws_a_plot(tmp_path: Path, write: Write) -> None:
     write("good", 3.0)
     write("poor", 1.0)
-    picture = tmp_path / "differences.png"
-    line = ["compare", "good", "poor", "--records", str(tmp_path), "--plot", str(picture)]
-    shown = CliRunner().invoke(app, line, env={"COLUMNS": "80"})
-    assert shown.exit_code == 0, shown.output
-    assert "good is better than poor" in " ".join(shown.output.split())
-    table, _ = shown.output.split("On ", 1)
-    assert "shipped/digits-cnn" in table  # a task may be there on several backbones
-    assert max(map(len, shown.output.splitlines())) <= 80
-    assert picture.stat().st_size > 10_000
-    said = json.loads(CliRunner().invoke(app, [*line, "--json"]).stdout)
-    (task,) = said["tasks"]
+    plot = tmp_path / "differences.png"
+    arguments = ["compare", "good", "poor", "--records", str(tmp_path), "--plot", str(plot)]
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    assert "good is better than poor" in " ".join(result.output.split())
+    table, _ = result.output.split("On ", 1)
+    assert "shipped/digits-cnn" in table  # a task may have records on several backbones
+    assert max(map(len, result.output.splitlines())) <= 80
+    assert plot.stat().st_size > 10_000
+    as_json = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    (task,) = as_json["tasks"]
     assert task["pairs"][0]["d_prime"]["p_holm"] < 0.05 and "good is better" in task["conclusion"]

@@ -1,4 +1,4 @@
-"""What a record says of its machine: beside an independent library."""
+"""The name of the processor in records, compared with an independent library."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from attnbench.judge.environment import processor_name
 
 
-def test_a_processor_is_told_from_others_of_the_same_name() -> None:
-    known = cpuinfo.get_cpu_info()
-    if "family" not in known:
+def test_processor_name_includes_family_and_model() -> None:
+    info = cpuinfo.get_cpu_info()
+    if "family" not in info:
         pytest.skip("this processor has no family")
-    kind = f"(family {known['family']}, model {known['model']})"
-    assert processor_name() == f"{known['brand_raw']} {kind}"
+    kind = f"(family {info['family']}, model {info['model']})"
+    assert processor_name() == f"{info['brand_raw']} {kind}"

@@ -1,4 +1,4 @@
-"""Real processes: every end of a submission is a result with its reason, and nothing is left."""
+"""Judging episodes in real processes: every outcome has its reason, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import psutil
 import pytest
 import torch
 
 from attnbench.adaptation import balanced_loss, log_odds
 from attnbench.backbones import load
-from attnbench.commands.check import made_up_episode
+from attnbench.commands.check import noise_episode
+from attnbench.isolation.confinement import limits_for
+from attnbench.judge.conditions import Conditions
 from attnbench.judge.evaluator import Evaluator
+from attnbench.judge.judge import open_judge
 from attnbench.judge.template import Template
-from attnbench.sandbox.warm_state import Stage
+from attnbench.records.outcome import SCORES_SCHEMA, EpisodeOutcome
 from attnbench.records.record import EpisodeResult
+from attnbench.sandbox.warm_state import WarmState
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import load_submission
 
 Write = Callable[[str, str], Path]
+BACKBONE = "shipped/digits-cnn"
 
 HONEST = """
     import torch
@@ -44,7 +48,8 @@ HONEST = """
         return Detector(backbone)
 """
 
-SPOILT = """
+# A detector whose scores are an expression of those of the network.
+CHANGED_SCORES = """
     import torch
     from torch import nn
 
@@ -61,7 +66,8 @@ SPOILT = """
         return Detector(backbone)
 """
 
-ENDS = {
+# Source code, and a part of the reason of its failure.
+FAILURES = {
     "raises": ("def adapt(backbone, pos, neg): raise ValueError('no such luck')", "no such luck"),
     "returns-none": ("def adapt(backbone, pos, neg): pass", "returned None"),
     "no-adapt": ("x = 1", "defines no function adapt"),
@@ -76,109 +82,140 @@ ENDS = {
         "    m = nn.Identity()\n    m.f = lambda x: x\n    return m",
         "lambda",
     ),
-    "wrong-shape": (SPOILT.format(expression="scores[:, None]"), "shape"),
-    "wrong-count": (SPOILT.format(expression="scores[1:]"), "shape"),
-    "nan": (SPOILT.format(expression="scores * float('nan')"), "NaN"),
-    "not-a-tensor": (SPOILT.format(expression="scores.tolist()"), "a list"),
-    "fails-on-prediction": (SPOILT.format(expression="scores / [][0]"), "IndexError"),
+    "wrong-shape": (CHANGED_SCORES.format(expression="scores[:, None]"), "shape"),
+    "wrong-count": (CHANGED_SCORES.format(expression="scores[1:]"), "shape"),
+    "nan": (CHANGED_SCORES.format(expression="scores * float('nan')"), "NaN"),
+    "not-a-tensor": (CHANGED_SCORES.format(expression="scores.tolist()"), "a list"),
+    "fails-on-prediction": (CHANGED_SCORES.format(expression="scores / [][0]"), "IndexError"),
     "unknown-hyperparameter": ("def adapt(backbone, pos): pass", "TypeError"),
 }
 
 
 @pytest.fixture(scope="module")
 def evaluator() -> Iterator[Evaluator]:
-    network = load("shipped/digits-cnn", untrained=True)
-    with Template() as template:
-        yield Evaluator(network, template, device="cpu", untrained=True)
+    with open_judge(Conditions(untrained=True)) as judge:
+        yield judge.evaluator(BACKBONE)
 
 
 @pytest.fixture
-def judge(evaluator: Evaluator, submission_folder: Write) -> Callable[..., EpisodeResult]:
-    episode = made_up_episode(load("shipped/digits-cnn", untrained=True))
+def judge_code(evaluator: Evaluator, submission_folder: Write) -> Callable[..., EpisodeResult]:
+    """A function that judges a submission, given its name and source code."""
+    episode = noise_episode(load(BACKBONE, untrained=True))
 
     def judge(name: str, code: str, timeout: float = 30.0) -> EpisodeResult:
         submission = load_submission(submission_folder(name, code))
-        return evaluator.judge(submission, episode, timeout, cold=True)[0]
+        return evaluator.judge(submission, episode, timeout, cold=True).result
 
     return judge
 
 
-def test_an_honest_submission_is_scored(judge: Callable[..., EpisodeResult]) -> None:
-    result = judge("honest", HONEST)
+def random_episode(adaptation_images: int, test_images: int) -> Episode:
+    """An episode of noise.
+
+    Args:
+        adaptation_images: per class.
+        test_images: in total. The first `adaptation_images` of them are positives.
+    """
+    preprocessing = load(BACKBONE, untrained=True).preprocessing
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (2 * adaptation_images + test_images, 3, 28, 28), dtype=np.uint8
+    )
+    return Episode.of_pixels(
+        pixels, per_side=adaptation_images, label=0, preprocessing=preprocessing
+    )
+
+
+def test_honest_submission_is_scored(judge_code: Callable[..., EpisodeResult]) -> None:
+    result = judge_code("honest", HONEST)
     assert result.status == "ok", result
     assert result.cost is not None and result.measures is not None
     assert (result.cost.parameters_added, result.cost.parameters_changed) == (3, 0)
     assert result.cost.adaptation_seconds > 0 and result.cost.pass_seconds > 0
 
 
-def test_kernels_are_made_by_threads_that_are_gone_before_a_worker_is_forked() -> None:
-    """A process with a pool of threads cannot be forked: its child would wait for them for ever."""
-    me = psutil.Process()
-    others = set(me.children())
-    with Template() as template:
-        template.load("shipped/digits-cnn", untrained=True)
-        (process,) = set(me.children()) - others
-        before = process.num_threads()
-        template.warm_up(sides=[3, 5], batches=[7], threads=2)
-        assert process.num_threads() == before
-
-
-def test_a_detector_may_overwrite_its_images(
+def test_outcome_has_the_score_of_each_test_image(
     evaluator: Evaluator, submission_folder: Write
 ) -> None:
-    """They come in the same few places over and over."""
-    network = load("shipped/digits-cnn", untrained=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (2 * 8 + 400, 3, 28, 28), dtype=np.uint8)
-    episode = Episode.of_pixels(pixels, per_side=8, label=0, preprocessing=network.preprocessing)
+    episode = random_episode(adaptation_images=8, test_images=30)
+    for name, code, images in (("works", HONEST, 30), ("fails", FAILURES["raises"][0], 0)):
+        submission = load_submission(submission_folder(name, code))
+        outcome = evaluator.judge(submission, episode, 60.0, cold=False)
+        assert isinstance(outcome, EpisodeOutcome)
+        assert outcome.scores.schema == SCORES_SCHEMA
+        assert outcome.scores["target"].to_pylist() == [episode.target] * images
+        assert outcome.scores["image"].to_pylist() == list(episode.image_ids[:images])
+        assert outcome.scores["present"].to_pylist() == episode.present[:images].tolist()
+        assert outcome.result.images_sha256 == episode.fingerprint
+        assert outcome.environment.confinement == evaluator.confinement
+
+
+def test_warm_up_leaves_no_thread_in_the_fork_server() -> None:
+    """A fork copies only one thread. The child would wait for the other threads forever."""
+    this_process = psutil.Process()
+    earlier_children = set(this_process.children())
+    with Template("process", limits=limits_for(60.0)) as template:
+        template.load(BACKBONE, untrained=True)
+        (fork_server,) = set(this_process.children()) - earlier_children
+        threads = fork_server.num_threads()
+        template.warm_up(counts=[3, 5], batches=[7], threads=2)
+        assert fork_server.num_threads() == threads
+
+
+def test_detector_may_overwrite_its_images(evaluator: Evaluator, submission_folder: Write) -> None:
+    """The buffers that images come in are reused, and a detector can write to them."""
+    episode = random_episode(adaptation_images=8, test_images=400)
     assert len(list(episode.batches(np.arange(400)))) > 4
-    scored = []
+    scores = []
     for name, expression in {
         "reads": "scores",
-        "spoils": "scores + 0 * images.zero_().sum()",
+        "overwrites": "scores + 0 * images.zero_().sum()",
     }.items():
-        submission = load_submission(submission_folder(name, SPOILT.format(expression=expression)))
-        result, scores = evaluator.judge(submission, episode, 60.0, cold=False)
-        assert result.status == "ok", result.reason
-        scored.append(scores)
-    pd.testing.assert_frame_equal(*scored, check_exact=True)
+        code = CHANGED_SCORES.format(expression=expression)
+        submission = load_submission(submission_folder(name, code))
+        outcome = evaluator.judge(submission, episode, 60.0, cold=False)
+        assert outcome.result.status == "ok", outcome.result.reason
+        scores.append(outcome.scores)
+    assert scores[0].num_rows == 400 and scores[0].equals(scores[1])
 
 
-@pytest.mark.parametrize("name", ENDS)
-def test_every_end_has_its_reason(judge: Callable[..., EpisodeResult], name: str) -> None:
-    code, reason = ENDS[name]
-    result = judge(name, code)
+@pytest.mark.parametrize("name", FAILURES)
+def test_failure_has_its_reason_and_does_not_affect_the_next_episode(
+    judge_code: Callable[..., EpisodeResult], name: str
+) -> None:
+    code, reason = FAILURES[name]
+    result = judge_code(name, code)
     assert result.status == "failed"
     assert reason in result.reason
-    assert judge("afterwards", HONEST).status == "ok"
+    assert judge_code("afterwards", HONEST).status == "ok"
 
 
 @pytest.mark.parametrize("name", ["none", "bias_only", "attention", "last_layer"])
-def test_the_same_seed_gives_the_same_scores_to_the_bit(evaluator: Evaluator, name: str) -> None:
-    """In whatever order the images come: it is drawn anew each time."""
-    network = load("shipped/digits-cnn", untrained=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (2 * 12 + 101, 3, 28, 28), dtype=np.uint8)
-    episode = Episode.of_pixels(pixels, per_side=12, label=0, preprocessing=network.preprocessing)
+def test_same_seed_gives_the_same_scores_to_the_bit(evaluator: Evaluator, name: str) -> None:
+    """Test images come in a new random order each time, which must not matter."""
+    episode = random_episode(adaptation_images=12, test_images=101)
     submission = load_submission(name)
-    first, again = (evaluator.judge(submission, episode, 60.0, cold=False) for _ in range(2))
-    assert first[0].status == "ok", first[0].reason
-    assert first[0].measures == again[0].measures
-    pd.testing.assert_frame_equal(first[1], again[1], check_exact=True)
+    first, second = (evaluator.judge(submission, episode, 60.0, cold=False) for _ in range(2))
+    assert first.result.status == "ok", first.result.reason
+    assert first.result.measures == second.result.measures
+    assert first.scores.num_rows == 101 and first.scores.equals(second.scores)
 
 
-def test_what_a_submission_starts_ends_with_it(judge: Callable[..., EpisodeResult]) -> None:
+def test_process_started_by_a_submission_ends_with_it(
+    judge_code: Callable[..., EpisodeResult],
+) -> None:
     code = HONEST.replace(
         "def adapt(backbone, pos, neg):",
         "def adapt(backbone, pos, neg):\n"
         "        import subprocess\n"
         "        subprocess.Popen(['sleep', '4242'], start_new_session=True)",
     )
-    assert judge("leaves-a-process", code).status == "ok"
-    left = [p for p in psutil.process_iter(["cmdline"]) if "4242" in (p.info["cmdline"] or [])]
-    assert left == []
+    assert judge_code("leaves-a-process", code).status == "ok"
+    processes = psutil.process_iter(["cmdline"])
+    assert [p for p in processes if "4242" in (p.info["cmdline"] or [])] == []
 
 
-def test_nothing_travels_between_episodes(judge: Callable[..., EpisodeResult]) -> None:
-    code = """
+def test_no_state_passes_between_episodes(judge_code: Callable[..., EpisodeResult]) -> None:
+    reads = """
         import os, pathlib, torch
         from torch import nn
         import builtins
@@ -190,17 +227,17 @@ def test_nothing_travels_between_episodes(judge: Callable[..., EpisodeResult]) -
                 raise RuntimeError("a file or variable survived")
             return nn.Sequential(backbone, nn.Linear(10, 1), nn.Flatten(0))
     """
-    note = code.replace(
+    writes = reads.replace(
         "return nn", "builtins.seen = -1; os.environ['NOTE'] = '1'; open('note', 'w'); return nn"
     )
-    # The rehearsal shares the process with the timed run, so what it leaves shows there...
-    assert "survived" in judge("leaves-a-note", note).reason
-    # ...and nowhere else.
-    assert judge("reads-notes", code).status == "ok"
+    # A rehearsal runs in the process of the timed adaptation, which therefore sees its notes.
+    assert "survived" in judge_code("leaves-a-note", writes).reason
+    # No other episode sees them.
+    assert judge_code("reads-notes", reads).status == "ok"
 
 
-def test_the_worker_is_not_told_paths_or_labels(
-    judge: Callable[..., EpisodeResult], monkeypatch: pytest.MonkeyPatch
+def test_worker_learns_no_paths_or_labels_from_its_environment(
+    judge_code: Callable[..., EpisodeResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ATTNBENCH_DATA", "secret")
     code = """
@@ -209,87 +246,88 @@ def test_the_worker_is_not_told_paths_or_labels(
         def adapt(backbone, pos, neg):
             raise RuntimeError(str(sorted(os.environ)) + str(sys.argv))
     """
-    result = judge("reads-environment", code)
+    result = judge_code("reads-environment", code)
     assert "ATTNBENCH" not in result.reason and "PATH" in result.reason
 
 
-def test_a_rehearsal_has_few_images_or_as_many_as_the_method_wants(
+def test_rehearsal_has_few_images_unless_the_method_needs_more(
     evaluator: Evaluator, submission_folder: Write
 ) -> None:
-    episode = made_up_episode(load("shipped/digits-cnn", untrained=True), per_side=20)
-    few, wants_more = (
-        HONEST.replace("return Detector(backbone)", f"{line}; return Detector(backbone)")
-        for line in (
-            "len(pos) < 9 and len(neg) < 9 and __import__('os')._exit(7)",
-            "assert len(pos) == len(neg) == 20, 'ten folds of each side'",
+    episode = noise_episode(load(BACKBONE, untrained=True), per_class=20)
+    statements = {
+        "exits-if-few": "len(pos) < 9 and len(neg) < 9 and __import__('os')._exit(7)",
+        "fails-if-few": "assert len(pos) == len(neg) == 20, 'ten folds per class'",
+    }
+    results = {}
+    for name, statement in statements.items():
+        code = HONEST.replace(
+            "return Detector(backbone)", f"{statement}; return Detector(backbone)"
         )
-    )
-    seen = [
-        evaluator.judge(load_submission(submission_folder(name, code)), episode, 60.0, cold=False)
-        for name, code in (("few", few), ("wants-more", wants_more))
-    ]
-    assert "exit code 7" in seen[0][0].reason
-    assert seen[1][0].status == "ok", seen[1][0].reason
+        submission = load_submission(submission_folder(name, code))
+        results[name] = evaluator.judge(submission, episode, 60.0, cold=False).result
+    assert "exit code 7" in results["exits-if-few"].reason
+    assert results["fails-if-few"].status == "ok", results["fails-if-few"].reason
 
 
-def test_the_timed_run_follows_a_rehearsal_on_other_images(
-    judge: Callable[..., EpisodeResult],
+def test_timed_adaptation_follows_a_rehearsal_on_other_images(
+    judge_code: Callable[..., EpisodeResult],
 ) -> None:
     code = HONEST.replace(
         "return Detector(backbone)",
         "time.sleep(5 if pos.std() > 0.8 else 0); return Detector(backbone)",
     ).replace("import torch\n", "import time\n    import torch\n", 1)
-    result = judge("slow-on-made-up-images", code)
+    result = judge_code("slow-on-rehearsal-images", code)
     assert result.cost is not None
     assert result.cost.adaptation_seconds < 5
     assert result.cost.adaptation_seconds_cold is not None
     assert result.cost.adaptation_seconds_cold > 0
 
 
-def test_a_pass_is_a_forward_over_so_many_images_in_this_process() -> None:
-    stage = Stage(load("shipped/figures-vgg"))
+def test_pass_takes_as_long_as_a_forward_over_as_many_images() -> None:
+    state = WarmState(load("shipped/figures-vgg"))
     images = torch.randn(30, 3, 48, 48)
     with torch.no_grad():
-        stage.backbone(images)
+        state.backbone(images)
         ratios = []
         for _ in range(15):
             started = time.perf_counter()
-            stage.backbone(images)
-            alone = time.perf_counter() - started
-            ratios.append(stage.pass_seconds([10, 20]) / alone)
+            state.backbone(images)
+            forward_seconds = time.perf_counter() - started
+            ratios.append(state.pass_seconds([10, 20]) / forward_seconds)
     assert 0.3 < statistics.median(ratios) < 3
-    assert stage.pass_seconds([1, 1]) < stage.pass_seconds([100, 100])
+    assert state.pass_seconds([1, 1]) < state.pass_seconds([100, 100])
 
 
-def test_a_rehearsal_has_about_as_much_to_learn_as_an_episode() -> None:
-    stage = Stage(load("shipped/figures-vgg"))
-    stage.set_target(3)
-    assert stage.backbone.target == 3 and stage.rehearsal.target == stage.rehearsal_label
-    pos, neg = stage.made_up([8, 8])
+def test_rehearsal_target_is_about_as_hard_as_that_of_an_episode() -> None:
+    state = WarmState(load("shipped/figures-vgg"))
+    state.set_target(3)
+    assert state.backbone.target == 3 and state.rehearsal.target == state.rehearsal_label
+    pos, neg = state.noise_images([8, 8])
     with torch.no_grad():
         losses = [
             balanced_loss(
-                log_odds(stage.backbone(pos), label), log_odds(stage.backbone(neg), label)
+                log_odds(state.backbone(pos), label), log_odds(state.backbone(neg), label)
             )
             for label in range(40)
         ]
-    assert stage.rehearsal_label is not None
-    chosen = losses[stage.rehearsal_label]
+    assert state.rehearsal_label is not None
+    chosen = losses[state.rehearsal_label]
     assert chosen >= math.log(2)
     assert all(loss < math.log(2) or loss >= chosen for loss in losses)
-    stage.set_target(None)
-    assert stage.rehearsal.target is None
+    state.set_target(None)
+    assert state.rehearsal.target is None
 
 
-def test_a_rehearsal_aims_at_a_label_where_the_episode_does(
+def test_rehearsal_has_a_target_if_and_only_if_the_episode_has_one(
     evaluator: Evaluator, submission_folder: Write
 ) -> None:
     code = HONEST.replace(
         "return Detector(backbone)",
         "assert backbone.target is None; return Detector(backbone)",
     )
-    episode = made_up_episode(load("shipped/digits-cnn", untrained=True))
+    episode = noise_episode(load(BACKBONE, untrained=True))
     submission = load_submission(submission_folder("without-a-target", code))
     for label, status in ((None, "ok"), (3, "failed")):
-        aimed = replace(episode, label=label)
-        assert evaluator.judge(submission, aimed, 60.0, cold=False)[0].status == status
+        episode_with_label = replace(episode, label=label)
+        outcome = evaluator.judge(submission, episode_with_label, 60.0, cold=False)
+        assert outcome.result.status == status

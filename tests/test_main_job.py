@@ -1,4 +1,4 @@
-"""The main job as a user runs it: real processes, real files, one of them killed."""
+"""Evaluating and checking submissions as a user does, with real processes and files."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from attnbench.resources import submissions_folder
 from attnbench.statistics.detection import detect
 
 Write = Callable[[str, str], Path]
-DIGITS = ["--task", "noisy-mnist"]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+TASK = ["--task", "noisy-mnist"]
 SHIPPED = sorted(path.name for path in submissions_folder().iterdir() if path.is_dir())
 BROKEN = "def adapt(backbone, pos, neg): raise RuntimeError('no luck today')"
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def command(tmp_path: Path) -> Command:
+    """Runs `attnbench` with the given arguments in an empty folder."""
+
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(_line(*arguments), cwd=tmp_path, capture_output=True, text=True)
+        line = [sys.executable, "-m", "attnbench", *map(str, arguments)]
+        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
 
     return run
 
 
-def _line(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "attnbench", *map(str, arguments)]
-
-
-def test_a_run_writes_what_it_prints_and_a_second_one_is_free(
-    command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+def test_evaluate_prints_what_it_records_and_reuses_records(
+    command: Command, tmp_path: Path
 ) -> None:
-    first = command("evaluate", "none", *DIGITS, "--json")
+    first = command("evaluate", "none", *TASK, "--json")
     assert first.returncode == 0, first.stderr
     (row,) = [json.loads(line) for line in first.stdout.splitlines()]
     assert tuple(row) == COLUMNS
@@ -50,60 +50,65 @@ def test_a_run_writes_what_it_prints_and_a_second_one_is_free(
 
     scores = pd.read_parquet(path.with_suffix(".parquet"))
     for episode in record.episodes:
-        its = scores[scores.target == episode.target]
-        found = detect(its.score.to_numpy(), its.present.to_numpy())
+        rows = scores[scores.target == episode.target]
+        detection = detect(rows.score.to_numpy(), rows.present.to_numpy())
         assert episode.measures is not None
-        assert found.d_prime == episode.measures.d_prime and found.auc == episode.measures.auc
+        assert detection.d_prime == episode.measures.d_prime
+        assert detection.auc == episode.measures.auc
 
     written = path.stat().st_mtime_ns
-    again = command("evaluate", "none", *DIGITS, "--json")
-    assert again.returncode == 0 and again.stdout == first.stdout
-    assert "1 record is already there" in again.stderr
+    second = command("evaluate", "none", *TASK, "--json")
+    assert second.returncode == 0 and second.stdout == first.stdout
+    assert "reusing 1 existing record (" in second.stderr
     assert path.stat().st_mtime_ns == written
-    fresh = command("evaluate", "none", *DIGITS, "--fresh", "--json", "--progress", "json")
+
+    fresh = command("evaluate", "none", *TASK, "--fresh", "--json", "--progress", "json")
     events = [json.loads(line) for line in fresh.stderr.splitlines()]
-    done = [each["target"] for each in events if each["event"] == "episode done"]
+    done = [event["target"] for event in events if event["event"] == "episode done"]
     assert done == [episode.target for episode in record.episodes]
     assert events[0]["episodes"] == {"noisy-mnist": len(done)}
     assert path.stat().st_mtime_ns > written
-    # measured anew: the same figures, other times
-    same = [name for name in COLUMNS if "seconds" not in name and "passes" not in name]
-    renewed = json.loads(fresh.stdout)
-    assert [renewed[name] for name in same] == [row[name] for name in same]
+    # A second measurement gives the same results, except for times.
+    untimed = [name for name in COLUMNS if "seconds" not in name and "passes" not in name]
+    fresh_row = json.loads(fresh.stdout)
+    assert [fresh_row[name] for name in untimed] == [row[name] for name in untimed]
 
 
-def test_a_failure_is_a_row_and_harms_no_other(
-    command: Callable[..., subprocess.CompletedProcess[str]],
-    submission_folder: Write,
+def test_failed_submission_is_a_row_and_does_not_affect_other_rows(
+    command: Command, submission_folder: Write, tmp_path: Path
 ) -> None:
     broken = submission_folder("broken", BROKEN)
-    result = command("evaluate", broken, "none", *DIGITS, "--json")
+    result = command("evaluate", broken, "none", *TASK, "--json")
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     rows = {row["submission"]: row for row in map(json.loads, result.stdout.splitlines())}
     assert rows["broken"]["status"] == "failed" and rows["broken"]["d_prime"] is None
     assert "no luck today" in rows["broken"]["reason"]
     assert rows["none"]["status"] == "ok" and rows["none"]["d_prime"] > 0.5
-    # the reason with its traceback is in the record
+    record = Record.model_validate_json((tmp_path / rows["broken"]["record"]).read_bytes())
+    assert "RuntimeError: no luck today" in record.episodes[0].detail  # the end of the traceback
     assert command("leaderboard").returncode == 0
-    table = command("evaluate", broken, "none", *DIGITS)
+    table = command("evaluate", broken, "none", *TASK)
     assert table.returncode == 1 and "no luck today" in table.stdout
 
 
 @pytest.mark.parametrize(
     "name",
-    [n if n == "attention" else pytest.param(n, marks=pytest.mark.slow) for n in SHIPPED],
+    [
+        name if name == "attention" else pytest.param(name, marks=pytest.mark.slow)
+        for name in SHIPPED
+    ],
 )
 def test_shipped_submissions_pass_their_check(name: str) -> None:
     report = attnbench.check(name)
     assert report.ok, report.problems
 
 
-def test_a_check_takes_weights_from_the_data_folder(
+def test_check_uses_weights_of_the_data_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*arguments: object, **other: object) -> None:
-        raise OSError("a test downloads nothing")
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError("tests must not download anything")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
     (tmp_path / "weights").mkdir()
@@ -113,7 +118,7 @@ def test_a_check_takes_weights_from_the_data_folder(
     assert report.ok, report.problems
 
 
-# parameters added and changed on VGG-16, as issue, paper and manifest have them
+# The parameters added and changed on VGG-16, as papers and manifests give them.
 VGG16_COUNTS = {
     "none": (0, 0),
     "bias_only": (1, 0),
@@ -124,16 +129,14 @@ VGG16_COUNTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", VGG16_COUNTS)
-def test_counts_on_vgg16(
-    command: Callable[..., subprocess.CompletedProcess[str]], name: str
-) -> None:
+def test_parameter_counts_on_vgg16(command: Command, name: str) -> None:
     result = command("check", name, "--backbone", "torchvision/vgg16", "--untrained", "--json")
     assert result.returncode == 0, result.stdout
     report = json.loads(result.stdout)
     assert (report["parameters_added"], report["parameters_changed"]) == VGG16_COUNTS[name]
 
 
-def test_only_the_criterion_of_bias_only_moves(tmp_path: Path) -> None:
+def test_bias_only_moves_the_criterion_and_nothing_else(tmp_path: Path) -> None:
     frame = attnbench.evaluate(["none", "bias_only"], tasks=["noisy-mnist"], records=tmp_path)
     assert tuple(frame.columns) == COLUMNS and frame["status"].tolist() == ["ok", "ok"]
     none, bias = (frame[frame.submission == name].iloc[0] for name in ("none", "bias_only"))

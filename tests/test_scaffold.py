@@ -1,4 +1,4 @@
-"""`attnbench new`: a submission that runs as it is."""
+"""`attnbench new`: the submission it creates runs as it is."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from attnbench.backbones.backbone import Backbone, Preprocessing
-from attnbench.errors import AttnbenchError
 from attnbench.commands.new import new
+from attnbench.errors import AttnbenchError
 from attnbench.submission import load_submission
 
 
-def test_created_submission_is_one(tmp_path: Path) -> None:
+def test_created_folder_is_a_submission(tmp_path: Path) -> None:
     folder = new("my-method", tmp_path)
     assert folder == tmp_path / "my-method"
     assert sorted(p.name for p in folder.iterdir()) == [
@@ -28,7 +28,7 @@ def test_created_submission_is_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", [None, 3])
-def test_created_adapt_detects(tmp_path: Path, target: int | None) -> None:
+def test_created_adapt_returns_a_working_detector(tmp_path: Path, target: int | None) -> None:
     folder = new("mine", tmp_path)
     spec = importlib.util.spec_from_file_location("created_submission", folder / "submission.py")
     assert spec is not None
@@ -54,16 +54,16 @@ def test_created_adapt_detects(tmp_path: Path, target: int | None) -> None:
         assert detector(pos).shape == (20,)
 
 
-def test_existing_folder_is_left_alone(tmp_path: Path) -> None:
+def test_existing_folder_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious").write_text("x")
-    with pytest.raises(AttnbenchError, match="already there"):
+    with pytest.raises(AttnbenchError, match="exists already"):
         new("mine", tmp_path)
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["precious"]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "a/b", "-x", ".x", "_x", "é", "x" * 65, "a\n"])
-def test_invalid_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(AttnbenchError, match="cannot be a submission's name"):
+def test_invalid_name_is_an_error_and_creates_nothing(tmp_path: Path, name: str) -> None:
+    with pytest.raises(AttnbenchError, match="is not a valid name for a submission"):
         new(name, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -21,12 +21,12 @@ from torchvision.transforms.v2 import functional
 from attnbench.backbones.backbone import Preprocessing
 from attnbench.errors import AttnbenchError
 from attnbench.stimuli import figures
-from attnbench.stimuli.datasets import open_dataset
 from attnbench.stimuli.embedded import Digits
 from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.stimuli.gallery import denormalise, draw_gallery
 from attnbench.stimuli.generators import noise
 from attnbench.stimuli.image_sets import _noise_rng
+from attnbench.stimuli.opening import open_dataset
 from attnbench.stimuli.preprocessing import resize_and_crop
 from attnbench.tasks import HubSource, Track, load_task
 
@@ -170,7 +170,7 @@ def test_a_target_has_a_label_only_if_it_is_among_the_backbones_labels() -> None
 def test_the_error_for_too_few_images_or_an_unknown_target_gives_the_facts() -> None:
     table = _digits_track().model_dump()
     table["test"]["positives"] = 5000
-    with pytest.raises(AttnbenchError, match=r"digits-test has \d+ images of 0.*5000"):
+    with pytest.raises(AttnbenchError, match=r"digits-test has \d+ pictures of 0.*5000"):
         _stimuli(Track.model_validate(table)).episode("0", 0)
     with pytest.raises(AttnbenchError, match=r"'eleven' is not a class of digits-adapt.*0, 1, 2"):
         _stimuli(_digits_track(targets=["eleven"]))
@@ -238,10 +238,10 @@ def test_parquet_files_in_a_folder_are_read(tmp_path: Path) -> None:
     assert picture.shape == (3, 30, 20) and (picture == 14).all()
 
 
-def test_the_error_for_a_broken_picture_names_data_set_class_and_number(tmp_path: Path) -> None:
+def test_the_error_for_a_broken_picture_names_file_and_row(tmp_path: Path) -> None:
     source = open_dataset(MADE_UP, _hub_folder(tmp_path, broken_row=5))
     source.load([11, 13])
-    with pytest.raises(AttnbenchError, match="cannot decode the picture made-train/even/2"):
+    with pytest.raises(AttnbenchError, match=r"made/data/train-00000-of-00001\.parquet, row 5: "):
         source.load([11, 12])
 
 
@@ -250,7 +250,7 @@ def test_the_error_for_missing_data_says_how_to_get_it(tmp_path: Path) -> None:
         open_dataset(MADE_UP, tmp_path)
     (tmp_path / "made").mkdir()
     with pytest.raises(
-        AttnbenchError, match=r"found no pictures in .*Parquet files or one folder of pictures"
+        AttnbenchError, match=r"found no pictures in .*Parquet files.* or one folder of pictures"
     ):
         open_dataset(MADE_UP, tmp_path)
 

@@ -66,7 +66,7 @@ def test_small_and_full_test_on_at_least_2000_negatives(name: str) -> None:
         ),
         ("sigma = 0.5", "sigma = -1", ["sigma", "greater than or equal to 0"]),
         ("timeout = 60", "timeout = 0", ["tracks.mini.timeout", "greater than 0"]),
-        ("[tracks.mini", "[tracks.huge", ["tracks.huge", "'mini', 'small' or 'full'"]),
+        ("[tracks.mini", "[tracks.Huge", ["tracks.Huge", "pattern", "[a-z0-9]"]),
         ('"digits", split = "test"', '"photos", split = "test"', ["source", "'digits'"]),
         ('split = "test"', 'split = "rest"', ["split", "'test'"]),
         ("positives = 50\n", "", ["tracks.mini.test.positives", "required"]),

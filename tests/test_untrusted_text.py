@@ -1,4 +1,4 @@
-"""Manifests, tasks, records and reasons come from anywhere: whatever is in them, nothing breaks."""
+"""Manifests, tasks, records and reasons from untrusted sources are read or rejected safely."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 import re
 import string
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attnbench.text import printable
 from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.markdown import escape, leaderboard_markdown
 from attnbench.records.record import Record
@@ -20,6 +20,7 @@ from attnbench.records.store import RecordStore
 from attnbench.resources import tasks_folder
 from attnbench.submission import load_submission
 from attnbench.tasks import read_task
+from attnbench.text import printable
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -52,39 +53,40 @@ VALUES = st.recursive(
     ),
     max_leaves=8,
 )
-UNHURRIED = settings(suppress_health_check=list(HealthCheck), deadline=None)
+WITHOUT_HEALTH_CHECKS = settings(suppress_health_check=list(HealthCheck), deadline=None)
 
 
-def manifest_of(folder: Path, text: str | bytes) -> None:
+def assert_read_or_rejected(folder: Path, text: str | bytes) -> None:
+    """Assert that a manifest has a valid name, or is rejected with an AttnbenchError."""
     (folder / "submission.py").write_text("", encoding="utf-8")
     content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     (folder / "submission.toml").write_bytes(content)
     try:
-        found = load_submission(folder)
+        submission = load_submission(folder)
     except AttnbenchError as error:
         assert "Traceback" not in str(error) and len(str(error)) < 20_000
     else:
-        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", found.name)
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", submission.name)
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_hostile_name_is_refused(tmp_path: Path, name: str) -> None:
+def test_hostile_name_is_rejected(tmp_path: Path, name: str) -> None:
     text = f'name = {json.dumps(name)}\ntitle = "t"\nauthors = ["a"]\n'
     (tmp_path / "submission.py").touch()
     (tmp_path / "submission.toml").write_text(text, encoding="utf-8")
-    with pytest.raises(AttnbenchError) as refused:
+    with pytest.raises(AttnbenchError) as error:
         load_submission(tmp_path)
-    assert len(str(refused.value)) < 2000
+    assert len(str(error.value)) < 2000
 
 
-@UNHURRIED
+@WITHOUT_HEALTH_CHECKS
 @given(st.text(string.printable, max_size=200) | st.binary(max_size=200))
-def test_any_text_is_a_manifest_or_refused(text: str | bytes) -> None:
+def test_any_text_is_a_valid_manifest_or_rejected(text: str | bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        manifest_of(Path(folder), text)
+        assert_read_or_rejected(Path(folder), text)
 
 
-@UNHURRIED
+@WITHOUT_HEALTH_CHECKS
 @given(
     st.dictionaries(
         st.sampled_from(
@@ -93,23 +95,23 @@ def test_any_text_is_a_manifest_or_refused(text: str | bytes) -> None:
         VALUES,
     )
 )
-def test_any_values_are_a_manifest_or_refused(fields: dict[str, object]) -> None:
+def test_any_values_are_a_valid_manifest_or_rejected(fields: dict[str, object]) -> None:
     lines = []
     for key, value in fields.items():
-        text = json.dumps(value)  # nearly TOML: what is not is refused as such
-        lines.append(f"{key} = {text}")
+        # JSON is nearly TOML. Where it is not, the manifest is rejected as invalid TOML.
+        lines.append(f"{key} = {json.dumps(value)}")
     with tempfile.TemporaryDirectory() as folder:
-        manifest_of(Path(folder), "\n".join(lines))
+        assert_read_or_rejected(Path(folder), "\n".join(lines))
 
 
-@UNHURRIED
+@WITHOUT_HEALTH_CHECKS
 @given(st.data())
-def test_a_task_with_anything_changed_is_a_task_or_refused(data: st.DataObject) -> None:
+def test_task_with_one_changed_line_is_valid_or_rejected(data: st.DataObject) -> None:
     text = (tasks_folder() / "noisy-mnist.toml").read_text(encoding="utf-8")
     lines = text.splitlines()
-    at = data.draw(st.integers(0, len(lines) - 1))
-    key = lines[at].partition("=")[0]
-    lines[at] = f"{key}= {json.dumps(data.draw(VALUES))}" if "=" in lines[at] else lines[at][::-1]
+    number = data.draw(st.integers(0, len(lines) - 1))
+    key, equals, _ = lines[number].partition("=")
+    lines[number] = f"{key}= {json.dumps(data.draw(VALUES))}" if equals else lines[number][::-1]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "task.toml")
         path.write_text("\n".join(lines), encoding="utf-8", errors="replace")
@@ -119,20 +121,20 @@ def test_a_task_with_anything_changed_is_a_task_or_refused(data: st.DataObject) 
             assert str(path) in str(error)
 
 
-@UNHURRIED
+@WITHOUT_HEALTH_CHECKS
 @given(st.data())
-def test_a_record_with_anything_changed_is_a_record_or_named(data: st.DataObject) -> None:
+def test_record_with_one_changed_value_is_valid_or_reported(data: st.DataObject) -> None:
     folder = Path(__file__).parents[1] / "records" / "mini" / "noisy-mnist"
     content = json.loads(next(iter(sorted(folder.glob("*.json")))).read_text())
-    place = content
+    table = content
     for _ in range(data.draw(st.integers(0, 4))):
-        if isinstance(place, dict) and place:
-            key = data.draw(st.sampled_from(sorted(place)))
-            if not isinstance(place[key], dict | list) or data.draw(st.booleans()):
+        if isinstance(table, dict) and table:
+            key = data.draw(st.sampled_from(sorted(table)))
+            if not isinstance(table[key], dict | list) or data.draw(st.booleans()):
                 break
-            place = place[key]
-    if isinstance(place, dict) and place:
-        place[data.draw(st.sampled_from(sorted(place)))] = data.draw(VALUES)
+            table = table[key]
+    if isinstance(table, dict) and table:
+        table[data.draw(st.sampled_from(sorted(table)))] = data.draw(VALUES)
     with tempfile.TemporaryDirectory() as name:
         path = Path(name, "mini", "noisy-mnist", "x.json")
         path.parent.mkdir(parents=True)
@@ -143,8 +145,8 @@ def test_a_record_with_anything_changed_is_a_record_or_named(data: st.DataObject
 
 
 @pytest.mark.parametrize("depth", [1_000, 100_000])
-def test_text_nested_without_end_is_refused(tmp_path: Path, depth: int) -> None:
-    manifest_of(tmp_path, "name = " + "[" * depth)
+def test_deeply_nested_text_is_rejected(tmp_path: Path, depth: int) -> None:
+    assert_read_or_rejected(tmp_path, "name = " + "[" * depth)
     path = tmp_path / "mini" / "noisy-mnist" / "x.json"
     path.parent.mkdir(parents=True)
     path.write_text("[" * depth)
@@ -161,13 +163,13 @@ def test_escaped_text_is_one_cell_without_markup(text: str) -> None:
 
 
 @given(st.text() | st.sampled_from(HOSTILE))
-def test_printable_text_is_one_line_without_controls(text: str) -> None:
+def test_printable_text_is_one_line_without_control_characters(text: str) -> None:
     line = printable(text)
     assert line.isprintable() and len(line) <= 1000
 
 
-def test_a_hostile_title_stays_in_its_place(make_record) -> None:  # type: ignore[no-untyped-def]
-    plain: Record = make_record()
+def test_hostile_reason_adds_no_row_to_the_leaderboard(make_record: Callable[..., Record]) -> None:
+    plain = make_record()
     for text in HOSTILE:
         reason = text[:10_000]
         page = leaderboard_markdown([make_record(reason=reason or "none")])

@@ -1,4 +1,4 @@
-"""A record that was tampered with is noticed; one that was not is verified."""
+"""`attnbench verify`: honest records are verified, and forged ones are found out."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ import pandas as pd
 import pytest
 
 import attnbench
-from attnbench.commands import verify
 from attnbench.cli.main import main
+from attnbench.commands import reproduction
+from attnbench.commands.reproduction import mismatches
 from attnbench.judge.background_load import BackgroundLoad
 from attnbench.leaderboard.markdown import leaderboard_markdown
 from attnbench.records.integrity import contradictions
+from attnbench.records.outcome import EpisodeOutcome, scores_table
 from attnbench.records.record import EpisodeResult, Record
 from attnbench.records.store import RecordStore
 from attnbench.records.summary import summarise
 from attnbench.records.verification import badge_of, path_beside
 from attnbench.statistics.detection import detect
-from attnbench.commands.verify import _differences
 
 Edit = Callable[[dict[str, Any]], None]
-Run = Callable[..., tuple[int | str | None, str]]
+Verify = Callable[..., tuple[int | str | None, str]]
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real record: its JSON. Other tests run beside this one, so its times are contended."""
+    """The JSON of a real record, with its times marked as contended: other tests may be running."""
     folder = tmp_path_factory.mktemp("records")
     frame = attnbench.evaluate(["bias_only"], tasks=["imagenet-standard"], records=folder)
     path = Path(frame["record"][0])
@@ -44,75 +45,96 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def record(measured: Path, tmp_path: Path) -> Path:
-    """A copy of it that a test may spoil."""
+    """A copy of the real record that a test may change."""
     for file in measured.parent.glob("*"):
         shutil.copy(file, tmp_path)
     return tmp_path / measured.name
 
 
 def edit(path: Path, change: Edit) -> None:
+    """Change the JSON of a record."""
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
 
 
 def edit_episodes(path: Path, change: Edit) -> None:
-    """Other episodes, with the summary made to match."""
+    """Change all episodes of a record, and its summary to match."""
 
-    def whole(content: dict[str, Any]) -> None:
+    def change_all(content: dict[str, Any]) -> None:
         for episode in content["episodes"]:
             change(episode)
-        results = [EpisodeResult.model_validate(each) for each in content["episodes"]]
+        results = [EpisodeResult.model_validate(episode) for episode in content["episodes"]]
         content["summary"] = summarise(results).model_dump()
 
-    edit(path, whole)
+    edit(path, change_all)
 
 
 def replace_scores(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    """Other scores, with the hash in the record made to match: a careful forger's work."""
-    table = path.with_suffix(".parquet")
+    """Change the scores of a record, and the hash in the record to match, like a careful forger."""
+    file = path.with_suffix(".parquet")
     buffer = io.BytesIO()
-    change(pd.read_parquet(table)).to_parquet(buffer, index=False)
-    table.write_bytes(buffer.getvalue())
+    change(pd.read_parquet(file)).to_parquet(buffer, index=False)
+    file.write_bytes(buffer.getvalue())
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
     edit(path, lambda content: content.update(scores_sha256=digest))
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
-def test_another_device_may_compute_in_another_precision_and_no_more(
-    make_record: Callable[..., Record], elsewhere: bool
+@pytest.mark.parametrize("other_device", [False, True])
+def test_tolerance_is_wider_on_another_device_and_ends_there_too(
+    make_record: Callable[..., Record], other_device: bool
 ) -> None:
-    first, *_ = make_record(d_prime=3.0).episodes
-    moved, *_ = make_record(d_prime=3.15).episodes
+    """Another device may compute in another precision."""
+    record = make_record(d_prime=3.0)
+    recorded, *_ = record.episodes
+    changed, *_ = make_record(d_prime=3.15).episodes
     rng = np.random.default_rng(0)
-    then = pd.DataFrame({"image": range(1000), "present": np.arange(1000) < 100})
+    images = [str(number) for number in range(1000)]
+    present = np.arange(1000) < 100
     scores = rng.normal(size=1000)
 
-    def found(episode: EpisodeResult, error: float) -> list[str]:
-        told = then.assign(score=scores), then.assign(score=scores + error * rng.normal(size=1000))
-        return list(_differences(first, told[0], episode, told[1], elsewhere=elsewhere))
+    def mismatches_of(result: EpisodeResult, noise: float) -> list[str]:
+        noisy_scores = scores + noise * rng.normal(size=1000)
+        before, now = (
+            scores_table("cat", images, present, values) for values in (scores, noisy_scores)
+        )
+        rerun = EpisodeOutcome(result, now, record.environment)
+        return list(mismatches(recorded, before, rerun, other_device=other_device))
 
-    assert found(first, 0.001) == []
-    assert bool(found(first, 0.03)) != elsewhere
-    assert bool(found(moved, 0.001)) != elsewhere
-    assert (
-        "correlate" in found(first, 0.1)[0] if elsewhere else "are others" in found(first, 0.1)[0]
-    )
-    assert found(make_record(d_prime=3.3).episodes[0], 0.0) == ["d′ recorded 3.00, now 3.30"]
+    assert mismatches_of(recorded, 0.001) == []
+    assert bool(mismatches_of(recorded, 0.03)) != other_device
+    assert bool(mismatches_of(changed, 0.001)) != other_device
+    expected = "correlate" if other_device else "of 1000 scores differ"
+    assert expected in mismatches_of(recorded, 0.1)[0]
+    much_changed = make_record(d_prime=3.3).episodes[0]
+    assert mismatches_of(much_changed, 0.0) == ["d′ recorded as 3.00, now 3.30"]
+
+
+def test_scores_of_other_images_are_a_mismatch(make_record: Callable[..., Record]) -> None:
+    record = make_record()
+    recorded, *_ = record.episodes
+    present, scores = np.array([True, False]), np.array([1.0, -1.0])
+    before = scores_table("cat", ["1", "2"], present, scores)
+    for images, flags in ((["1", "3"], present), (["1", "2"], ~present), (["1"], present[:1])):
+        now = scores_table("cat", images, flags, scores[: len(images)])
+        rerun = EpisodeOutcome(recorded, now, record.environment)
+        problems = list(mismatches(recorded, before, rerun, other_device=False))
+        assert problems == ["the scores are of different images"]
 
 
 def read(path: Path) -> Record:
     return RecordStore(path.parent).read(path)
 
 
-def test_a_record_as_written_contradicts_nothing(record: Path) -> None:
+def test_unchanged_record_contradicts_nothing(record: Path) -> None:
     assert contradictions(record, read(record)) == []
     assert badge_of(record, read(record)) == "self-reported"
 
 
+# A change to a record, and a part of the contradiction that it makes.
 FORGERIES: dict[str, tuple[Edit, str]] = {
     "d-prime": (lambda c: c["summary"].update(d_prime=9.0), "its d_prime is 9.0"),
-    "an-episode": (lambda c: c["episodes"][1]["measures"].update(d_prime=9.0), "its scores say"),
+    "an-episode": (lambda c: c["episodes"][1]["measures"].update(d_prime=9.0), "its scores give"),
     "hits": (lambda c: c["episodes"][0]["measures"].update(hits=0), "its hits"),
     "time": (lambda c: c["summary"].update(adaptation_seconds=1e-9), "adaptation_seconds"),
     "parameters": (lambda c: c["summary"].update(parameters_added=0), "parameters_added"),
@@ -123,119 +145,132 @@ FORGERIES: dict[str, tuple[Edit, str]] = {
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-def test_an_edited_record_contradicts_itself(record: Path, name: str) -> None:
-    change, saying = FORGERIES[name]
+def test_edited_record_contradicts_itself(record: Path, name: str) -> None:
+    change, text = FORGERIES[name]
     edit(record, change)
-    found = contradictions(record, read(record))
-    assert any(saying in each for each in found), found
+    problems = contradictions(record, read(record))
+    assert any(text in problem for problem in problems), problems
     assert badge_of(record, read(record)) == "failed verification"
     page = leaderboard_markdown([read(record)], {read(record).identity: "failed verification"})
     assert "| failed verification |" in page
 
 
-def test_other_scores_contradict_the_figures(record: Path) -> None:
+def test_replaced_scores_contradict_the_record(record: Path) -> None:
     replace_scores(record, lambda scores: scores.assign(score=scores["present"] - 0.5))
-    assert any("d_prime" in each for each in contradictions(record, read(record)))
+    assert any("d_prime" in problem for problem in contradictions(record, read(record)))
     record.with_suffix(".parquet").write_bytes(b"PAR1")
     assert "hash" in contradictions(record, read(record))[0]
     record.with_suffix(".parquet").unlink()
     assert "cannot be read" in contradictions(record, read(record))[0]
 
 
-@pytest.mark.parametrize("score", [float("nan"), float("inf"), "high", None])
-def test_scores_that_are_no_numbers_contradict_it(record: Path, score: object) -> None:
+@pytest.mark.parametrize(
+    ("score", "problem"),
+    [
+        (float("nan"), "some of its scores are NaN or infinite"),
+        (float("inf"), "some of its scores are NaN or infinite"),
+        ("high", "the columns `present` and `score` are not booleans and floats"),
+        (None, "the columns `present` and `score` are not booleans and floats"),
+    ],
+)
+def test_scores_that_are_not_finite_numbers_are_a_contradiction(
+    record: Path, score: object, problem: str
+) -> None:
     replace_scores(
         record,
         lambda scores: scores.assign(
             score=[score, *scores["score"][1:]] if isinstance(score, float) else score
         ),
     )
-    assert "scores are" in contradictions(record, read(record))[0]
+    assert contradictions(record, read(record)) == [problem]
     assert badge_of(record, read(record)) == "failed verification"
 
 
-def test_a_true_record_is_verified_and_loses_its_badge_when_edited(record: Path) -> None:
-    outcome = attnbench.verify(record, sample=1)
-    assert outcome.problems == () and len(outcome.targets) == 1
+def test_honest_record_is_verified_and_loses_its_badge_when_edited(record: Path) -> None:
+    verification = attnbench.verify(record, sample=1)
+    assert verification.problems == () and len(verification.targets) == 1
     assert badge_of(record, read(record)) == "verified"
     edit(record, lambda content: content.update(title="Another"))
     assert badge_of(record, read(record)) == "self-reported"
 
 
-def test_what_was_never_measured_fails_when_it_is_run_again(record: Path) -> None:
-    """Scores, figures and hashes all agree; only running it again tells."""
+def test_consistent_forgery_fails_when_it_is_run_again(record: Path) -> None:
+    """Its scores, measures and hashes agree with each other, but not with another run."""
 
-    def better(scores: pd.DataFrame) -> pd.DataFrame:
+    def improve(scores: pd.DataFrame) -> pd.DataFrame:
         return scores.assign(score=(scores["score"] + scores["present"] * 5).astype("float32"))
 
-    replace_scores(record, better)
+    replace_scores(record, improve)
     scores = pd.read_parquet(record.with_suffix(".parquet"))
 
     def change(episode: dict[str, Any]) -> None:
-        own = scores[scores["target"] == episode["target"]]
-        found = detect(own["score"].to_numpy(), own["present"].to_numpy())
-        counts = {"hits": found.counts.hits, "false_alarms": found.counts.false_alarms}
-        figures = {
-            name: getattr(found, name)
+        rows = scores[scores["target"] == episode["target"]]
+        detection = detect(rows["score"].to_numpy(), rows["present"].to_numpy())
+        counts = {"hits": detection.counts.hits, "false_alarms": detection.counts.false_alarms}
+        measures = {
+            name: getattr(detection, name)
             for name in ("hit_rate", "false_alarm_rate", "d_prime", "criterion", "auc", "d_a")
         }
-        episode["measures"].update(counts | figures)
+        episode["measures"].update(counts | measures)
 
     edit_episodes(record, change)
     assert contradictions(record, read(record)) == []
-    outcome = attnbench.verify(record, sample=1)
-    assert any("scores are others" in each for each in outcome.problems)
+    verification = attnbench.verify(record, sample=1)
+    assert any("scores differ" in problem for problem in verification.problems)
     assert badge_of(record, read(record)) == "failed verification"
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`attnbench verify` with arguments: its exit code, and what it printed."""
+def verify(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Verify:
+    """A function that runs `attnbench verify` and returns its exit code and output."""
 
-    def verify(*arguments: object) -> tuple[int | str | None, str]:
+    def run(*arguments: object) -> tuple[int | str | None, str]:
         monkeypatch.setattr(sys, "argv", ["attnbench", "verify", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
+        with pytest.raises(SystemExit) as exit_request:
             main()
-        return end.value.code, capsys.readouterr().out
+        return exit_request.value.code, capsys.readouterr().out
 
-    return verify
+    return run
 
 
-def test_the_verb_says_what_held_and_what_did_not(record: Path, run: Run) -> None:
-    code, said = run(record, "--sample", "1")
-    assert code == 0 and "verified, 1 targets run again" in said, said
+def test_command_reports_success_problems_and_missing_files(record: Path, verify: Verify) -> None:
+    code, output = verify(record, "--sample", "1")
+    assert code == 0 and ": verified on 1 target: " in output, output
     edit(record, lambda content: content["identity"].update(submission_sha256="0" * 64))
-    code, said = run(record, "--sample", "1", "--json")
-    assert code == 1 and "another version" in json.loads(said)["problems"][0]
-    assert run(record.with_name("nothing.json"))[0] == 2
+    code, output = verify(record, "--sample", "1", "--json")
+    assert code == 1 and "is not the recorded version" in json.loads(output)["problems"][0]
+    assert verify(record.with_name("nothing.json"))[0] == 2
 
 
 @pytest.mark.parametrize(
-    ("others", "said", "badge"),
-    [(0.0, "failed verification", "failed verification"), (0.5, "not settled", "self-reported")],
+    ("background_share", "outcome", "badge"),
+    [
+        (0.0, "failed verification", "failed verification"),
+        (0.5, "inconclusive", "self-reported"),
+    ],
 )
-def test_a_time_too_short_to_be_true_fails_unless_other_work_may_be_why(
+def test_time_too_short_to_be_true_fails_unless_other_work_disturbed_the_rerun(
     record: Path,
-    run: Run,
+    verify: Verify,
     monkeypatch: pytest.MonkeyPatch,
-    others: float,
-    said: str,
+    background_share: float,
+    outcome: str,
     badge: str,
 ) -> None:
     def forge(episode: dict[str, Any]) -> None:
-        # Some millionth of a pass.
+        # A millionth of a pass.
         episode["cost"].update(contended=False, adaptation_seconds=1e-6, pass_seconds=1.0)
 
     edit_episodes(record, forge)
-    monkeypatch.setattr(verifying, "_TIME_SECONDS", 0.001)
-    monkeypatch.setattr(BackgroundLoad, "share", lambda _: others)
-    code, printed = run(record, "--sample", "1")
-    assert code == 1 and said in printed and "adaptation recorded as 0.00 passes" in printed
-    assert ("on an idle machine" in printed) == (others > 0)
+    monkeypatch.setattr(reproduction, "_MAX_EXTRA_SECONDS", 0.001)
+    monkeypatch.setattr(BackgroundLoad, "share", lambda _: background_share)
+    code, output = verify(record, "--sample", "1")
+    assert code == 1 and outcome in output and "adaptation recorded as 0.00 passes" in output
+    assert ("on an idle machine" in output) == (background_share > 0)
     assert badge_of(record, read(record)) == badge
 
 
-def test_a_verification_beside_a_record_is_not_trusted_blindly(record: Path) -> None:
+def test_invalid_verification_beside_a_record_gives_no_badge(record: Path) -> None:
     path_beside(record).write_text("{}")
     assert badge_of(record, read(record)) == "self-reported"
     path_beside(record).write_bytes(b"x" * (2 << 20))

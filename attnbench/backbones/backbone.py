@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """How a picture is turned into an image for the network.
 
-    The shorter side is resized to `resize` pixels (bilinear, antialiased) and the central `size` x
-    `size` pixels are cropped. Pixels are scaled to [0, 1], then normalised per channel to
+    The shorter side is resized to `resize` pixels (antialiased) and the central `size` x `size`
+    pixels are cropped. Pixels are scaled to [0, 1], then normalised per channel to
     (pixel - mean) / std. A task's stimulus generator acts after scaling and before normalisation.
 
     Attributes:
@@ -23,12 +27,14 @@ class Preprocessing:
         resize: length of the shorter side before cropping, in pixels.
         mean: subtracted from each RGB channel, in units of pixels in [0, 1].
         std: divides each RGB channel, in the same units.
+        interpolation: how pictures are resized.
     """
 
     size: int
     resize: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    interpolation: Interpolation = "bilinear"
 
 
 class Backbone(nn.Sequential):
@@ -49,7 +55,12 @@ class Backbone(nn.Sequential):
         preprocessing: as above.
         target: the target's index in `labels`, or None if the target is new to the network. The
             evaluator sets it for each episode.
+        definition: what identifies a backbone of one's own besides its tensors, as a hash of its
+            settings and code (see `attnbench.backbones.own_file`). Empty for all other backbones.
     """
+
+    # A class attribute, so that other backbones do not carry it when they are pickled.
+    definition = ""
 
     def __init__(
         self,
@@ -99,6 +110,65 @@ class Backbone(nn.Sequential):
         """
         return nn.Sequential(*list(self.children())[self._index(name) + 1 :])
 
+    def output_shapes(self, images: Tensor) -> dict[str, torch.Size]:
+        """Return the output shape of every module that a layer can be inserted after.
+
+        These are the modules, at any depth, that run exactly once in a forward pass and return one
+        tensor. For example, attention layers that return a tuple are left out.
+
+        Args:
+            images: `[n, 3, H, W]`. The backbone runs on them once, without gradients.
+
+        Returns:
+            The shape without the batch dimension, `[c, h, w]` for maps or `[t, c]` for tokens, by the
+            module's name as in `named_modules`, in the order in which the modules finish.
+        """
+        outputs: dict[str, list[object]] = {}
+        names = {module: name for name, module in self.named_modules() if name}
+
+        def keep(module: nn.Module, _: object, output: object) -> None:
+            shape = output.shape[1:] if isinstance(output, Tensor) and output.dim() else None
+            outputs.setdefault(names[module], []).append(shape)
+
+        hooks = [module.register_forward_hook(keep) for module in names]
+        try:
+            with torch.no_grad():
+                self(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return {
+            name: shapes[0]
+            for name, shapes in outputs.items()
+            if len(shapes) == 1 and isinstance(shapes[0], torch.Size)
+        }
+
+    def insert_after(self, name: str, layer: nn.Module) -> None:
+        """Put a layer behind a module, at any depth: between stages or inside one.
+
+        The module is replaced by a sequence of itself and the layer, so a skip connection around the
+        module goes around the layer too. Its tensors are the same objects as before.
+
+        Args:
+            name: one of `output_shapes`. A layer behind any other module may never run.
+            layer: takes the module's output and returns a tensor of the same shape.
+
+        Raises:
+            ValueError: if there is no such module.
+        """
+        modules = dict(self.named_modules(remove_duplicate=False))
+        if not name or name not in modules:
+            similar = ", ".join(get_close_matches(name, modules, n=3, cutoff=0.4)) or "none"
+            raise ValueError(
+                f"{self.name} has no module {name!r} (similar names: {similar}); "
+                "`output_shapes` lists the modules"
+            )
+        followed = nn.Sequential(modules[name], layer)
+        # A module may be registered in several places, and run in any of them.
+        for place, module in modules.items():
+            if module is modules[name]:
+                self.set_submodule(place, followed)
+
     def _index(self, name: str) -> int:
         if name not in self.stages:
             stages = ", ".join(self.stages)
@@ -114,9 +184,12 @@ def tensors_of(backbone: nn.Module) -> dict[str, Tensor]:
 def fingerprint(backbone: nn.Module) -> str:
     """Return the SHA-256 (hex) of the names, dtypes, shapes and bytes of all parameters and buffers.
 
-    Tensors are hashed in the order of their names, so the order of registration does not matter.
+    Tensors are hashed in the order of their names, so the order of registration does not matter. The
+    `definition` of a backbone of one's own is hashed too: other settings or code make another backbone.
     """
     digest = hashlib.sha256()
+    if isinstance(backbone, Backbone):
+        digest.update(backbone.definition.encode())
     for name, tensor in sorted(tensors_of(backbone).items()):
         values = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from attnbench.backbones.backbone import Backbone, Preprocessing
-from attnbench.backbones.published_weights import build_with_fixed_seed
+from attnbench.backbones.network import build_with_fixed_seed
 from attnbench.errors import AttnbenchError
 from attnbench.resources import weights_folder
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -12,9 +10,10 @@ import torchvision
 from torch import Tensor, nn
 from torchvision import models
 
-from attnbench.backbones.backbone import Backbone, Preprocessing
+from attnbench.backbones.backbone import Preprocessing
 from attnbench.backbones.imagenet import WNIDS
-from attnbench.backbones.published_weights import build_with_fixed_seed, load_weights
+from attnbench.backbones.network import Network, build_with_fixed_seed
+from attnbench.backbones.published_weights import read_torch_cache
 from attnbench.backbones.stage_splitting import (
     ClassToken,
     Stages,
@@ -26,18 +25,15 @@ from attnbench.backbones.stage_splitting import (
 from attnbench.errors import AttnbenchError
 
 
-def load_torchvision(name: str, *, untrained: bool = False, data: Path | None = None) -> Backbone:
-    """Return a torchvision ImageNet classifier as named stages, frozen and in eval mode.
+def torchvision_network(name: str, outputs: int | None = None) -> Network:
+    """Return a torchvision classifier with weights initialised with seed 0.
 
     Args:
         name: torchvision's name, such as `vgg16`.
-        untrained: initialise the weights with seed 0 instead of loading trained ones.
-        data: a data folder. Weights in its `weights/NAME-*.safetensors` are preferred to a download.
-            The file's metadata may give another normalisation, as `preprocess: mean=std=0.5`.
+        outputs: the number of outputs; by default the 1,000 classes of ImageNet.
 
     Raises:
-        AttnbenchError: if torchvision has no such network, its weights cannot be loaded, or it
-            cannot be split into stages.
+        AttnbenchError: if torchvision has no such network.
     """
     if name not in models.list_models(module=models):
         raise AttnbenchError(
@@ -45,28 +41,29 @@ def load_torchvision(name: str, *, untrained: bool = False, data: Path | None = 
             "`torchvision.models.list_models()` lists them (vgg16, resnet50, vit_b_16, …)"
         )
     weights = _published_weights(name)
-    model: nn.Module = build_with_fixed_seed(lambda: models.get_model(name, weights=None))
-    preprocess = ""
-    if not untrained:
-        preprocess = load_weights(
-            model, name, data, lambda: weights.get_state_dict(progress=False, check_hash=True)
-        )
+    options = {} if outputs is None else {"num_classes": outputs}
     preset = weights.transforms()
-    mean, std = tuple(preset.mean), tuple(preset.std)
-    # Weights trained elsewhere may expect another normalisation than torchvision's preset.
-    if override := re.search(r"mean=std=([0-9.]+)", preprocess):
-        mean = std = (float(override[1]),) * 3
-    return Backbone(
-        stages_of(name, model, preset.crop_size[0]),
+    return Network(
         name=f"torchvision/{name}",
+        model=build_with_fixed_seed(lambda: models.get_model(name, weights=None, **options)),
         labels=WNIDS,
         preprocessing=Preprocessing(
             size=preset.crop_size[0],
             resize=preset.resize_size[0],
-            mean=mean,
-            std=std,
+            mean=tuple(preset.mean),
+            std=tuple(preset.std),
         ),
+        split=lambda model, size: stages_of(name, model, size),
+        download=lambda: _download(weights),
     )
+
+
+def _download(weights: Any) -> Mapping[str, Tensor]:
+    tensors = read_torch_cache(weights.url)
+    if tensors is None:
+        weights.get_state_dict(progress=False, check_hash=True)
+        tensors = read_torch_cache(weights.url)
+    return tensors or {}
 
 
 class TokenEmbedding(nn.Module):

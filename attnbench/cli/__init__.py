@@ -1,1 +1,1 @@
-"""The command line: options in, tables out. What the verbs do is in `attnbench.commands`."""
+"""The command line: options in, tables out. `attnbench.commands` has the functions behind it."""

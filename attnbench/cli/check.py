@@ -107,8 +107,8 @@ def _print_report(report: CheckReport) -> None:
         )
     if report.parameters_opaque:
         typer.echo(
-            f"  {report.parameters_opaque:,} of the added parameters are not in tensors: numbers or "
-            "texts in objects or source, counted by the byte (docs/trust.md)"
+            f"  {report.parameters_opaque:,} of the added parameters are not in tensors: numbers, or "
+            "bytes of strings, in objects or in the source (docs/trust.md)"
         )
     if report.artefact_bytes is not None:
         typer.echo(f"  artefact: {report.artefact_bytes:,} bytes")

@@ -46,7 +46,8 @@ def evaluate(
         ),
     ] = 1,
     engine: Annotated[
-        EngineName, typer.Option(envvar="ATTNBENCH_ENGINE", help="What runs the episodes.")
+        EngineName,
+        typer.Option(envvar="ATTNBENCH_ENGINE", help="The engine that runs the episodes."),
     ] = "local",
     workers: Annotated[
         int | None,
@@ -80,14 +81,14 @@ def evaluate(
     ] = None,
     fresh: Annotated[
         bool,
-        typer.Option("--fresh", envvar="ATTNBENCH_FRESH", help="Run again what is recorded."),
+        typer.Option("--fresh", envvar="ATTNBENCH_FRESH", help="Make existing records again."),
     ] = False,
     timing_only: Annotated[
         bool,
         typer.Option(
             "--timing-only",
             envvar="ATTNBENCH_TIMING_ONLY",
-            help="Only time episodes again that were recorded with several --workers.",
+            help="Only repeat the timing of episodes that were recorded with several --workers.",
         ),
     ] = False,
     data: options.Data = None,

@@ -1,7 +1,8 @@
 """The command line: `attnbench VERB …`, with one file per verb beside this one.
 
-Neither this file nor the top level of those imports torch, pandas or pydantic, so that `--help`
-answers at once.
+Neither this file nor the top level of a verb's file imports torch, pandas or pydantic, so that
+`--help` answers at once. To add a verb, add its file here, its function to `attnbench.commands`, and
+its name below.
 """
 
 from __future__ import annotations

@@ -7,9 +7,17 @@ from typing import Annotated
 
 import typer
 
-from attnbench.vocabulary import DeviceKind, TrackName
+from attnbench.vocabulary import DeviceKind
 
-Track = Annotated[TrackName, typer.Option(envvar="ATTNBENCH_TRACK", help="The size of the tasks.")]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ATTNBENCH_TRACK",
+        metavar="NAME",
+        help="The scale of the tasks: mini, small, full, or a track of your task file. "
+        "(default: mini, or the only track of the task)",
+    ),
+]
 Device = Annotated[
     DeviceKind, typer.Option(envvar="ATTNBENCH_DEVICE", help="The device to run on.")
 ]

@@ -25,6 +25,7 @@ from attnbench.runs.events import (
     EpisodeDone,
     EpisodeStarted,
     Event,
+    Noted,
     Planned,
     RecordWritten,
     seconds_left,
@@ -52,24 +53,30 @@ def display(style: ProgressStyle, stream: TextIO) -> Iterator[Callable[[Event], 
 
 
 class Lines:
-    """A line per episode, with the time left and the number of failures so far."""
+    """A line per episode, with the time left and the number of failures so far.
+
+    Args:
+        stream: where to print the lines.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._clock = _Clock()
+        self._counter = _Counter()
 
     def show(self, event: Event) -> None:
         """Show one event."""
         match event:
             case Planned() if event.reused:
                 print(_reused(event), file=self._stream, flush=True)
+            case Noted():
+                print(_note(event), file=self._stream, flush=True)
             case EpisodeDone():
-                self._clock.tick(event)
-                count = f"[{event.done}/{event.total}{self._clock.summary}]"
+                self._counter.count(event)
+                count = f"[{event.done}/{event.total}{self._counter.summary}]"
                 line = f"{count} {_episode(event)}: {_outcome(event)}"
                 print(line, file=self._stream, flush=True)
             case _:
-                pass  # the table ends with a list of the records
+                pass  # the paths of records are printed after the table
 
 
 def _show_as_json(stream: TextIO, event: Event) -> None:
@@ -79,6 +86,7 @@ def _show_as_json(stream: TextIO, event: Event) -> None:
 
 _KINDS = {
     Planned: "planned",
+    Noted: "noted",
     EpisodeStarted: "episode started",
     EpisodeDone: "episode done",
     RecordWritten: "record written",
@@ -87,6 +95,9 @@ _KINDS = {
 
 class Bars:
     """A bar per task and one for all tasks, with the time left. Failures are printed above them.
+
+    Args:
+        stream: where to draw the bars.
 
     Attributes:
         progress: rich's context manager; the bars are on the screen while it is entered.
@@ -119,6 +130,8 @@ class Bars:
                     name: self.progress.add_task(printable(name, 40), total=total, failures="")
                     for name, total in totals.items()
                 }
+            case Noted():
+                self._print(_note(event))
             case EpisodeStarted() if event.task in self._bars:
                 episode = printable(f"{event.task}: {event.submission}, {event.target}", 60)
                 self.progress.update(self._bars[event.task], description=episode)
@@ -141,7 +154,7 @@ class Bars:
 _ALL = "all tasks"
 
 
-class _Clock:
+class _Counter:
     """Tracks the time left and the failures, for lines in a log."""
 
     def __init__(self) -> None:
@@ -149,7 +162,7 @@ class _Clock:
         self._failed = 0
         self.summary = ""
 
-    def tick(self, event: EpisodeDone) -> None:
+    def count(self, event: EpisodeDone) -> None:
         self._failed += event.status == "failed"
         now = time.monotonic()
         first = self._first = now if self._first is None else self._first
@@ -165,6 +178,10 @@ class _Clock:
 def _reused(event: Planned) -> str:
     number = len(event.reused)
     return f"reusing {number} existing record{'s' * (number != 1)} (--fresh runs them again)"
+
+
+def _note(event: Noted) -> str:
+    return f"note: {printable(event.text)}"
 
 
 def _episode(event: EpisodeStarted | EpisodeDone) -> str:

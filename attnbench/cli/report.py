@@ -22,7 +22,7 @@ _Row = Mapping[str, Any]
 
 
 def any_failed(frame: pd.DataFrame) -> bool:
-    """Whether any row of an evaluation failed."""
+    """Return whether any row of an evaluation failed."""
     return bool((frame["status"] == "failed").any())
 
 
@@ -60,7 +60,12 @@ def print_report(frame: pd.DataFrame, console: Console | None = None) -> None:
 
 
 def results_table(frame: pd.DataFrame, *, wide: bool) -> Table:
-    """A table of an evaluation's rows. If not `wide`, cells are stacked to fit 80 columns."""
+    """Return a table of an evaluation's rows.
+
+    Args:
+        frame: the rows, as `attnbench.evaluate` returns them.
+        wide: whether each row is one line. If not, cells are stacked to fit 80 columns.
+    """
     join = " " if wide else "\n"
     keys = _varying(frame)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
@@ -104,7 +109,7 @@ def _cells(row: _Row, join: str) -> list[str | Text]:
 
 
 def seconds(value: float | None) -> str:
-    """A duration with three significant digits and its unit."""
+    """Return a duration with three significant digits and its unit; "–" for None."""
     if value is None:
         return "–"
     if value < 0.9995e-3:
@@ -129,7 +134,7 @@ def _count(value: float | None) -> str:
 
 
 def _varying(frame: pd.DataFrame) -> list[str]:
-    """The columns that distinguish the rows: the task, and those that vary within a task."""
+    """Return the columns that distinguish the rows: the task, and those that vary within a task."""
     within = frame.groupby("task")
     varying = [c for c in ("submission", "backbone", "seed") if within[c].nunique().max() > 1]
     return (["submission"] if "submission" in varying else []) + [
@@ -139,7 +144,7 @@ def _varying(frame: pd.DataFrame) -> list[str]:
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows as plain Python values. NaN and other missing values become None."""
+    """Return the rows as plain Python values. NaN and other missing values become None."""
     return [
         {str(column): _plain(value, str(column) in _COUNTS) for column, value in row.items()}
         for row in frame.to_dict("records")

@@ -22,8 +22,8 @@ def status(
 ) -> None:
     """Show the progress of running evaluations.
 
-    For use in another terminal, or on another machine that sees the records folder: episodes done
-    per task, failures so far, and the time left.
+    Shows the episodes done per task, the failures so far and the time left. It works in another
+    terminal, and on another machine that sees the records folder.
     """
     from attnbench.runs.status_file import status as read_status
 

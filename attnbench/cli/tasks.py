@@ -108,31 +108,31 @@ def _print_task(task: TaskDefinition, data: Path | None) -> None:
 
 
 def _describe(definition: Any) -> str:
-    """A source or a generator as `kind (key value, …)`."""
+    """Return a source or a generator as `kind (key value, …)`."""
     fields = definition.model_dump(exclude_defaults=True, exclude={"size", "access"})
     kind = fields.pop("kind")
     return f"{kind} ({', '.join(f'{key} {value}' for key, value in fields.items())})"
 
 
 def _needs(track: Track, data: Path | None) -> list[str]:
-    """A line for each data set a track needs, saying whether it is there."""
+    """Return a line for each data set that a track needs, which says whether it is there."""
     lines = []
     for sample in (track.adapt, track.test):
         source: Any = sample.source
         if source.kind != "hub":
             lines.append("none: embedded")
             continue
-        what = source.hub + (f" ({source.size})" if source.size else "")
+        data_set = source.hub + (f" ({source.size})" if source.size else "")
         if data is None:
-            lines.append(f"{what}, from the hub (or --data)")
+            lines.append(f"{data_set}, from the hub (or --data)")
         else:
             state = "found" if (data / source.folder).is_dir() else "MISSING"
-            lines.append(f"{what}: {data / source.folder} {state}")
+            lines.append(f"{data_set}: {data / source.folder} {state}")
     return list(dict.fromkeys(lines))
 
 
 def _access(track: Track) -> list[str]:
-    """How to get access to a track's data, if it cannot simply be downloaded."""
+    """Return how to get access to a track's data, if it cannot simply be downloaded."""
     sources: list[Any] = [track.adapt.source, track.test.source]
     return list(
         dict.fromkeys(text for source in sources if (text := getattr(source, "access", "")))

@@ -29,7 +29,7 @@ def verify(
         typer.Option(
             envvar="ATTNBENCH_SUBMISSION",
             metavar="DIR",
-            help="The submission's folder. (default: the one of its name, here or shipped)",
+            help="The submission's folder. (default: submissions/NAME here, or the shipped one)",
         ),
     ] = None,
     data: options.Data = None,
@@ -37,7 +37,7 @@ def verify(
 ) -> None:
     """Run a record again and check that its results hold.
 
-    The outcome is kept beside the record, and the leaderboard shows it as a badge.
+    The outcome is written beside the record, and the leaderboard shows it as a badge.
     """
     from attnbench.commands.verify import verify as verify_record
     from attnbench.text import printable
@@ -54,8 +54,9 @@ def verify(
         if inconclusive:
             typer.echo("Other work kept the CPU busy: verify times on an idle machine.")
     else:
+        count = len(verification.targets)
         typer.echo(
-            f"{printable(record)}: verified on {len(verification.targets)} targets: "
+            f"{printable(record)}: verified on {count} target{'s' * (count != 1)}: "
             + printable(", ".join(verification.targets))
         )
     if problems or inconclusive:

@@ -1,1 +1,1 @@
-"""What the verbs of the command line do, as functions."""
+"""The functions behind the verbs of the command line, also callable from Python."""

@@ -1,4 +1,4 @@
-"""`attnbench check`: does a submission keep the contract? In seconds, on noise, without data."""
+"""`attnbench check`: does a submission keep the contract? Checked in seconds, on noise images."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class CheckReport:
     """The result of a check. The counts are None after a failure.
 
     Attributes:
-        submission: its name.
+        submission: the submission's name.
         ok: whether there are no problems, or the submission says that it does not apply.
-        problems: what is wrong.
-        backbone: the backbone it was checked on.
+        problems: what is wrong, one problem per string.
+        backbone: the name of the backbone that it was checked on.
         parameters_added: scalars added to the backbone.
         parameters_changed: scalars in tensors that replace one of the backbone's.
-        artefact_bytes: size of the artefact.
-        parameters_opaque: how many of those added are not in tensors.
+        artefact_bytes: the size of the artefact in bytes.
+        parameters_opaque: how many of the added scalars are not in tensors.
         not_applicable: whether the submission says that it does not apply to this backbone.
     """
 
@@ -56,12 +56,12 @@ def check(
     device: DeviceKind = "cpu",
     data: Path | None = None,
 ) -> CheckReport:
-    """Adapt twice to noise images, load the artefact elsewhere, predict, count and compare.
+    """Adapt twice to noise images, predict in a fresh process, count parameters, and compare.
 
     Args:
         submission: a folder, or the name of a shipped submission.
-        backbone: the backbone to check it on. By default that of the track `mini`'s ImageNet task.
-        untrained: leave the backbone's weights as initialised. That suffices for counting.
+        backbone: the backbone to check it on. By default a small shipped one.
+        untrained: whether to leave the weights as initialised, which suffices for counting.
         device: `cpu` or `cuda`.
         data: a folder that may hold the backbone's weights.
 
@@ -111,7 +111,7 @@ def _problems_of(submission: Submission, backbone: Backbone, trial: Trial) -> li
 
 
 def noise_episode(backbone: Backbone, per_class: int = _IMAGES_PER_CLASS) -> Episode:
-    """An episode of white noise with the backbone's first label as its target.
+    """Return an episode of white noise, with the backbone's first label as its target.
 
     Args:
         backbone: decides the size and normalisation of the images.

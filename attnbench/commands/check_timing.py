@@ -1,4 +1,4 @@
-"""`attnbench check --timing`: is the clock right on this machine? Three tests that it could fail."""
+"""`attnbench check --timing`: three tests of the clock on this machine."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from attnbench.vocabulary import DeviceKind
 SLEEP_SECONDS = 0.1
 _IMAGES_PER_CLASS = 24
 _TIMEOUT_SECONDS = 300.0
-# On an idle machine, a sleep overshoots by far less than 5 ms, and the time between phases is far
-# less than 2 % of the whole.
+# On an idle machine, a sleep overshoots by far less than 5 ms. The time between phases is far less than
+# 2 % of the whole.
 _SLEEP_TOLERANCE, _GAP_TOLERANCE = 0.005, 0.02
 
+# Appended to the source of the submission.
 _SLEEPING = f"""
 
 _without_sleep = adapt
@@ -47,23 +48,28 @@ class Estimate:
 
     @classmethod
     def of(cls, values: list[float]) -> Estimate:
-        """Estimate the median of these values."""
+        """Estimate the median of these values.
+
+        Args:
+            values: a sample, with at least one value.
+        """
         return cls(*median_interval(values))
 
 
 @dataclass(frozen=True)
 class TimingReport:
-    """What the clock measured.
+    """The results of the tests of the clock.
 
     Attributes:
         device: where the adaptations ran.
         repeats: how often each version was timed.
-        seconds: duration of an adaptation.
-        ratio: duration of a second, identical adaptation over the first. 1 if the clock is right.
-        slept: by how many seconds the version that sleeps for 0.1 s took longer.
-        phases: total seconds of each phase of all repeats, and of the time `between` phases.
+        seconds: the duration of an adaptation.
+        ratio: the duration of a second, identical adaptation, divided by that of the first. It is 1
+            if the clock is right.
+        slept: how many seconds longer the version took that sleeps for `SLEEP_SECONDS`.
+        phases: the total seconds of each phase over all repeats, and those `between` phases.
         gap: the share of wall-clock time that belongs to no phase.
-        problems: in what way the clock is wrong; empty if it is right.
+        problems: what is wrong with the clock; empty if it is right.
     """
 
     device: str
@@ -141,13 +147,17 @@ def _adaptation_seconds(evaluator: Evaluator, submission: Submission, episode: E
 
 
 def _with_sleep(submission: Submission) -> Submission:
-    """The same submission, except that `adapt` sleeps first."""
+    """Return the same submission, except that `adapt` sleeps first."""
     source = submission.files[SOURCE] + _SLEEPING.encode()
     return replace(submission, files={**submission.files, SOURCE: source})
 
 
 def problems_of(ratio: Estimate, slept: Estimate, gap: float) -> list[str]:
-    """In what way the clock is wrong, given these values of a `TimingReport`."""
+    """Return what is wrong with the clock, or an empty list if it is right.
+
+    Args:
+        ratio, slept, gap: see `TimingReport`.
+    """
     problems = []
     if not ratio.low <= 1 <= ratio.high:
         problems.append(

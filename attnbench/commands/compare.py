@@ -38,7 +38,10 @@ def compare(
     Args:
         submissions: at least two names.
         records: the folder of records.
-        track, task, backbone: restrict the comparison to these. By default all.
+        track, task, backbone: the only track, task or backbone to compare on. By default all.
+
+    Returns:
+        A comparison for each task, track and backbone.
 
     Raises:
         AttnbenchError: if there is nothing to compare, or the scores of a record cannot be used.
@@ -115,7 +118,7 @@ def _compare_on_task(
 def _common_trials(
     submissions: Sequence[str], records: list[tuple[Path, Record]]
 ) -> dict[str, list[Trials]]:
-    """The episodes that all submissions have, by target: the same seed and the same images."""
+    """Return the episodes that all submissions have, by target: those with equal seed and images."""
     episodes: dict[tuple[str, int, str], dict[str, pd.DataFrame]] = defaultdict(dict)
     for path, record in records:
         try:

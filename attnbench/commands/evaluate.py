@@ -1,4 +1,4 @@
-"""`attnbench evaluate`: from submissions and tasks to records, and to a row for each."""
+"""`attnbench evaluate`: run submissions on tasks, write records, and return a row per record."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from attnbench.engines.registry import create_engine
 from attnbench.errors import AttnbenchError
 from attnbench.judge.conditions import Conditions
 from attnbench.judge.resource_cache import ResourceCache
+from attnbench.runs.chosen_tasks import ChosenTask, choose_tasks
 from attnbench.runs.events import Event
 from attnbench.runs.submissions import read_submissions
-from attnbench.vocabulary import DeviceKind, EngineName, IsolationLevel, TrackName
+from attnbench.vocabulary import DeviceKind, EngineName, IsolationLevel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 def evaluate(
     submissions: Sequence[str | Path],
     *,
-    track: TrackName = "mini",
-    tasks: Sequence[str] | None = None,
+    track: str | None = None,
+    tasks: Sequence[str | Path] | None = None,
     backbone: str | None = None,
     device: DeviceKind = "cpu",
     seeds: int = 1,
@@ -43,9 +44,10 @@ def evaluate(
 
     Args:
         submissions: folders, or names of shipped submissions.
-        track: `mini`, `small` or `full`.
-        tasks: names of tasks. By default every task that has this track.
-        backbone: a backbone to use instead of the track's own.
+        track: `mini`, `small`, `full`, or a track of a task file. By default `mini`, or the only
+            track of a task that has no `mini`.
+        tasks: names of tasks, or paths of task files. By default every task that has the track.
+        backbone: a backbone to use instead of the track's own; see `attnbench.backbones.load`.
         device: `cpu` or `cuda`.
         seeds: the number of seeds, counted from 0.
         engine: what runs the episodes: `local`, `ray`, `slurm`, or an `Engine`.
@@ -54,11 +56,12 @@ def evaluate(
         address: the address of a Ray cluster; `local` runs Slurm's array tasks on this machine.
         isolation: `process` or `bwrap`, see docs/trust.md.
         timeout: seconds for one adaptation. By default the track's.
-        fresh: run again what is recorded already.
-        timing_only: only time recorded episodes again that were contended, one at a time.
+        fresh: whether to make existing records again.
+        timing_only: whether to only time the contended episodes of existing records again, one at a
+            time.
         data: a folder whose sub-folders replace data sets of the hub.
         records: the folder for records.
-        untrained: leave the backbones' weights as initialised (for counting and timing).
+        untrained: whether to leave the backbones' weights as initialised, for counting and timing.
         on_event: called with each event of the run.
 
     Returns:
@@ -66,18 +69,21 @@ def evaluate(
         `attnbench.records.rows.COLUMNS`.
 
     Raises:
-        AttnbenchError: if something cannot be run at all. A submission that fails is a row instead.
+        AttnbenchError: if something cannot be run at all. If a submission fails, its row says so.
     """
     if timing_only and device == "cpu" and workers not in (None, 1):
         raise AttnbenchError("--timing-only times one episode at a time: leave out --workers")
     chosen, rejected = read_submissions(submissions)
+    chosen_tasks = choose_tasks(tasks, track, backbone)
+    unused = _options_without_effect(chosen_tasks, data=data, address=address, engine=engine)
     resources = ResourceCache(data, untrained=untrained)
     conditions = Conditions(
         device=device,
         isolation=isolation,
         modules=tuple(sorted({name for submission in chosen for name in submission.modules})),
-        hidden=(records,),
+        hidden=(records, *(folder for task in chosen_tasks for folder in task.folders)),
         data=data,
+        backbone_files=_own_backbone_files(chosen_tasks),
         untrained=untrained,
         workers=workers,
     )
@@ -85,18 +91,24 @@ def evaluate(
         folder = records / ".engine"
         engine = create_engine(engine, address=address, folder=folder, resources=resources)
     with engine.open(conditions) as run_jobs:
-        # The engine's processes are importing torch by now. Import it here at the same time.
+        # The engine's processes are importing torch now. Import it here at the same time.
         import pandas as pd
 
         from attnbench.records.rows import COLUMNS
-        from attnbench.runs.planning import Request, make_plans, rows_of_rejected
+        from attnbench.runs.events import Noted
+        from attnbench.runs.planning import (
+            Request,
+            make_plans,
+            notes_of,
+            rows_of_rejected,
+        )
         from attnbench.runs.record_writer import make_records
         from attnbench.runs.retiming import retime_records
         from attnbench.runs.status_file import StatusFile
 
-        request = Request(track, tasks, backbone, device, seeds, isolation, timeout, untrained)
-        plans = make_plans(chosen, request, resources)
-        failures = rows_of_rejected(rejected, request)
+        request = Request(device, seeds, isolation, timeout, untrained)
+        plans = make_plans(chosen, chosen_tasks, request, resources)
+        failures = rows_of_rejected(rejected, chosen_tasks, request)
         names = [submission.name for submission in chosen]
         with StatusFile(records, type(engine).__name__.lower(), names) as status:
 
@@ -105,8 +117,39 @@ def evaluate(
                 if on_event is not None:
                     on_event(event)
 
+            for note in [*unused, *notes_of(chosen_tasks, resources)]:
+                report(Noted(note))
             if timing_only:
                 rows = retime_records(plans, run_jobs, records, report=report)
             else:
                 rows = make_records(plans, run_jobs, records, fresh=fresh, report=report)
         return pd.DataFrame([*rows, *failures], columns=list(COLUMNS))
+
+
+def _own_backbone_files(tasks: Sequence[ChosenTask]) -> tuple[Path, ...]:
+    """The files of backbones of the user's own, which the fork server must read."""
+    names = {name for task in tasks for name in task.backbones}
+    own = sorted(
+        name for name in names if not name.startswith(("shipped/", "torchvision/", "timm/"))
+    )
+    if not own:
+        return ()  # without importing torch
+    from attnbench.backbones.own_file import files_of
+
+    return tuple(file for name in own for file in files_of(name))
+
+
+def _options_without_effect(
+    tasks: Sequence[ChosenTask],
+    *,
+    data: Path | None,
+    address: str | None,
+    engine: EngineName | Engine,
+) -> list[str]:
+    """A note for each option that changes nothing in this run."""
+    notes = []
+    if data is not None and not any(task.uses_data_folder for task in tasks):
+        notes.append(f"--data {data} has no effect: no task of this run reads the data folder")
+    if address is not None and engine == "local":
+        notes.append(f"--address {address} has no effect with the local engine")
+    return notes

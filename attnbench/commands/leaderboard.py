@@ -19,9 +19,9 @@ class Leaderboard:
 
     Attributes:
         entries: the records that could be read.
-        problems: why others could not.
+        problems: why other records could not be read.
         tracks: the standings of each track.
-        page: `leaderboard.md`, the same bytes for the same records.
+        page: the contents of `leaderboard.md`, a deterministic function of the records.
     """
 
     entries: list[Entry]
@@ -37,24 +37,24 @@ class Leaderboard:
             raise AttnbenchError(f"{path} cannot be written: {error.strerror}") from None
 
     def is_up_to_date(self, path: Path) -> bool:
-        """Whether a file is this very page."""
+        """Return whether a file exists and has the same bytes as the page."""
         return path.is_file() and path.read_bytes() == self.page
 
     def write_site(self, folder: Path) -> int:
-        """Build the static site in a folder. Returns the number of files."""
+        """Build the static site in a folder. Return the number of files."""
         from attnbench.leaderboard.site.builder import write_site
 
         return write_site(folder, self.entries, self.tracks)
 
     def write_plots(self, folder: Path) -> int:
-        """Write all plots as SVG and PNG. Returns the number of files."""
+        """Write all plots as SVG and PNG. Return the number of files."""
         from attnbench.leaderboard.exports import write_files
         from attnbench.leaderboard.plot_files import plot_files
 
         return write_files(folder, plot_files(self.entries, self.tracks))
 
     def write_tables(self, folder: Path) -> int:
-        """Write all results as CSV and Parquet. Returns the number of files."""
+        """Write all results as CSV and Parquet. Return the number of files."""
         from attnbench.leaderboard.exports import export_files, write_files
 
         return write_files(folder, export_files(self.entries, self.tracks))
@@ -62,6 +62,9 @@ class Leaderboard:
 
 def build_leaderboard(records: Path) -> Leaderboard:
     """Compute the leaderboard of a records folder.
+
+    Args:
+        records: the folder.
 
     Raises:
         AttnbenchError: if there is no such folder.

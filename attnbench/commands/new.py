@@ -13,7 +13,11 @@ _PLACEHOLDER = "@NAME@"
 
 
 def new(name: str, parent: Path = Path(".")) -> Path:
-    """Create the folder `parent`/`name` with a submission that runs, and return it.
+    """Create the folder `parent`/`name` with a submission that runs, and return the folder.
+
+    Args:
+        name: the name of the submission and of its folder.
+        parent: where to create the folder; created if needed.
 
     Raises:
         AttnbenchError: if the name is not valid, or something of that name exists already.

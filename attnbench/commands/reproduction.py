@@ -1,4 +1,4 @@
-"""Comparing an episode with its record: what differs by more than rounding can explain?"""
+"""Comparing an episode that was run again with its record, up to what rounding can explain."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from attnbench.judge.prediction_checks import count_different
 from attnbench.records.outcome import EpisodeOutcome
 from attnbench.records.record import EpisodeResult
 
-# Other thread counts and versions round differently, and training amplifies that. This share of the
-# scores may differ, and d′ may change by this much.
+# Other thread counts and library versions round differently, and training amplifies that. This share of
+# the scores may differ, and d′ may change by this much.
 _MAX_DIFFERENT_SHARE, _MAX_D_PRIME_CHANGE = 0.02, 0.1
 # Another device may compute frozen layers in another precision (see `frozen_features`). Then scores
-# must correlate at least this well, and d′ may change by this much: a few images where it is high.
+# must correlate at least this well, and d′ may change by this much. Where d′ is high, a few images
+# change it by that much.
 _MIN_CORRELATION, _MAX_D_PRIME_CHANGE_OTHER_DEVICE = 0.999, 0.25
-# Times in passes compare across machines, within this factor and this many seconds.
+# Times in passes may exceed the recorded ones by this factor, or by this many seconds, on any machine.
 _MAX_TIME_FACTOR, _MAX_EXTRA_SECONDS = 3.0, 0.1
 
 
@@ -35,7 +36,7 @@ def mismatches(
         recorded: the episode in the record.
         recorded_scores: its scores, see `attnbench.records.outcome.SCORES_SCHEMA`.
         rerun: the outcome of running it again.
-        other_device: whether that was on another kind of device.
+        other_device: whether it was run again on a device of another name.
     """
     result = rerun.result
     if recorded.images_sha256 != result.images_sha256:
@@ -71,7 +72,7 @@ def mismatches(
 def _score_difference(
     before: NDArray[np.float64], now: NDArray[np.float64], *, other_device: bool
 ) -> str | None:
-    """How two sets of scores `[n]` disagree, in words; None if they agree."""
+    """Say in words how two sets of scores `[n]` disagree; return None if they agree."""
     different = count_different(before, now, before)
     if different <= _MAX_DIFFERENT_SHARE * len(before):
         return None
@@ -84,9 +85,13 @@ def _score_difference(
 
 
 def slower_adaptation(recorded: EpisodeResult, result: EpisodeResult) -> str | None:
-    """By how much an adaptation was slower than recorded, in words; None if it was not.
+    """Say in words by how much an adaptation was slower than recorded; return None if it was not.
 
-    Recorded times of contended episodes are not compared.
+    If the recorded episode was contended, its times are not compared.
+
+    Args:
+        recorded: the episode in the record.
+        result: its result when it was run again.
     """
     if recorded.cost is None or result.cost is None or recorded.cost.contended:
         return None

@@ -31,8 +31,8 @@ from attnbench.submission import Submission, load_submission
 from attnbench.tasks import TaskDefinition, load_task
 from attnbench.vocabulary import TrackName
 
-# An adaptation that seems slower than recorded is timed this many times more: other work makes an
-# adaptation slower, and never faster.
+# How often an adaptation that seems slower than recorded is timed again. Other work on the machine can
+# make an adaptation slower, but never faster.
 _EXTRA_TIMINGS = 2
 # If other work took more than this share of the cores every time, the times are inconclusive.
 _MAX_BACKGROUND_SHARE = 0.1
@@ -46,12 +46,13 @@ def verify(
     submission: str | Path | None = None,
     data: Path | None = None,
 ) -> Verification:
-    """Run a record's episodes again, compare the results, and keep the outcome beside the record.
+    """Run a record's episodes again, compare the results, and write the outcome beside the record.
 
     Args:
         record: the record's JSON file. Its scores lie beside it.
         sample: how many targets to run, drawn at random. By default all of them.
-        submission: the submission's folder. By default the one of its name, here or shipped.
+        submission: the submission's folder. By default `submissions/NAME` if it exists here, else the
+            shipped submission.
         data: the data folder, as for `attnbench.evaluate`.
 
     Raises:
@@ -107,7 +108,7 @@ def _by_name(name: str) -> str | Path:
 def _version_mismatches(
     record: Record, submission: Submission, task: TaskDefinition, backbone_sha256: str
 ) -> Iterator[str]:
-    """Why the record cannot be run again: something in it has another version today."""
+    """Yield the reasons why the record cannot be run again, as something has changed since."""
     identity = record.identity
     if submission.sha256 != identity.submission_sha256:
         yield f"the submission in {submission.folder} is not the recorded version"
@@ -121,7 +122,7 @@ def _version_mismatches(
         yield f"the weights of {identity.backbone} are not the recorded ones"
 
 
-def _named_targets(task: TaskDefinition, track: TrackName) -> tuple[str, ...]:
+def _named_targets(task: TaskDefinition, track: str) -> tuple[str, ...]:
     targets = task.tracks[track].targets
     return () if isinstance(targets, str) else targets
 
@@ -129,7 +130,7 @@ def _named_targets(task: TaskDefinition, track: TrackName) -> tuple[str, ...]:
 def _choose_targets(
     record: Record, task: TaskDefinition, resources: ResourceCache, sample: int | None
 ) -> list[str]:
-    """The targets to run again, in the task's order."""
+    """Return the targets to run again, in the task's order."""
     identity = record.identity
     stimuli = resources.stimuli(task.tracks[identity.track], identity.backbone)
     recorded = {episode.target for episode in record.episodes}
@@ -184,7 +185,12 @@ def _rerun(
 
 @dataclass(frozen=True)
 class _Rerun:
-    """An episode that was judged again. `disturbed` if other work ran during all of its timings."""
+    """An episode that was judged again.
+
+    Attributes:
+        outcome: with the last of its timings.
+        disturbed: whether other work ran during all of its timings.
+    """
 
     outcome: EpisodeOutcome
     disturbed: bool

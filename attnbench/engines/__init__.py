@@ -1,1 +1,4 @@
-"""Engines run many episodes: one after the other, on several processes, or on a cluster."""
+"""Engines run many episodes: one after the other, in several processes, or on a cluster.
+
+`engine` has the interface. A new engine is also added to `registry` and to `attnbench.vocabulary`.
+"""

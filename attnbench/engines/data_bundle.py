@@ -38,6 +38,7 @@ def pack(folder: Path, *, put: Callable[[bytes], Any], chunk_bytes: int) -> Data
     files = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name, status = path.relative_to(folder).as_posix(), path.stat()
+        # Hashing contents would read everything twice. Times tell changed files apart well enough.
         digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
         with path.open("rb") as file:
             chunks = tuple(put(chunk) for chunk in iter(lambda: file.read(chunk_bytes), b""))
@@ -57,6 +58,7 @@ def unpack(bundle: DataBundle, parent: Path, *, get: Callable[[Any], bytes]) -> 
     """
     parent.mkdir(parents=True, exist_ok=True)
     folder = parent / bundle.name
+    # The folder appears under its name only once it is complete, so its existence is enough.
     with FileLock(parent / f"{bundle.name}.lock"):
         if not folder.is_dir():
             unfinished = Path(tempfile.mkdtemp(dir=parent))

@@ -1,8 +1,8 @@
 """The interface of an engine: it takes jobs, one per episode, and yields them as they complete.
 
-An engine is opened with the conditions of a run. That gives a function which takes jobs as it has
-room and yields each one once it has completed, in any order. If a process or a machine is lost
-meanwhile, that costs time and nothing else.
+Opening an engine under the conditions of a run gives a function that runs jobs. It takes jobs as it has
+room, and yields each one once it has completed, in any order. If a process or a machine is lost
+meanwhile, the run takes longer, but no job is lost.
 """
 
 from __future__ import annotations
@@ -29,18 +29,20 @@ class Job:
     """One episode, to be judged or only to be timed again.
 
     Attributes:
-        identity: of the record it belongs to.
-        submission: what is judged.
+        identity: the identity of the record that the episode belongs to.
+        submission: the submission to judge.
         track: the definition of the task's track.
+        backbone: the backbone, as `attnbench.backbones.load` takes it.
         target: the episode's target.
         timeout: seconds for one adaptation.
         cold: whether the adaptation is also timed in a cold process.
-        timed: to only time the episode again, its earlier result; None to judge it.
+        timed: the earlier result, if the episode is only to be timed again; None to judge it.
     """
 
     identity: Identity
     submission: Submission
     track: Track
+    backbone: str
     target: str
     timeout: float
     cold: bool
@@ -62,7 +64,10 @@ class Engine(Protocol):
     """Runs many episodes."""
 
     def open(self, conditions: Conditions) -> AbstractContextManager[RunJobs]:
-        """Start the engine. Leaving the context ends everything it started.
+        """Start the engine. Leaving the context ends everything that it started.
+
+        Args:
+            conditions: the conditions of the run.
 
         Raises:
             AttnbenchError: if the conditions cannot be met.

@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 
 
 class EpisodeRunner:
-    """Judges jobs, one after the other. See `open_runner`."""
+    """Judges jobs, one after the other. See `open_runner`.
+
+    Args:
+        judge: an open judge.
+    """
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
 
     def judge(self, job: Job) -> EpisodeOutcome:
         """Judge a job. Raises AttnbenchError if its images or its backbone cannot be loaded."""
-        backbone = job.identity.backbone
-        evaluator = self._judge.evaluator(backbone)
-        stimuli = self._judge.resources.stimuli(job.track, backbone)
+        evaluator = self._judge.evaluator(job.backbone)
+        stimuli = self._judge.resources.stimuli(job.track, job.backbone)
         episode = stimuli.episode(job.target, job.identity.seed)
         if job.timed is None:
             outcome = evaluator.judge(job.submission, episode, job.timeout, cold=job.cold)

@@ -26,14 +26,26 @@ _LOCK = "owner.lock"
 
 @dataclass(frozen=True)
 class JobQueue:
-    """A folder with a file per job, which moves from `todo` to `taken`; its result goes to `done`."""
+    """A folder with a file per job. Taking a job moves its file from `todo` to `taken`.
+
+    The result of a job becomes a file in `done`.
+
+    Attributes:
+        folder: the folder.
+    """
 
     folder: Path
 
     @classmethod
     @contextlib.contextmanager
     def create(cls, parent: Path) -> Iterator[JobQueue]:
-        """Create a queue. It is removed at the end, as are queues whose engine was killed."""
+        """Create a queue that is removed when the context ends.
+
+        Earlier queues whose engine was killed are removed too.
+
+        Args:
+            parent: the folder of queues; created if needed.
+        """
         parent.mkdir(parents=True, exist_ok=True)
         for folder in parent.glob(f"{_PREFIX}*"):
             if not cls(folder).has_owner():
@@ -68,11 +80,11 @@ class JobQueue:
         write_atomically(self.folder / "todo" / name, pickle.dumps(job), self.folder)
 
     def waiting(self) -> int:
-        """The number of jobs that no task has taken."""
+        """Return the number of jobs that no array task has taken."""
         return len(list((self.folder / "todo").iterdir()))
 
     def take(self, task: str) -> tuple[str, Job] | None:
-        """Take a job for an array task. Returns its name and the job, or None if none is left."""
+        """Take a job for an array task. Return its name and the job, or None if none is left."""
         for path in sorted((self.folder / "todo").iterdir()):
             taken = self.folder / "taken" / f"{path.name}@{task}"
             try:
@@ -83,17 +95,22 @@ class JobQueue:
         return None
 
     def finish(self, name: str, result: object) -> None:
-        """Hand in the result of a job."""
+        """Hand in the result of a job: an outcome, or an AttnbenchError."""
         write_atomically(self.folder / "done" / name, pickle.dumps(result), self.folder)
 
     def results(self) -> Iterator[tuple[str, Any]]:
-        """The results handed in since the last call, by job name."""
+        """Yield the results that were handed in since the last call, each with its job's name."""
         for path in sorted((self.folder / "done").iterdir()):
             yield path.name, pickle.loads(path.read_bytes())
             path.unlink()
 
     def put_back(self, task: str, names: Iterable[str]) -> None:
-        """Make those of these jobs available again that an array task had taken."""
+        """Make the jobs that an array task had taken available again.
+
+        Args:
+            task: the array task.
+            names: the jobs without a result. Those that this task had not taken are left alone.
+        """
         for name in names:
             with contextlib.suppress(FileNotFoundError):
                 (self.folder / "taken" / f"{name}@{task}").rename(self.folder / "todo" / name)
@@ -101,14 +118,14 @@ class JobQueue:
 
 @dataclass(frozen=True)
 class QueueConsumer:
-    """What an array task does: judge the jobs it takes from a queue, until none is left."""
+    """The program of an array task: judge jobs from a queue until none is left."""
 
     queue: JobQueue
     conditions: Conditions
 
     def __call__(self, task: str) -> None:
         """Run as the array task of this name."""
-        # On a node that others use too, times are contended.
+        # On a node that runs other Slurm jobs too, times are contended.
         sharing = max(self.conditions.sharing, 1 if _has_whole_node() else 2)
         with open_runner(replace(self.conditions, sharing=sharing)) as runner:
             while self.queue.has_owner() and (taken := self.queue.take(task)):

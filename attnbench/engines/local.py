@@ -22,11 +22,11 @@ from attnbench.judge.resource_cache import ResourceCache
 class Local:
     """Runs episodes one after the other in this process, or several at a time in other processes.
 
-    Several episodes divide the CPU's cores among them, or have a GPU each. By default there are as
-    many as GPUs, or one on a CPU.
+    Concurrent episodes share the CPU's cores equally, or have a GPU each. By default, one episode per
+    GPU runs at a time, or one on a CPU.
 
     Args:
-        resources: what this process has already loaded for the run.
+        resources: the backbones and stimuli that this process has already loaded.
     """
 
     def __init__(self, resources: ResourceCache | None = None) -> None:
@@ -65,13 +65,13 @@ def run_sequentially(runner: EpisodeRunner, jobs: Iterable[Job]) -> Generator[Co
 
 
 def physical_cores() -> int:
-    """The number of physical cores that this process may use, which is what torch would use."""
+    """Return the number of physical cores that this process may use, torch's default for threads."""
     usable = len(os.sched_getaffinity(0))
     return min(usable, psutil.cpu_count(logical=False) or usable)
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")

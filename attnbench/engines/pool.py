@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attnbench.records.outcome import EpisodeOutcome
     from attnbench.records.record import Identity
 
-# A job is given up after this many runners were lost with it.
+# The run fails after this many runners were lost with the same job.
 _MAX_ATTEMPTS = 3
 
 
@@ -30,7 +30,7 @@ class RunnerHandle(Protocol):
     """
 
     def start(self) -> None:
-        """Start it, or start it again; return when it can judge. Raises RunnerLost if stopped."""
+        """Start or restart the runner. Return when it can judge. Raises RunnerLost if stopped."""
         ...
 
     def judge(self, job: Job) -> EpisodeOutcome:
@@ -38,7 +38,7 @@ class RunnerHandle(Protocol):
         ...
 
     def stop(self) -> None:
-        """End it immediately, with all it started. Calls that wait for it raise RunnerLost."""
+        """End the runner at once, with all it started. Calls that wait for it raise RunnerLost."""
         ...
 
 
@@ -49,7 +49,7 @@ def run_on_pool(runners: Sequence[RunnerHandle], jobs: Iterable[Job]) -> Generat
     no job is left is stopped, so that it holds no GPU memory.
 
     Args:
-        runners: started here as they are needed.
+        runners: the runners of the pool, which are started as they are needed.
         jobs: taken one at a time, as runners become free.
 
     Raises:
@@ -68,6 +68,7 @@ def run_on_pool(runners: Sequence[RunnerHandle], jobs: Iterable[Job]) -> Generat
 
         try:
             start_idle()
+            # A runner that is still starting holds no job. Once no job is left, it is not waited for.
             while pending.has_more() or any(job for _, job in busy.values()):
                 done, _ = wait(busy, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -77,9 +78,11 @@ def run_on_pool(runners: Sequence[RunnerHandle], jobs: Iterable[Job]) -> Generat
                     except RunnerLost:
                         if job is not None:
                             pending.give_back(job)
+                        # Start idle runners too: the job that came back may need one of them.
                         idle.append(runner)
                         start_idle()
                         continue
+                    # Hand out the next job before yielding: the consumer may take its time.
                     if (next_job := pending.take()) is not None:
                         busy[threads.submit(runner.judge, next_job)] = runner, next_job
                     else:
@@ -88,6 +91,7 @@ def run_on_pool(runners: Sequence[RunnerHandle], jobs: Iterable[Job]) -> Generat
                     if job is not None and outcome is not None:
                         yield CompletedJob(job, outcome)
         finally:
+            # Threads that wait for a runner end only once it is stopped, and the pool waits for them.
             for runner in runners:
                 runner.stop()
 

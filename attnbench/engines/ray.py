@@ -33,8 +33,8 @@ class Ray:
     """Runs episodes on the nodes of a Ray cluster; by default one per node, or one per GPU.
 
     Args:
-        address: of a running cluster. None uses the cluster named by RAY_ADDRESS or one started on
-            this machine. If there is none, it starts one on this machine that ends with the run.
+        address: the address of a running cluster. By default, the cluster that RAY_ADDRESS names or
+            that runs on this machine. If there is none, one is started here and ends with the run.
     """
 
     def __init__(self, address: str | None = None) -> None:
@@ -88,8 +88,10 @@ def _divide(conditions: Conditions, nodes: list[dict[str, Any]]) -> Conditions:
             f"--workers {workers} needs as many GPUs, but the cluster has {sum(slots)}: each "
             "adaptation is timed on a GPU of its own"
         )
+    # Several Ray nodes may be on one machine. Their episodes share its CPU, and times are contended.
     hosts = {node["NodeManagerHostname"] for node, n in zip(nodes, slots, strict=True) if n}
     fewest_cores = min(count for count, n in zip(cores, slots, strict=True) if n)
+    # `-(-a // b)` is a / b, rounded up.
     per_node = -(-workers // sum(n > 0 for n in slots))
     return replace(
         conditions,
@@ -103,7 +105,7 @@ class ActorRunner:
     """An episode runner in a Ray actor; see `RunnerHandle`.
 
     Args:
-        conditions: of the run.
+        conditions: the conditions of the run.
         pack_data: packs a data folder for nodes that do not have it.
     """
 
@@ -142,6 +144,7 @@ class ActorRunner:
             try:
                 return ray.get(reference, timeout=_POLL_SECONDS)
             except GetTimeoutError:
+                # `stop` was called from another thread, perhaps before the actor was even placed.
                 if self._actor is None:
                     raise RunnerLost from None
             except RayActorError:
@@ -167,6 +170,7 @@ class _RunnerActor:
         self._conditions = replace(self._conditions, data=folder)
 
     def judge(self, job: Job) -> EpisodeOutcome:
+        # Not in the constructor: the data may still have to arrive.
         if self._runner is None:
             self._runner = self._opened.enter_context(open_runner(self._conditions))
         return self._runner.judge(job)

@@ -18,14 +18,14 @@ def create_engine(
     Args:
         name: `local`, `ray` or `slurm`.
         address: the address of a Ray cluster; `local` runs Slurm's array tasks on this machine.
-        folder: on a file system that all machines of a Slurm cluster share.
-        resources: what this process has loaded, for an engine that judges in this process.
+        folder: a folder on a file system that all machines of a Slurm cluster share.
+        resources: the backbones and stimuli that this process has already loaded.
 
     Raises:
         AttnbenchError: for another name, or if the engine's library is not installed.
     """
     try:
-        # The next engine is added here, and to `EngineName` in attnbench.vocabulary.
+        # Add a new engine here, and its name to `EngineName` in attnbench.vocabulary.
         match name:
             case "local":
                 from attnbench.engines.local import Local

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Runner(Protocol):
-    """What runs in the process: an `EpisodeRunner`."""
+    """The interface of `EpisodeRunner`, which runs in the process."""
 
     def judge(self, job: Job) -> EpisodeOutcome:
         """Judge a job."""
@@ -34,7 +34,7 @@ class ProcessRunner:
     """An episode runner in another process of this machine; see `RunnerHandle`.
 
     Args:
-        open_runner: opens the runner in that process; pickled.
+        open_runner: opens the runner in that process. It must be picklable.
         environment: environment variables of the process, in addition to those of this one.
     """
 
@@ -99,7 +99,11 @@ def _lost_if_closed() -> Iterator[None]:
 
 
 def serve(connection: Connection) -> None:
-    """Judge the jobs that come through a connection, until its other end is closed."""
+    """Judge the jobs that come through a connection, until its other end is closed.
+
+    Args:
+        connection: its first message is the function that opens the runner.
+    """
     with contextlib.closing(connection), connection.recv()() as runner:
         while True:
             try:
@@ -114,6 +118,7 @@ def serve(connection: Connection) -> None:
 
 
 def _main(descriptor: str, parent: str) -> None:
+    # Without this, a parent that is killed would leave its runners behind.
     die_with_parent(signal.SIGKILL)
     if os.getppid() == int(parent):  # the parent had not ended before that call
         serve(Connection(int(descriptor)))

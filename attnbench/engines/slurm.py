@@ -35,7 +35,7 @@ class Slurm:
     """Runs episodes in the tasks of a job array, one per worker (4 by default).
 
     Args:
-        folder: on a file system that all machines share, and that no worker can see.
+        folder: a folder on a file system that all machines share. No worker may see it.
         address: `local` runs the array tasks on this machine, without Slurm.
     """
 
@@ -78,8 +78,8 @@ class TaskArray:
     """Starts and ends array tasks.
 
     Attributes:
-        executor: submitit's.
-        consume: what each task does, called with its name.
+        executor: submitit's executor.
+        consume: the program of each task, which is called with the task's name.
         is_local: whether the tasks are processes of this machine.
     """
 
@@ -88,12 +88,12 @@ class TaskArray:
     is_local: bool
 
     def start(self, names: list[str]) -> dict[str, Any]:
-        """Start a task for each name. Returns submitit's job objects by name."""
+        """Start a task for each name. Return submitit's job objects by name."""
         with _interrupts_ignored() if self.is_local else contextlib.nullcontext():
             return dict(zip(names, self.executor.map_array(self.consume, names), strict=True))
 
     def end(self, task: Any) -> None:
-        """End a task. Its fork server notices, and ends what it has started."""
+        """End a task, given submitit's job object. Its fork server notices and ends its workers."""
         if not self.is_local:
             task.cancel(check=False)
             return
@@ -105,7 +105,7 @@ class TaskArray:
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Have processes started meanwhile ignore Ctrl-C, which this process handles for them."""
+    """Have processes that start meanwhile ignore Ctrl-C: this process handles it for them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -132,7 +132,7 @@ def _run(
             if new:
                 tasks.update(array.start(new))
             time.sleep(_POLL_SECONDS)
-            # Asked before the results are read: a task that has ended has handed in all of its own.
+            # Checked before reading results: a task that has ended has handed in all its results.
             ended = [number for number, task in tasks.items() if task.done()]
             for name, result in queue.results():
                 if isinstance(result, AttnbenchError):

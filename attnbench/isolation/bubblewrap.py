@@ -18,7 +18,7 @@ def sandbox_command(readable: Sequence[Path], hidden: Sequence[Path]) -> list[st
 
     Args:
         readable: files and folders that are visible there under their own paths.
-        hidden: paths inside them that cannot be opened there.
+        hidden: paths inside them that cannot be opened there, except what is readable inside one.
 
     Raises:
         AttnbenchError: if bubblewrap is not installed.
@@ -37,7 +37,10 @@ def sandbox_command(readable: Sequence[Path], hidden: Sequence[Path]) -> list[st
         if device.exists() and device.name.startswith("nvidia"):
             line += ["--dev-bind", str(device), str(device)]
     for path in hidden:
-        # Not merely empty: whoever opens it gets a PermissionError. That tells a hidden folder from
-        # one that has been renamed.
-        line += ["--perms", "0000", "--tmpfs", str(path)]
+        # Opening it raises PermissionError, so a hidden folder differs from one that has been renamed.
+        # If it holds something readable, it can be passed through but not listed.
+        inside = [readable_path for readable_path in readable if readable_path.is_relative_to(path)]
+        line += ["--perms", "0111" if inside else "0000", "--tmpfs", str(path)]
+        for readable_path in inside:
+            line += ["--ro-bind", str(readable_path), str(readable_path)]
     return [*line, "--chdir", "/tmp", "--"]

@@ -1,4 +1,4 @@
-"""What a worker gives up before it runs any code of a submission."""
+"""The rights that a worker gives up before it runs any code of a submission."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _SHARE_OF_MEMORY = 0.8
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that a worker may use.
+    """The resource limits of a worker.
 
     Attributes:
-        memory_bytes: private memory, of the worker and of each process it starts.
+        memory_bytes: private memory of the worker, and of each process that it starts.
         processes: processes and threads of this user. The limit does not apply to root.
-        cpu_seconds: CPU time, of the worker and of each process it starts.
+        cpu_seconds: CPU time of the worker, and of each process that it starts.
     """
 
     memory_bytes: int
@@ -36,12 +36,13 @@ class Limits:
 
 
 def limits_for(seconds: float, sharing: int = 1) -> Limits:
-    """Limits for a worker on this machine in its present state.
+    """Return limits for a worker, given the memory and the threads in use on this machine now.
 
     Args:
         seconds: the longest that one request may take.
         sharing: how many such workers share the machine.
     """
+    # RLIMIT_NPROC limits all threads of this user, so the limit includes those that run already.
     threads = 0
     for process in psutil.process_iter(["uids", "num_threads"]):
         uids = process.info["uids"]
@@ -55,12 +56,12 @@ def limits_for(seconds: float, sharing: int = 1) -> Limits:
 
 @dataclass(frozen=True)
 class Confinement:
-    """What the workers of a fork server have in common.
+    """The confinement that all workers of a fork server have in common.
 
     Attributes:
-        limits: see `Limits`.
-        ruleset: a Landlock ruleset of what they may read (see `landlock.prepare`); None where the
-            kernel has no Landlock.
+        limits: the resource limits of each worker.
+        ruleset: the descriptor of the Landlock ruleset that workers share (see `landlock.prepare`);
+            None if the kernel has no Landlock.
     """
 
     limits: Limits
@@ -71,9 +72,9 @@ def prepare(scratch: Path, hidden: Sequence[Path], limits: Limits) -> Confinemen
     """Prepare the confinement of workers whose folders will be in `scratch`.
 
     Args:
-        scratch: the folder in which each worker will have its own.
-        hidden: resolved paths that they must not see.
-        limits: on each of them.
+        scratch: the folder in which each worker will have its own folder.
+        hidden: resolved paths that workers must not see.
+        limits: the resource limits of each worker.
     """
     whole, split = visible_paths.whole_and_split(visible_paths.program_folders(), hidden)
     writable = [scratch, *visible_paths.devices()]
@@ -83,9 +84,9 @@ def prepare(scratch: Path, hidden: Sequence[Path], limits: Limits) -> Confinemen
 def confine(folder: Path, channel: int, confinement: Confinement) -> tuple[str, ...]:
     """Confine this process, which was just forked and has one thread, and everything it starts.
 
-    Its folder becomes its working directory, its home and its folder for temporary files, and is the
-    only place it can write to. Of the open files it keeps the channel only. Its standard output goes
-    nowhere.
+    The worker's folder becomes its working directory, its home and its temporary folder, and the only
+    place that it can write to. All open files except the channel are closed. Standard streams are
+    connected to the null device.
 
     Args:
         folder: the worker's own folder.
@@ -93,7 +94,7 @@ def confine(folder: Path, channel: int, confinement: Confinement) -> tuple[str, 
         confinement: see `prepare`.
 
     Returns:
-        What the kernel enforces, such as `landlock 7` and `seccomp`.
+        The names of the restrictions in force, such as `landlock 7` and `seccomp`.
     """
     os.setsid()
     kept = {channel} if confinement.ruleset is None else {channel, confinement.ruleset}
@@ -104,13 +105,13 @@ def confine(folder: Path, channel: int, confinement: Confinement) -> tuple[str, 
     os.chdir(folder)
     os.environ["HOME"] = os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
     _set_limits(confinement.limits)
-    # Under memory pressure the kernel kills this process first, and not the judge.
+    # When memory runs out, the kernel kills this process first, and not the judge.
     Path("/proc/self/oom_score_adj").write_text("1000")
     drop_capabilities()
     in_force = ["limits"]
     if confinement.ruleset is not None:
-        # The first layer is the same for all workers and slow to build, so the fork server has built
-        # it. The second adds what differs between workers: its own folder and its own /proc entry.
+        # The first ruleset is the same for all workers and slow to build, so the fork server has built
+        # it. The second limits this worker to its own folder and its own /proc entry.
         writable = [folder, *visible_paths.devices()]
         own = landlock.prepare(visible_paths.all_but_other_processes(), writable)
         for ruleset in (confinement.ruleset, own):
@@ -132,6 +133,7 @@ def _set_limits(limits: Limits) -> None:
         (resource.RLIMIT_NPROC, limits.processes),
         (resource.RLIMIT_CPU, limits.cpu_seconds),
     ):
+        # A process cannot raise its hard limit. RLIM_INFINITY is -1, so `min` alone would be wrong.
         hard = resource.getrlimit(which)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(which, (most, most))

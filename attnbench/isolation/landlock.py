@@ -21,6 +21,7 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION_FLAG, _PATH_BENEATH = 1, 1
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = (1 << n for n in range(4))
+# All access rights to files that the kernel knows, by ABI version.
 _ALL_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1}
 _TRUNCATE = 1 << 14
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
@@ -40,7 +41,7 @@ class _PathBeneath(ctypes.Structure):
 
 
 def version() -> int:
-    """The version of the kernel's Landlock ABI, 0 if it has none."""
+    """Return the version of the kernel's Landlock ABI, or 0 if it has no Landlock."""
     if sys.platform != "linux":
         return 0
     return max(0, int(libc().syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG)))
@@ -49,15 +50,15 @@ def version() -> int:
 def prepare(
     readable: Iterable[Path], writable: Iterable[Path], listable: Iterable[Path] = ()
 ) -> int | None:
-    """Create a ruleset that allows only to read, write or list these files and folders.
+    """Create a ruleset that denies access to all files and folders but these.
 
     It also forbids TCP (since ABI 4), and signals and abstract sockets to other processes (since
     ABI 6).
 
     Args:
-        readable: may be read and executed, with everything below them.
-        writable: may also be written, created and removed.
-        listable: folders that may be listed only.
+        readable: paths that may be read and executed, with everything below them.
+        writable: paths that may also be written, with everything below them.
+        listable: folders that may only be listed, with all folders below them.
 
     Returns:
         A descriptor for `enforce`, or None if the kernel has no Landlock.
@@ -88,6 +89,9 @@ def enforce(ruleset: int) -> None:
 
     It covers threads and processes started from now on, but not other threads that exist already. So
     call it while there is one thread.
+
+    Args:
+        ruleset: the descriptor that `prepare` returned.
 
     Raises:
         OSError: if the kernel refuses.

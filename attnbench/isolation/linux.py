@@ -16,18 +16,18 @@ class _CapabilityHeader(ctypes.Structure):
 
 @functools.cache
 def libc() -> ctypes.CDLL:
-    """The C library of this process. `ctypes.get_errno()` is the error of the last call."""
+    """Return the C library of this process. `ctypes.get_errno()` is the error of the last call."""
     return ctypes.CDLL(None, use_errno=True)
 
 
 def return_freed_memory() -> None:
-    """Return freed memory to the system. Does nothing with a C library other than glibc."""
+    """Return freed memory to the system. With a C library other than glibc, do nothing."""
     if hasattr(libc(), "malloc_trim"):
         libc().malloc_trim(0)
 
 
 def count_threads() -> int:
-    """The number of threads of this process."""
+    """Return the number of threads of this process."""
     return len(os.listdir("/proc/self/task"))
 
 
@@ -42,15 +42,15 @@ def die_with_parent(signal_number: int) -> None:
 
 
 def no_new_privileges() -> None:
-    """Keep programs started from now on from gaining privileges, for example by set-user-ID."""
+    """Prevent programs started from now on from gaining privileges, for example by set-user-ID."""
     libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def drop_capabilities() -> None:
-    """Give up all capabilities of root, permanently. Does nothing for other users."""
+    """Give up all capabilities of root, permanently. For other users, do nothing."""
     for capability in range(64):
         if libc().prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0):
-            break
+            break  # the kernel has no further capabilities, or this user has none to drop
     header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
     empty = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; two words each
     libc().capset(ctypes.byref(header), ctypes.byref(empty))

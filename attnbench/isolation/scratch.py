@@ -1,12 +1,12 @@
-"""The scratch folder of a fork server, which survives neither its process nor a crash of it."""
+"""The scratch folder of a fork server. If a crash leaves it behind, a later process removes it."""
 
 from __future__ import annotations
 
 import contextlib
+import secrets
 import shutil
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,16 +14,14 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 _PREFIX = "attnbench-"
-_LOCK = "lock"
-# A folder without its final name is still being created, unless it is older than this.
-_CREATION_SECONDS = 60.0
+_LOCK_SUFFIX = ".lock"
 
 
 class Scratch:
     """A private folder in the system's temporary folder; a context manager.
 
-    It stays locked as long as its process lives. If that process was killed before it could clean
-    up, the lock is free, and the next `Scratch` removes the folder.
+    A lock file beside it stays locked as long as its process lives. If that process was killed
+    before it could clean up, the lock is free, and the next `Scratch` removes both.
 
     Attributes:
         folder: the folder.
@@ -31,12 +29,12 @@ class Scratch:
 
     def __init__(self) -> None:
         remove_abandoned()
-        # The folder gets its final name only after it is locked. Before that, another process could
-        # mistake it for an abandoned one.
-        unnamed = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}"))
-        self._lock = FileLock(unnamed / _LOCK)
+        self.folder = Path(tempfile.gettempdir(), _PREFIX + secrets.token_hex(8))
+        # The lock comes first and goes last: a folder without one would never be removed. It lies
+        # beside the folder, so that an interrupted removal of the folder leaves it where it is.
+        self._lock = FileLock(_lock_of(self.folder))
         self._lock.acquire()
-        self.folder = unnamed.rename(unnamed.with_name(unnamed.name[1:]))
+        self.folder.mkdir(mode=0o700)
 
     def __enter__(self) -> Self:
         return self
@@ -47,22 +45,20 @@ class Scratch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        remove(self.folder)
+        _remove_locked(self.folder)
         self._lock.release()
 
     def new_folder(self) -> Path:
-        """Create an empty folder in it."""
+        """Create an empty folder in the scratch folder."""
         return Path(tempfile.mkdtemp(dir=self.folder))
 
 
 def remove_abandoned() -> None:
     """Remove the scratch folders of processes that were killed before they could."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        _remove_if_unlocked(folder)
-    for folder in Path(tempfile.gettempdir()).glob(f".{_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > _CREATION_SECONDS:
-                remove(folder)
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*{_LOCK_SUFFIX}"):
+        # The lock of a live process is held. That of another user cannot be opened.
+        with contextlib.suppress(Timeout, OSError), FileLock(path, timeout=0):
+            _remove_locked(path.with_name(path.name.removesuffix(_LOCK_SUFFIX)))
 
 
 def remove(path: Path) -> None:
@@ -75,11 +71,12 @@ def remove(path: Path) -> None:
         subprocess.run(["rm", "-rf", "--", path], stderr=subprocess.DEVNULL)
 
 
-def _remove_if_unlocked(folder: Path) -> None:
-    if folder.is_symlink() or not (folder / _LOCK).is_file():
-        return  # not a scratch folder of ours
-    try:
-        with FileLock(folder / _LOCK, timeout=0):
-            remove(folder)
-    except (Timeout, OSError):
-        return  # in use, or another user's
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(folder.name + _LOCK_SUFFIX)
+
+
+def _remove_locked(folder: Path) -> None:
+    """Remove a scratch folder and its lock file, which this process holds."""
+    remove(folder)
+    # Removed while it is held: a process that waits for it sees that, and creates a new one.
+    _lock_of(folder).unlink(missing_ok=True)

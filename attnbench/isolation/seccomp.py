@@ -7,9 +7,9 @@ The filter denies calls that could
 - open a network connection;
 - administer the machine.
 
-File owners, permissions, times and attributes could carry state to the next worker too, and Landlock
-does not protect them. But ordinary code sets them, for instance when it copies a file. So those calls
-succeed and do nothing. See seccomp(2) and linux/filter.h.
+A worker could also leave state in the owners, permissions, times and attributes of files, which
+Landlock does not protect. But ordinary code sets them, for instance when it copies a file. So calls
+that set them succeed and do nothing. See seccomp(2) and linux/filter.h.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _DENIED = {
     "unshare": (272, 97),
     "userfaultfd": (323, 282),
 }
-# Allowed only with this first argument: AF_UNIX for a socket, 0 (this process) for the others.
+# Allowed only with this first argument: AF_UNIX for `socket`, 0 (this process) for the other calls.
 _ALLOWED_FOR = {
     "prlimit64": ((302, 261), 0),
     "sched_setaffinity": ((203, 122), 0),
@@ -97,6 +97,7 @@ _IOCTL = (16, 29)
 # FS_IOC_SETFLAGS, its 32-bit form, FS_IOC_SETVERSION, FS_IOC_FSSETXATTR: file attributes as well.
 _IGNORED_IOCTLS = (0x40086602, 0x40046602, 0x40087602, 0x401C5820)
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+# On x86_64, the same calls exist a second time from this number on (the x32 ABI).
 _X32_CALLS = 0x40000000
 
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
@@ -130,7 +131,10 @@ def restrict() -> bool:
 
 
 def filter_program(machine: str) -> Sequence[Instruction]:
-    """The BPF program of the filter: (operation, jump if true, jump if false, value).
+    """Return the BPF program of the filter.
+
+    An instruction is (operation, jump if true, jump if false, value). A jump is the number of
+    instructions to skip.
 
     Args:
         machine: `x86_64` or `aarch64`.

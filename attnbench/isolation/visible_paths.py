@@ -10,8 +10,8 @@ from pathlib import Path
 
 from attnbench.resources import submissions_folder, tasks_folder, weights_folder
 
-# The trusted packages of attnbench. They draw stimuli with their labels, keep results, or judge, and
-# a worker has no use for any of them.
+# The trusted packages of attnbench. They draw stimuli with their labels, keep results, or judge.
+# Workers need none of them, and can neither import nor read them.
 TRUSTED_PACKAGES = (
     "attnbench.cli",
     "attnbench.commands",
@@ -25,14 +25,14 @@ TRUSTED_PACKAGES = (
 
 _SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/sys", "/nix/store")
 _SITE_PACKAGES = ("site-packages", "dist-packages")
-# What libraries read of /proc to learn about the machine, and about NVIDIA's GPUs.
+# The entries of /proc that libraries read to learn about the machine and about NVIDIA's GPUs.
 _PROC_MACHINE = ("cpuinfo", "meminfo", "stat", "version", "loadavg", "filesystems", "sys")
 _PROC_GPU = ("driver", "devices", "modules")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
 def program_folders() -> list[Path]:
-    """The folders of Python, its packages and the system's programs."""
+    """Return the folders of Python, its packages and the system's programs."""
     folders = [Path(folder) for folder in (*_SYSTEM, sys.prefix, sys.base_prefix)]
     folders += map(Path, filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)))
     package = Path(__file__).parents[1]
@@ -49,16 +49,16 @@ def program_folders() -> list[Path]:
 
 
 def hidden_folders(also: Iterable[Path] = ()) -> list[Path]:
-    """The folders a worker must not see, even where they lie among its libraries.
+    """Return the folders that a worker must not see, although they may lie among its libraries.
 
-    These are the trusted packages of attnbench, the task definitions, the shipped submissions, the
-    shipped networks (a detector is given one and must not load another), scikit-learn's data sets,
-    and whatever is in `also`. Each path is derived from the module or function that uses it, so a
-    renamed folder cannot silently become visible.
+    These are the trusted packages of attnbench, the task definitions, the shipped submissions,
+    scikit-learn's data sets, and the paths in `also`. The shipped networks are hidden too: a detector
+    gets one network and must not load another. Each path is derived from the module or function that
+    uses it, so a renamed folder cannot silently become visible.
 
     Args:
-        also: more files or folders to hide, such as records and data; those that do not exist yet
-            are left out.
+        also: more files or folders to hide, such as records and data. Those that do not exist are
+            left out.
 
     Raises:
         RuntimeError: if a folder that must be hidden is not where its module says.
@@ -100,19 +100,19 @@ def whole_and_split(
 
 
 def all_but_other_processes() -> list[Path]:
-    """The whole file system, with only this process and the machine's properties of `/proc`."""
+    """Return the root's folders, but of `/proc` only this process and facts about the machine."""
     own = Path("/proc", str(os.getpid()))
     machine = [Path("/proc", name) for name in _PROC_MACHINE + _PROC_GPU]
     return [path for path in [*_children(Path("/")), own, *machine] if path != Path("/proc")]
 
 
 def devices() -> list[Path]:
-    """The device files a worker may use: harmless ones, and NVIDIA's GPUs."""
+    """Return the device files that a worker may use: harmless ones, and NVIDIA's GPUs."""
     return [Path("/dev", name) for name in _DEVICES] + sorted(Path("/dev").glob("nvidia*"))
 
 
 def _folder_of(package: str) -> Path:
-    """The folder of an installed package, which is not imported. Raises RuntimeError."""
+    """Return the folder of an installed package, without importing it. Raises RuntimeError."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeError(f"cannot hide {package} from workers: there is no such package")

@@ -18,7 +18,7 @@ def argmax_readouts(
     rivals: tuple[int, ...],
     present: NDArray[np.bool_],
 ) -> dict[ArgmaxRule, Readout]:
-    """Read out a detector that keeps the backbone's outputs, by two rules.
+    """Decide from a detector's logits whether the target is present, by two rules.
 
     `argmax-all`: "present" if the target's logit is the largest of all (Luo, Roads & Love 2021, who
     took the largest of 1000). `argmax-targets`: "present" if it is the largest among the task's
@@ -26,10 +26,13 @@ def argmax_readouts(
     its hit rate is the official accuracy.
 
     Args:
-        logits: `[n, labels]`.
-        target: the target's label.
-        rivals: the labels of all the task's targets, including this one.
+        logits: float `[n, labels]`.
+        target: the index of the target's label.
+        rivals: the indices of the labels of all the task's targets, including this one.
         present: bool `[n]`, whether the target is in the image.
+
+    Returns:
+        The detection by each rule.
     """
     candidates = np.array(rivals)
     answers: dict[ArgmaxRule, NDArray[np.int64]] = {

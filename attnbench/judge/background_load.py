@@ -10,18 +10,20 @@ import psutil
 
 
 class BackgroundLoad:
-    """Measures, from its creation on, the CPU time of all processes but this one and its children."""
+    """Measures the CPU time that other processes have used since the object was created.
+
+    This process and its descendants do not count as others.
+    """
 
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._at_start = _other_cpu_seconds()
 
     def share(self) -> float:
-        """The share (0 to 1) of the usable cores that other work has taken since the start.
+        """Return the share (0 to 1) of the usable cores that other work has taken since the start.
 
-        Other work may have run on cores that this process cannot use. It is assumed to have run
-        there as far as those cores had room. After one second, the result is accurate to a few
-        hundredths.
+        Other work is assumed to run first on the cores that this process cannot use. After one
+        second, the result is accurate to a few hundredths.
         """
         usable = len(os.sched_getaffinity(0))
         unusable = (psutil.cpu_count() or usable) - usable
@@ -30,18 +32,19 @@ class BackgroundLoad:
 
 
 def _other_cpu_seconds() -> float:
-    """CPU seconds of this machine, stolen time included, spent outside this process tree."""
+    """Return the machine's CPU seconds outside this process tree, including stolen time."""
     times = psutil.cpu_times()._asdict()
-    # Linux counts guests in `user` and `nice` already.
+    # Linux already includes the time of guests in `user` and `nice`.
     idle = ("idle", "iowait", "guest", "guest_nice")
     busy = sum(seconds for name, seconds in times.items() if name not in idle)
     return float(busy) - _tree_cpu_seconds(psutil.Process())
 
 
 def _tree_cpu_seconds(root: psutil.Process) -> float:
-    """CPU seconds of a process and its descendants, including descendants that have ended."""
+    """Return the CPU seconds of a process and its descendants, including ended descendants."""
     spent = 0.0
     for process in (root, *root.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):
+            # User and system time, of the process itself and of its children that have ended.
             spent += sum(process.cpu_times()[:4])
     return spent

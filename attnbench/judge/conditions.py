@@ -13,12 +13,14 @@ class Conditions:
     """How a run judges its episodes.
 
     Attributes:
-        device: where detectors are adapted and used.
+        device: the kind of device that detectors are adapted and used on.
         isolation: how workers are isolated.
-        modules: what the run's submissions import besides torch; imported once for all workers.
+        modules: modules that submissions import besides torch; imported once for all workers.
         hidden: files and folders that no worker may see. The data folder is always hidden.
         data: the data folder, or None for the hub.
-        untrained: leave the weights of backbones as initialised.
+        backbone_files: files of backbones of the user's own (see
+            `attnbench.backbones.own_file.files_of`).
+        untrained: whether to leave the weights of backbones as initialised.
         workers: how many episodes run at a time in total; None for one per device of the engine.
         threads: CPU threads of each episode; None for an equal share.
         sharing: how many episodes share a machine.
@@ -29,6 +31,7 @@ class Conditions:
     modules: tuple[str, ...] = ()
     hidden: tuple[Path, ...] = ()
     data: Path | None = None
+    backbone_files: tuple[Path, ...] = ()
     untrained: bool = False
     workers: int | None = None
     threads: int | None = None

@@ -14,11 +14,13 @@ from attnbench.version import __version__
 
 
 def describe_environment(device: str, confinement: tuple[str, ...]) -> Environment:
-    """Describe what a reader needs to judge a time. Host and user names are left out.
+    """Describe the machine and its software, so that readers can judge times.
+
+    Host and user names are left out.
 
     Args:
         device: `cpu` or `cuda`.
-        confinement: what the kernel enforced on workers.
+        confinement: names of the restrictions that the kernel enforced on workers.
     """
     return Environment(
         device_name=torch.cuda.get_device_name() if device == "cuda" else processor_name(),
@@ -33,7 +35,10 @@ def describe_environment(device: str, confinement: tuple[str, ...]) -> Environme
 
 
 def processor_name() -> str:
-    """The CPU's name with its family and model, because rented machines may share one name."""
+    """Return the CPU's name with its family and model.
+
+    On rented machines, different CPUs may report the same name.
+    """
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -41,7 +46,7 @@ def processor_name() -> str:
     properties: dict[str, str] = {}
     for line in text.splitlines():
         key, _, value = line.partition(":")
-        properties.setdefault(key.strip(), value.strip())  # of the first core
+        properties.setdefault(key.strip(), value.strip())  # keeps the values of the first core
     kind = [
         f"{key.split()[-1]} {properties[key]}"
         for key in ("cpu family", "model")

@@ -1,4 +1,7 @@
-"""The evaluator: it holds labels, clock and scorer, and judges one episode at a time."""
+"""The evaluator: it holds labels, clock and scorer, and judges one episode at a time.
+
+The clock itself runs in `attnbench.judge.worker_session` and `attnbench.judge.prediction_session`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from attnbench.backbones.backbone import Backbone, tensors_of
+from attnbench.backbones.names import absolute
 from attnbench.judge import prediction_checks
 from attnbench.judge.argmax_readouts import argmax_readouts
 from attnbench.judge.environment import describe_environment
@@ -35,8 +39,8 @@ class Trial:
     """The result of trying a submission out, without scoring it.
 
     Attributes:
-        reason: why it failed; empty if it did not.
-        size: of its artefact; None after a failure.
+        reason: why the submission failed; empty if it did not.
+        size: the size of its artefact; None after a failure.
         deterministic: whether two adaptations gave the same artefact.
         not_applicable: whether the submission itself says that it does not apply to the backbone.
     """
@@ -49,7 +53,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class _TimedAdaptation:
-    """An adaptation after a rehearsal, and the seconds of one in a cold process if asked for."""
+    """An adaptation after a rehearsal, and the seconds of a cold one if it was requested."""
 
     adaptation: Adaptation
     pass_seconds: float
@@ -57,7 +61,11 @@ class _TimedAdaptation:
     size: ArtefactSize
 
     def times(self, late: float) -> dict[str, Any]:
-        """The times of a `Cost`. `late` are the seconds of work after the artefact was delivered."""
+        """Return the times of a `Cost`.
+
+        Args:
+            late: the seconds of work that came after the artefact was delivered.
+        """
         cold = self.cold_seconds
         return {
             "adaptation_seconds": self.adaptation.seconds + late,
@@ -74,13 +82,21 @@ class Evaluator:
         template: loads the backbone of the same name for the workers, and forks them.
         device: `cpu` or `cuda`.
         untrained: whether the template leaves the backbone's weights as initialised.
+        source: what `attnbench.backbones.load` was given for the backbone; its name by default. For
+            a backbone of the user's own, that is a path.
 
     Attributes:
-        timer: how long each phase of all episodes judged so far took.
+        timer: how long each phase of the episodes took, for diagnosis. No record depends on it.
     """
 
     def __init__(
-        self, backbone: Backbone, template: Template, *, device: str, untrained: bool
+        self,
+        backbone: Backbone,
+        template: Template,
+        *,
+        device: str,
+        untrained: bool,
+        source: str | None = None,
     ) -> None:
         self.timer = PhaseTimer()
         self._device = device
@@ -92,7 +108,8 @@ class Evaluator:
             size=sum(tensor.nbytes for tensor in tensors_of(backbone).values()),
             device=device,
         )
-        template.load(backbone.name, untrained=untrained)
+        # The fork server has another working directory.
+        template.load(absolute(source or backbone.name), untrained=untrained)
 
     @property
     def confinement(self) -> tuple[str, ...]:
@@ -102,19 +119,19 @@ class Evaluator:
     def judge(
         self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
     ) -> EpisodeOutcome:
-        """Adapt, count, predict and score. A failure is an outcome with its reason.
+        """Adapt, count parameters, predict and score. A failure is an outcome with its reason.
 
         Args:
             submission: what is judged.
             episode: the images. Their labels stay in this process.
             timeout: seconds for one adaptation. Prediction has a budget of its own.
-            cold: adapt once more in a process that has not rehearsed, and time that too.
+            cold: whether to adapt once more, in a process that has not rehearsed, and time that too.
         """
         try:
             try:
                 return self._judge(submission, episode, timeout, cold=cold)
             except WorkerKilled:
-                # By the kernel, when memory ran out, or by a person. Try once more.
+                # The kernel may have killed it because memory ran out. Try once more.
                 return self._judge(submission, episode, timeout, cold=cold)
         except EpisodeFailure as failure:
             return self._failed(episode, failure)
@@ -126,8 +143,8 @@ class Evaluator:
         artefact, size = timed.adaptation.artefact, timed.size
         with self.timer.phase("prediction"):
             prediction = self._predict(submission, episode, artefact, timeout, timed.pass_seconds)
-        # An adaptation ends when a process that had no part in it holds the detector. So loading it,
-        # and any work it puts off until it predicts, counts as adaptation.
+        # An adaptation ends when a process that took no part in it has loaded the detector. So the
+        # time of loading counts as adaptation, and so does work deferred until prediction.
         late = prediction.loading_seconds
         late += prediction_checks.deferred_seconds(prediction.batch_sizes, prediction.batch_seconds)
         readouts: dict[Any, Readout] = {}
@@ -167,9 +184,16 @@ class Evaluator:
     ) -> EpisodeOutcome:
         """Adapt once more, and return the earlier result with the new times and no scores.
 
-        The late seconds (see `Cost.late_seconds`) stay as they were measured, because finding them
-        takes all test images. An adaptation that fails, or on other images, or with another number
-        of parameters, is a failure.
+        The late seconds (see `Cost.late_seconds`) keep their earlier value, because measuring them
+        takes all test images. The outcome is a failure if the adaptation fails, if the images
+        differ, or if the number of parameters differs.
+
+        Args:
+            submission: the submission to time.
+            episode: the images.
+            timeout: seconds for one adaptation.
+            measured: the earlier result.
+            cold: see `judge`.
         """
         assert measured.cost is not None
         earlier = measured.cost
@@ -179,14 +203,20 @@ class Evaluator:
                 raise EpisodeFailure("the images differ from those of the recorded episode")
             counts = timed.size.parameters_added, timed.size.parameters_changed
             if counts != (earlier.parameters_added, earlier.parameters_changed):
-                raise EpisodeFailure("another adaptation has another number of parameters")
+                raise EpisodeFailure("the number of parameters differs from the recorded episode's")
         except EpisodeFailure as failure:
             return self._failed(episode, failure)
         cost = earlier.model_copy(update=timed.times(earlier.late_seconds))
         return self._outcome(measured.model_copy(update={"cost": cost}), _scores(episode, None))
 
     def try_out(self, submission: Submission, episode: Episode, timeout: float) -> Trial:
-        """Adapt twice in fresh processes, once after a rehearsal, and predict once."""
+        """Adapt twice in fresh processes, the first time after a rehearsal, and predict once.
+
+        Args:
+            submission: the submission to try.
+            episode: the images.
+            timeout: seconds for one adaptation.
+        """
         try:
             first = self._session.adapt(submission, episode, timeout, rehearse=True)
             second = self._session.adapt(submission, episode, timeout, rehearse=False)
@@ -227,18 +257,20 @@ class Evaluator:
         timeout: float,
         pass_seconds: float,
     ) -> Prediction:
-        """Scores in the episode's order from one process, some of them checked by a second one.
+        """Return one process's scores, in the episode's order, after a second process has checked some.
 
-        A detector must not use what the test images reveal as a set, such as how many are positive.
+        A score must depend on its own image only. A set of test images reveals more, such as how
+        many of them are positive.
         """
         images = len(episode.pos) + len(episode.neg)
         count = len(episode.present)
         budget = prediction_checks.budget_seconds(pass_seconds, images, count)
-        # The order is secret. Nothing that a worker can see, the episode's seed included, reveals it.
+        # The order is secret: nothing that a worker sees reveals it, not even the episode's seed.
         rng = np.random.default_rng(int.from_bytes(os.urandom(16), "little"))
         order = rng.permutation(count)
         repeated = prediction_checks.choose_repeated(count, rng)
         batches = list(episode.batches(order))
+        # One batch more than full batches would need, so that the sizes of batches differ.
         smaller_batches = np.array_split(repeated, len(repeated) // len(batches[0]) + 1)
         first, second = (
             self._session.predict(
@@ -246,7 +278,7 @@ class Evaluator:
             )
             for shown in (batches, smaller_batches)
         )
-        # Back to the episode's order. The last batch may be padded with images shown before.
+        # Back to the episode's order. This drops the scores of images that only pad the last batch.
         positions = np.argsort(order)
         logits = None if first.logits is None else first.logits[positions]
         prediction = replace(first, scores=first.scores[positions], logits=logits)
@@ -275,7 +307,7 @@ class Evaluator:
 
 
 def _scores(episode: Episode, scores: NDArray[np.float32] | None) -> pa.Table:
-    """A row per test image, in the episode's order; no rows without scores."""
+    """Return a row per test image, in the episode's order; no rows if there are no scores."""
     if scores is None:
         scores = np.zeros(0, np.float32)
     count = len(scores)

@@ -1,4 +1,4 @@
-"""Failures of an episode, and how the judge takes a worker's replies apart."""
+"""Failures of an episode, and the checks of a worker's replies that can raise them."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class WorkerKilled(EpisodeFailure):
 
 
 def expect(worker: Worker, kind: str, deadline: float, limit: int) -> Message:
-    """The worker's next message, which must be of this kind.
+    """Receive the worker's next message, which must be of this kind.
 
     Args:
         worker: the worker.
-        kind: of the message.
-        deadline: on the scale of `time.monotonic()`.
-        limit: the most bytes its arrays may have.
+        kind: the kind of message that the protocol requires now.
+        deadline: when to give up, on the scale of `time.monotonic()`.
+        limit: the most bytes that the message's arrays may have together.
 
     Raises:
-        EpisodeFailure: if the worker reports one.
+        EpisodeFailure: if the worker reports a failure.
         ProtocolError: for a message of another kind.
         ChannelClosed, ChannelTimeout: see `Worker.receive`.
     """
@@ -58,11 +58,19 @@ def expect(worker: Worker, kind: str, deadline: float, limit: int) -> Message:
 
 
 def checked_outputs(reply: Message, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """An array of a reply: float32, of this shape, and finite.
+    """Return an array of a reply, after checking its dtype, shape and values.
+
+    Args:
+        reply: the worker's message.
+        name: the name of the array.
+        shape: the shape that it must have.
+
+    Returns:
+        float32 of this shape, with finite values.
 
     Raises:
         ProtocolError: for another dtype or shape.
-        EpisodeFailure: if it has NaN or infinite values.
+        EpisodeFailure: if some values are NaN or infinite.
     """
     values = reply.arrays.get(name)
     if values is None or values.dtype != np.float32 or values.shape != shape:
@@ -76,7 +84,11 @@ def checked_outputs(reply: Message, name: str, shape: tuple[int, ...]) -> NDArra
 
 
 def nondeterministic_operations(fields: Mapping[str, object]) -> tuple[str, ...]:
-    """The operations without a deterministic form that a reply names, at most 100."""
+    """Return the nondeterministic operations that a reply names, at most 100.
+
+    Args:
+        fields: the fields of the reply.
+    """
     names = fields.get("nondeterministic")
     if not isinstance(names, list):
         return ()
@@ -84,12 +96,16 @@ def nondeterministic_operations(fields: Mapping[str, object]) -> tuple[str, ...]
 
 
 def valid_unicode(text: str) -> str:
-    """`text` as it can be stored. JSON can carry lone surrogates, which UTF-8 cannot encode."""
+    """Replace lone surrogates, which JSON can carry but UTF-8 cannot encode, by question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def describe_exit(status: int | None) -> str:
-    """How a process ended, in words. `status` is its exit code, negative for a signal."""
+    """Say in words how a process ended.
+
+    Args:
+        status: its exit code, negative for a signal; None if it was still alive.
+    """
     if status is None:
         return "closed its channel"
     if status < 0:

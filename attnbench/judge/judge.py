@@ -1,4 +1,4 @@
-"""Opening a judge: everything that is needed to judge episodes under given conditions."""
+"""The judge: everything that is needed to judge episodes under given conditions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attnbench.judge.template import Template
 if TYPE_CHECKING:
     from attnbench.judge.evaluator import Evaluator
 
-# Workers are limited to the CPU time of a request that takes a day. Timeouts are far shorter.
+# Workers may use the CPU time of a request that takes a day. Timeouts are far shorter.
 _DAY_SECONDS = 86_400.0
 
 
@@ -22,7 +22,7 @@ class Judge:
     """Judges episodes on any backbone, one backbone at a time. See `open_judge`.
 
     Attributes:
-        conditions: of all episodes.
+        conditions: the conditions of all episodes.
         resources: the backbones and stimuli loaded so far.
     """
 
@@ -36,13 +36,16 @@ class Judge:
         self._backbone = ""
 
     def evaluator(self, backbone: str) -> Evaluator:
-        """The evaluator on a backbone. The one before it must no longer be used.
+        """Return the evaluator for a backbone. An earlier one for another backbone becomes invalid.
+
+        Args:
+            backbone: see `attnbench.backbones.load`.
 
         Raises:
             AttnbenchError: if the backbone cannot be loaded.
         """
         if self._evaluator is None or self._backbone != backbone:
-            # Imported here, so that torch is imported while the fork server imports it too.
+            # Imported here, so that this process and the fork server import torch at the same time.
             import torch
 
             from attnbench.judge.evaluator import Evaluator
@@ -54,6 +57,7 @@ class Judge:
                 self._template,
                 device=self.conditions.device,
                 untrained=self.conditions.untrained,
+                source=backbone,
             )
             self._backbone = backbone
         return self._evaluator
@@ -69,9 +73,9 @@ def open_judge(
     """Open a judge. Leaving the context ends every process it started.
 
     Args:
-        conditions: of all episodes it judges.
-        resources: what this process has loaded already.
-        limits: on what a worker may use; by default a share of the machine.
+        conditions: the conditions of all episodes that it judges.
+        resources: the backbones and stimuli that this process has already loaded.
+        limits: the resource limits of each worker; by default a share of the machine.
 
     Raises:
         AttnbenchError: if the conditions cannot be met.
@@ -83,6 +87,7 @@ def open_judge(
         modules=conditions.modules,
         hidden=hidden,
         data=conditions.data,
+        backbone_files=conditions.backbone_files,
     ) as template:
         resources = resources or ResourceCache(conditions.data, untrained=conditions.untrained)
         yield Judge(conditions, resources, template)

@@ -1,8 +1,9 @@
 """Counting a detector's parameters from bytes alone: nothing is unpickled or executed.
 
-Scalars in tensors are counted exactly. Numbers and texts could also hide in the rest, in the pickle
-itself or in the source. They are counted too, but only if there are more of them than sizes, names
-and code can explain. Then all of them count, a number as one scalar and a text as one per byte.
+Scalars in tensors are counted exactly. Parameters could also hide outside tensors, as numbers and
+strings in the pickle or in the source. Every detector has some of these: sizes, names, code. So they
+count only if they exceed an allowance. Then all of them count: a number as one scalar, a string as one
+scalar per byte.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from torch import Tensor
 from attnbench.backbones.backbone import Backbone, tensors_of
 from attnbench.wire.artefact import Artefact
 
-# A pickle larger than that of any network's objects, or a source file larger than anyone writes, is
-# not parsed. It counts by its bytes.
+# No network's objects need a larger pickle, and nobody writes a larger source file. Larger ones are
+# not parsed: each byte counts.
 _MAX_PICKLE_BYTES, _MAX_SOURCE_BYTES = 4 << 20, 1 << 20
 _TENSOR_NAME = re.compile(r"added/\d{1,6}|changed/[A-Za-z0-9_.]{1,200}")
 _FLOATS = {"FLOAT", "BINFLOAT"}
@@ -44,8 +45,8 @@ class ArtefactSize:
     Attributes:
         parameters_added: scalars added to the backbone, opaque ones included.
         parameters_changed: scalars in tensors that replace one of the backbone's.
-        parameters_opaque: how many of those added are not in tensors.
-        bytes: size of the artefact.
+        parameters_opaque: how many of the added scalars are not in tensors.
+        bytes: the size of the artefact in bytes.
     """
 
     parameters_added: int
@@ -56,12 +57,12 @@ class ArtefactSize:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a pickle or a program is made of.
+    """How much of each kind of content a pickle or a program has.
 
     Attributes:
         floats: how many floating-point numbers there are.
         integers: how many integers there are.
-        text: bytes of texts, comments and file names.
+        text: bytes of strings, comments and file names.
         other: of a pickle, the number of its remaining operations; of a program, its remaining
             bytes, white space included.
     """
@@ -75,15 +76,21 @@ class Contents:
         return Contents(*map(operator.add, astuple(self), astuple(other)))
 
     def excess_over(self, allowance: Contents) -> int:
-        """The sum of all kinds that exceed their allowance. Each such kind counts in full."""
+        """Return the sum of the amounts that exceed their allowance.
+
+        Such an amount counts in full, not only the part beyond its allowance.
+
+        Args:
+            allowance: the largest amount of each kind that does not count.
+        """
         pairs = zip(astuple(self), astuple(allowance), strict=True)
         return sum(amount for amount, allowed in pairs if amount > allowed)
 
 
-# What a detector's objects may hold for free: the settings of layers. On top of this comes twice
-# what the backbone's own objects hold, because a method may wrap each of its modules.
+# What a detector's objects may hold without being counted: the settings of layers. Twice what the
+# backbone's own objects hold is added, because a method may wrap each of its modules.
 _SETTINGS = Contents(floats=128, integers=4096, text=16 << 10, other=16 << 10)
-# What a program may hold for free: constants; texts and comments; code and white space.
+# What a program may hold without being counted: constants, strings, comments, code, white space.
 _PROGRAM = Contents(integers=1000, text=32 << 10, other=64 << 10)
 
 
@@ -91,7 +98,7 @@ class ParameterCounter:
     """Counts what detectors add to one backbone and change in it.
 
     Args:
-        backbone: the backbone as it is handed out.
+        backbone: the backbone as submissions get it.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -103,12 +110,12 @@ class ParameterCounter:
     def measure(self, artefact: Artefact, source: Mapping[str, bytes]) -> ArtefactSize:
         """Return the size of a detector.
 
-        A tensor that differs from the backbone's in one scalar is in the artefact as a whole, and
-        counts as a whole. A number that needs 64 bits counts as two.
+        A tensor that differs from the backbone's in a single scalar is in the artefact, and all of
+        its scalars count. A number that needs 64 bits counts as two.
 
         Args:
-            artefact: the detector as it came from the worker.
-            source: the program that the detector has when it predicts, contents by file name.
+            artefact: the detector as the worker delivered it.
+            source: the files of the program that the detector has when it predicts, by file name.
 
         Raises:
             InvalidArtefact: if the bytes are not an artefact.
@@ -133,8 +140,13 @@ class ParameterCounter:
 def canonical(artefact: Artefact) -> Artefact:
     """Return the artefact with nothing in its tensor file but the tensors.
 
+    The header of a safetensors file can hold free text, which would escape the count.
+
+    Args:
+        artefact: the detector as the worker delivered it.
+
     Raises:
-        InvalidArtefact: if that is not a file of tensors, or one of them has an unexpected name.
+        InvalidArtefact: if its tensor file is malformed, or a tensor has an unexpected name.
     """
     return replace(artefact, tensors=safetensors.torch.save(_tensors(artefact.tensors)))
 
@@ -164,7 +176,10 @@ def _pickle_without_tensors(backbone: Backbone) -> bytes:
 
 
 def contents_of_pickles(pickled: bytes) -> list[Contents]:
-    """The contents of each of several concatenated pickles, which are parsed but never executed.
+    """Return the contents of each of several concatenated pickles. They are never executed.
+
+    Args:
+        pickled: the pickles.
 
     Raises:
         InvalidArtefact: for anything that is not a pickle.
@@ -187,7 +202,7 @@ def _contents_of(operations: Iterable[tuple[Any, object, object]]) -> Contents:
             floats += 1
         elif operation.name in _INTEGERS:
             integers += 1
-            # An integer of arbitrary length could hold anything: it counts by its bytes.
+            # Integers can have any length. One of more than 64 bits counts by its bytes.
             if isinstance(argument, int):
                 integers += argument.bit_length() // 8 if argument.bit_length() > 64 else 0
         elif isinstance(argument, str | bytes | bytearray):
@@ -198,7 +213,11 @@ def _contents_of(operations: Iterable[tuple[Any, object, object]]) -> Contents:
 
 
 def contents_of_program(source: Mapping[str, bytes]) -> Contents:
-    """The contents of a program's files. A file that is not Python counts by its bytes."""
+    """Return the contents of a program's files. In a file that is not Python, each byte counts.
+
+    Args:
+        source: the files by name.
+    """
     return sum((_contents_of_file(*file) for file in source.items()), Contents())
 
 
@@ -216,6 +235,7 @@ def _contents_of_file(path: str, content: bytes) -> Contents:
     return Contents(integers=numbers, text=name + text, other=max(0, len(content) - text))
 
 
+# Since Python 3.12, an f-string is several tokens.
 _TEXTS = {tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
 
 
@@ -224,7 +244,10 @@ def _bytes_in(value: str | bytes | bytearray) -> int:
 
 
 def _scalars(tensor: Tensor) -> int:
-    """How many numbers of up to 32 bits a tensor holds. For an empty one, those in its shape."""
+    """Return how many numbers of up to 32 bits a tensor holds.
+
+    An empty tensor could hide numbers in its shape, so its sizes count instead.
+    """
     if tensor.numel() == 0:
         return tensor.dim()
     if tensor.is_complex():

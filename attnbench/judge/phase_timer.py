@@ -1,4 +1,7 @@
-"""Measuring how long each phase of an episode takes."""
+"""Measuring how long each phase of an episode takes, for diagnosis.
+
+This is not the clock of adaptations, which is in `attnbench.judge.worker_session`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,11 @@ class PhaseTimer:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the duration of the block to the phase."""
+        """Add the duration of the `with` block to the total of a phase.
+
+        Args:
+            name: the name of the phase.
+        """
         started = time.perf_counter()
         try:
             yield

@@ -1,6 +1,6 @@
-"""What a detector may spend on prediction, and what its scores may depend on.
+"""How long a detector may take to predict, and what its scores may depend on.
 
-Pure functions of times and scores.
+All functions are pure functions of times and scores.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# The budget: this many forward passes of the backbone over the same images, and this many seconds
-# more. A detector that looks at an image many times is welcome; one that trains meanwhile is not.
+# The budget for prediction: the time of this many forward passes of the backbone over the images, plus
+# this many seconds. A detector may look at an image many times, but must not train meanwhile.
 PASSES, GRACE_SECONDS = 20.0, 5.0
-# A batch is an outlier if it takes this many times as long as batches of its size usually do, and
-# this many seconds longer. (The first batch of any process takes 10 to 40 ms longer than the others,
-# for threads and kernels.)
+# A batch is an outlier if it takes longer than this factor times the usual time for its size, plus
+# this many seconds. (The first batch of any process takes 10 to 40 ms longer than later ones, because
+# threads start and kernels are created.)
 _OUTLIER_FACTOR, _OUTLIER_SECONDS = 3.0, 0.05
 # How many images are shown again, to a fresh process, in batches of another size.
 _REPEATED_IMAGES = 24
 # How many of their scores may differ. Kernels for another batch size round differently, which can
 # change the sign of a score near the threshold.
 MAX_DIFFERENT = 2
-# A score that changed by at most this fraction of itself was merely rounded differently. One that
-# moved past at most this share of all images, or this many of them, has kept its place.
+# A relative change of at most this size is rounding. A score keeps its rank if it moves past at most
+# this share of all images, or past at most this many images.
 _ROUNDING, _RANK_SHARE, _RANK_IMAGES = 1e-5, 0.02, 2
 
 
 def budget_seconds(pass_seconds: float, pass_images: int, images: int) -> float:
-    """The most seconds that predicting `images` may take, loading the detector included.
+    """Return the most seconds that prediction may take, loading the detector included.
 
     Args:
-        pass_seconds: duration of a forward pass of the backbone over `pass_images` images.
+        pass_seconds: the duration of a forward pass of the backbone over `pass_images` images.
         pass_images: the number of images in that pass.
         images: the number of images to predict.
     """
@@ -40,14 +40,14 @@ def budget_seconds(pass_seconds: float, pass_images: int, images: int) -> float:
 
 
 def deferred_seconds(images: Sequence[int], seconds: Sequence[float]) -> float:
-    """The part of a prediction's time that was spent on something other than its images.
+    """Return the seconds of a prediction that were not spent on its images.
 
-    Work that an adaptation puts off until prediction shows as a batch that takes far longer than
-    batches of its size usually do. Small excesses are noise and count as zero.
+    If an adaptation defers work until prediction, a batch takes far longer than batches of its size
+    usually do. Small excesses are noise and count as zero.
 
     Args:
-        images: number of images in each batch.
-        seconds: duration of each batch.
+        images: the number of images in each batch.
+        seconds: the duration of each batch.
     """
     sizes, durations = np.array(images, float), np.array(seconds, float)
     usual = np.median(durations / sizes) * sizes
@@ -57,7 +57,15 @@ def deferred_seconds(images: Sequence[int], seconds: Sequence[float]) -> float:
 
 
 def choose_repeated(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Choose, among `count` images, the indices of those to show a second time."""
+    """Choose the images to show a second time.
+
+    Args:
+        count: the number of test images.
+        rng: the generator to draw with.
+
+    Returns:
+        Their indices, int64 `[k]`.
+    """
     return rng.permutation(count)[:_REPEATED_IMAGES]
 
 
@@ -68,13 +76,13 @@ def count_different(
 ) -> int:
     """Count the scores that changed sides of the threshold, or changed rank among all scores.
 
-    Sides and ranks are what d′ and the area under the curve are made of. A tolerance in the scores'
+    d′ depends only on sides, and the area under the curve only on ranks. A tolerance in the scores'
     own units could be exploited, by making all scores tiny or a few of them huge.
 
     Args:
         first: scores of some images, `[n]`.
         repeated: scores of the same images when shown again, `[n]`.
-        all_scores: scores of all images as they were first, `[m]`.
+        all_scores: scores of all images, each as it was first, `[m]`.
     """
     has_moved = np.abs(first - repeated) > _ROUNDING * np.abs(first)
     ranked = np.sort(all_scores)

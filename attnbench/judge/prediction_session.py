@@ -1,4 +1,4 @@
-"""One worker's prediction: batches of test images go out, scores come back, each one timed."""
+"""One worker's prediction: test images go out in batches, scores come back, each batch is timed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from attnbench.wire.shared_images import Images
 
 @dataclass(frozen=True)
 class Prediction:
-    """The scores of all batches, in the order shown, and what they took.
+    """The scores of all batches, in the order shown, and their times.
 
     Attributes:
         scores: float32 `[n]`.
         logits: float32 `[n, labels]`, or None if the detector has none.
-        loading_seconds: from sending the artefact until the detector was loaded.
+        loading_seconds: the time from sending the artefact until the detector was loaded.
         batch_sizes: the number of images in each batch.
         batch_seconds: the duration of each batch.
         nondeterministic: operations used that have no deterministic form on the device.
@@ -48,11 +48,10 @@ class PredictionSession:
     Args:
         worker: a worker that is ready to receive an artefact.
         episode: builds the test images.
-        batches: indices of test images.
+        batches: the indices of the test images in each batch, int64 `[n]`.
         image_buffers: two buffers that the worker sees, float32 `[largest batch, 3, h, w]`.
         labels: the number of logits to ask for; 0 for none.
-        budget: seconds for loading and all batches together. Time spent on making images does not
-            count.
+        budget: seconds for loading and all batches together. The time to make images does not count.
     """
 
     def __init__(
@@ -78,7 +77,15 @@ class PredictionSession:
         self._seconds: list[float] = []
 
     def load(self, artefact: Artefact) -> None:
-        """Have the worker load the detector. Raises EpisodeFailure or one of the channel's errors."""
+        """Have the worker load the detector.
+
+        Args:
+            artefact: the detector.
+
+        Raises:
+            EpisodeFailure: if the worker reports a failure.
+            ChannelClosed, ChannelTimeout, ProtocolError: see `Worker.receive`.
+        """
         self._started = time.perf_counter()
         deadline = time.monotonic() + self._budget
         self._worker.channel.send(Message("artefact", arrays=artefact.arrays), deadline)
@@ -86,7 +93,12 @@ class PredictionSession:
         self._loading = self._elapsed()
 
     def run(self) -> Prediction:
-        """Score all batches. Raises EpisodeFailure or one of the channel's errors."""
+        """Have the worker score all batches, once the detector is loaded.
+
+        Raises:
+            EpisodeFailure: if the worker reports a failure, or a score is NaN or infinite.
+            ChannelClosed, ChannelTimeout, ProtocolError: see `Worker.receive`.
+        """
         reply = Message("scores")
         ended = self._loading
         with ThreadPoolExecutor(1) as background:
@@ -99,7 +111,7 @@ class PredictionSession:
             for _ in self._buffers:
                 show_next()
             for number in range(len(self._batches)):
-                # The worker starts on a batch once it has been shown and the one before has ended.
+                # The worker starts a batch once it has been shown and the previous one has ended.
                 began = max(shown[number].result(), ended)
                 reply = self._receive_scores(number)
                 ended = self._elapsed()
@@ -117,7 +129,7 @@ class PredictionSession:
         )
 
     def _show(self, number: int) -> float:
-        """Write a batch into its buffer and tell the worker. Return the time it was shown."""
+        """Write a batch into its buffer and tell the worker. Return the seconds since loading began."""
         buffer, count = number % len(self._buffers), len(self._batches[number])
         self._episode.make(self._batches[number], self._buffers[buffer][:count])
         fields = {"buffer": buffer, "count": count, "logits": self._labels > 0}
@@ -126,6 +138,7 @@ class PredictionSession:
 
     def _receive_scores(self, number: int) -> Message:
         left = self._budget - self._loading - sum(self._seconds)
+        # A float32 score, and as many float32 logits as there are labels.
         limit = 4 * len(self._batches[number]) * (1 + self._labels)
         return expect(self._worker, "scores", time.monotonic() + left, limit)
 

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class ResourceCache:
-    """Loads backbones and stimuli on first use. Torch is imported no earlier than that.
+    """Loads backbones and stimuli on first use. Torch is not imported before that.
 
     Args:
         data: the data folder, or None for the hub.
-        untrained: leave the weights of backbones as initialised.
+        untrained: whether to leave the weights of backbones as initialised.
     """
 
     def __init__(self, data: Path | None, *, untrained: bool) -> None:
@@ -26,7 +26,7 @@ class ResourceCache:
         self._stimuli: dict[tuple[str, str], TrackStimuli] = {}
 
     def backbone(self, name: str) -> Backbone:
-        """The backbone of this name. Raises AttnbenchError if it cannot be loaded."""
+        """Return the backbone of this name. Raises AttnbenchError if it cannot be loaded."""
         if name not in self._backbones:
             from attnbench.backbones import load
 
@@ -34,7 +34,11 @@ class ResourceCache:
         return self._backbones[name]
 
     def stimuli(self, track: Track, backbone: str) -> TrackStimuli:
-        """The episodes of a track, preprocessed for a backbone.
+        """Return the episodes of a track, preprocessed for a backbone.
+
+        Args:
+            track: the track's definition.
+            backbone: the backbone's name.
 
         Raises:
             AttnbenchError: if the data or the backbone cannot be loaded.

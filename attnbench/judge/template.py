@@ -1,4 +1,7 @@
-"""The judge's handle on the fork server and on the worker that is alive."""
+"""The judge's handles on the fork server and on the running worker.
+
+The fork server (`attnbench.sandbox.fork_server`) is the template of all workers: each is a fork of it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.isolation import bubblewrap, visible_paths
 from attnbench.isolation.confinement import Limits
 from attnbench.isolation.scratch import remove_abandoned
-from attnbench.resources import weights_folder, weights_folders
+from attnbench.resources import download_folders, weights_folder, weights_folders
 from attnbench.vocabulary import ISOLATION_LEVELS, IsolationLevel
 from attnbench.wire.channel import (
     Channel,
@@ -32,11 +35,11 @@ from attnbench.wire.channel import (
 
 # The module that the fork server's process runs. The judge starts it by name and never imports it.
 _SANDBOX = "attnbench.sandbox"
-# All that a worker may know of the environment: nothing about data sets, records or the user.
+# The only variables that workers inherit. None of them reveals data sets, records or the user.
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME")
 _START_SECONDS = 300.0
-# Large tensors come and go with every layer. Keep their memory, in pages of 2 MiB, instead of
-# returning it to the system and requesting new small pages.
+# Every layer allocates and frees large tensors. Keep that memory, in pages of 2 MiB, instead of
+# returning it to the system and requesting small pages again.
 MALLOC_TUNABLES = ":".join(
     (
         "glibc.malloc.hugetlb=1",
@@ -50,7 +53,7 @@ class Worker:
     """A worker process, as the judge sees it.
 
     Args:
-        stream: the socket to it.
+        stream: the socket to the worker.
         process: a descriptor of the process (see pidfd_open(2)).
 
     Attributes:
@@ -63,10 +66,17 @@ class Worker:
         self._process = process
 
     def receive(self, deadline: float, limit: int) -> Message:
-        """The worker's next message. Raises ChannelClosed, ChannelTimeout or ProtocolError.
+        """Receive the worker's next message.
 
         A process that the worker has started may hold the socket open after the worker has died. So
-        the worker itself is watched too.
+        this method watches the worker's process too.
+
+        Args:
+            deadline: when to give up, on the scale of `time.monotonic()`.
+            limit: the most bytes that the message's arrays may have together.
+
+        Raises:
+            ChannelClosed, ChannelTimeout, ProtocolError: see `Channel.receive`.
         """
         descriptors = [self._stream.fileno(), self._process]
         ready, _, _ = select.select(descriptors, [], [], max(0.0, deadline - time.monotonic()))
@@ -85,10 +95,12 @@ class Template:
 
     Args:
         isolation: `process`, or `bwrap` for a fork server inside bubblewrap.
-        limits: on what a worker may use.
-        modules: imported once in the fork server, for all workers.
+        limits: the resource limits of each worker.
+        modules: modules to import once in the fork server, for all workers.
         hidden: files and folders that workers must not see.
         data: a folder whose `weights` sub-folder may hold weights of backbones.
+        backbone_files: files of backbones of the user's own. The fork server reads them; workers
+            cannot.
 
     Raises:
         AttnbenchError: for an unknown isolation level, or if bubblewrap is not installed.
@@ -102,12 +114,14 @@ class Template:
         modules: Sequence[str] = (),
         hidden: Sequence[Path] = (),
         data: Path | None = None,
+        backbone_files: Sequence[Path] = (),
     ) -> None:
         if isolation not in ISOLATION_LEVELS:
             raise AttnbenchError(f"unknown isolation {isolation!r}; choose process or bwrap")
         self._modules = sorted(set(modules))
         self._hidden = visible_paths.hidden_folders(hidden)
         self._data = None if data is None else data.resolve()
+        self._backbone_files = backbone_files
         self._limits = limits
         ours, theirs = socket.socketpair()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `__exit__`
@@ -129,7 +143,11 @@ class Template:
         line = [sys.executable, "-P", "-m", _SANDBOX, str(descriptor)]
         if isolation == "process":
             return line
-        readable = [*visible_paths.program_folders(), *weights_folders(self._data)]
+        readable = [
+            *visible_paths.program_folders(),
+            *weights_folders(self._data),
+            *self._backbone_files,
+        ]
         # The fork server reads the weights. Landlock hides them from the workers.
         hidden = [path for path in self._hidden if path != weights_folder().resolve()]
         return [*bubblewrap.sandbox_command(readable, hidden), *line]
@@ -140,7 +158,8 @@ class Template:
     def __exit__(self, *exception: object) -> None:
         self._channel.close()  # the fork server ends its workers and itself when it sees this
         if not self._is_ready:
-            self._process.kill()  # it may still be importing, and would see it late
+            # While it is importing, it does not notice that the channel is closed.
+            self._process.kill()
         try:
             self._process.wait(timeout=30)
         except subprocess.TimeoutExpired:
@@ -150,7 +169,12 @@ class Template:
         remove_abandoned()
 
     def load(self, name: str, *, untrained: bool) -> None:
-        """Load the backbone that workers inherit. Raises AttnbenchError if it cannot be loaded."""
+        """Load the backbone that workers inherit. Raises AttnbenchError if it cannot be loaded.
+
+        Args:
+            name: see `attnbench.backbones.load`. Paths are absolute.
+            untrained: whether its weights stay as initialised.
+        """
         if not self._is_ready:
             self._prepare()
         folder = None if self._data is None else str(self._data)
@@ -158,12 +182,12 @@ class Template:
         self._expect("loaded")
 
     def warm_up(self, *, counts: Sequence[int], batches: Sequence[int], threads: int) -> None:
-        """Create the CPU kernels that workers will need. Costs nothing if they exist.
+        """Create the CPU kernels that workers will need. This costs nothing if they exist.
 
         Args:
-            counts: how many images per class a worker adapts to.
-            batches: the sizes of the batches it predicts.
-            threads: how many threads it has.
+            counts: the numbers of positives and of negatives that a worker adapts on.
+            batches: the sizes of the batches that a worker predicts.
+            threads: how many threads a worker has.
         """
         needed = {"counts": list(counts), "batches": list(batches), "threads": threads}
         self._send(Message("warm up", needed))
@@ -178,7 +202,7 @@ class Template:
 
     @contextlib.contextmanager
     def worker(self) -> Iterator[Worker]:
-        """A fresh worker. Leaving the context kills it, with all it started."""
+        """Fork a worker. Leaving the context kills it and every process that it started."""
         self._send(Message("fork"))
         self._expect("forked")
         try:
@@ -202,8 +226,8 @@ class Template:
         """End the worker, and return its exit code if it had ended by itself, else None.
 
         Args:
-            grace: seconds to wait for that. A dying process closes its channel shortly before its
-                exit code can be read.
+            grace: seconds to wait until it ends. A dying process closes its channel shortly before
+                its exit code can be read.
         """
         self._send(Message("exit code", {"grace": grace}))
         status = self._expect("ended").fields["status"]
@@ -227,7 +251,7 @@ class Template:
         return reply
 
     def _gone(self) -> AttnbenchError:
-        """The error for a fork server that does not answer, with the last line of its stderr."""
+        """Return the error for a fork server that does not answer, with the end of its stderr."""
         self._stderr.seek(0)
         lines = self._stderr.read()[-10_000:].decode(errors="replace").strip().splitlines()
         last_line = f": {lines[-1]}" if lines else ""
@@ -238,13 +262,17 @@ class Template:
 
 
 def _environment(isolation: IsolationLevel) -> dict[str, str]:
-    """The environment variables of the fork server, and so of its workers."""
+    """Return the environment variables of the fork server, which its workers inherit."""
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     if isolation == "process" and "TMPDIR" in os.environ:
         environment["TMPDIR"] = os.environ["TMPDIR"]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    # After a product, NumPy's threads spin for 2^26 cycles by default. Torch needs those cores.
+    # The fork server has another home. It finds the weights that the evaluator has downloaded, and
+    # downloads none itself.
+    environment.update({name: str(folder) for name, folder in download_folders().items()})
+    environment["HF_HUB_OFFLINE"] = "1"
+    # By default, NumPy's BLAS threads spin for 2^26 cycles after a product. Torch needs those cores.
     environment["OPENBLAS_THREAD_TIMEOUT"] = "4"
     environment["GLIBC_TUNABLES"] = MALLOC_TUNABLES
     environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # required for deterministic cuBLAS

@@ -1,4 +1,4 @@
-"""What workers are asked to do on one backbone and device: adapt, or predict."""
+"""Requests to workers, to adapt or to predict, and the clock that times adaptations."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from attnbench.wire.artefact import Artefact
 from attnbench.wire.channel import ChannelClosed, ChannelTimeout, Message, ProtocolError
 from attnbench.wire.shared_images import buffers, published
 
-# The largest artefact allowed: this many times the size of the backbone, and this many bytes more.
+# The largest artefact allowed: this many times the size of the backbone, plus this many bytes.
 _ARTEFACT_FACTOR, _ARTEFACT_BYTES = 4, 512 << 20
-# Time for a worker to copy images and import the submission, on top of that for its rehearsal.
+# Seconds for a worker to copy images and import the submission, on top of its rehearsal's timeout.
 _SETUP_SECONDS = 4.0
 
 
@@ -40,9 +40,10 @@ class Adaptation:
     """A timed adaptation.
 
     Attributes:
-        artefact: what it delivered.
-        seconds: from "go" until the artefact was complete.
-        pass_seconds: of a forward pass over as many images, timed before; None without a rehearsal.
+        artefact: the delivered detector.
+        seconds: the time from "go" until the artefact was complete.
+        pass_seconds: the duration of a forward pass over as many images, timed before the
+            adaptation; None without a rehearsal.
         nondeterministic: operations used that have no deterministic form on the device.
     """
 
@@ -53,13 +54,13 @@ class Adaptation:
 
 
 class WorkerSession:
-    """Sends workers their requests, each in a process of its own, and times them.
+    """Sends each request to a new worker, and times the adaptations.
 
     Args:
-        template: forks the workers. It has loaded the backbone.
+        template: forks the workers. It has to load the backbone before the first request.
         backbone: the backbone's name.
-        labels: its number of outputs.
-        size: its size in bytes.
+        labels: the number of its labels; 0 if it has none.
+        size: the size of its tensors in bytes.
         device: `cpu` or `cuda`.
 
     Attributes:
@@ -80,19 +81,20 @@ class WorkerSession:
     def adapt(
         self, submission: Submission, episode: Episode, timeout: float, *, rehearse: bool
     ) -> Adaptation:
-        """Have the submission adapt.
+        """Have a worker run the submission's `adapt`, and time it.
 
         Args:
-            submission: what adapts.
+            submission: the submission.
             episode: the images to adapt on.
             timeout: seconds for the adaptation.
-            rehearse: first time a forward pass, and let the submission adapt to noise images.
+            rehearse: whether to time a forward pass first, and have the submission adapt to noise
+                images.
 
         Raises:
             EpisodeFailure: if it does not deliver a valid artefact in time.
         """
         self._warm_up(counts=[len(episode.pos), len(episode.neg)])
-        self._template.settle()  # nothing else may be running
+        self._template.settle()  # no earlier worker may still be running
         with self._worker("adapting", timeout) as worker:
             return self._adapt(worker, submission, episode, timeout, rehearse)
 
@@ -110,13 +112,14 @@ class WorkerSession:
             "hyperparameters": submission.hyperparameters_for(self._backbone),
             "shapes": [array.shape for array in images],
         }
-        ready = self._start(worker, "adapt", episode, request, submission.files, timeout)
+        ready_deadline = self._start(worker, "adapt", episode, request, submission.files, timeout)
         pass_seconds = None
         if rehearse:
-            pass_seconds = float(expect(worker, "pass", ready, 0).fields["seconds"])
+            pass_seconds = float(expect(worker, "pass", ready_deadline, 0).fields["seconds"])
         with published(images) as descriptor:  # copied while the worker rehearses
-            expect(worker, "ready", ready, 0)
+            expect(worker, "ready", ready_deadline, 0)
             deadline = time.monotonic() + timeout
+            # The clock runs from "go" until the whole artefact has arrived.
             started = time.perf_counter()
             worker.channel.send(Message("go"), deadline)
             worker.channel.send_descriptor(descriptor)
@@ -143,29 +146,32 @@ class WorkerSession:
         """Have a process that has not adapted score the episode's test images.
 
         Args:
-            submission: the detector's program.
+            submission: the submission, whose Python files the detector needs.
             episode: the test images.
             artefact: the detector.
-            batches: indices of test images.
-            timeout: seconds to import the program.
+            batches: the indices of the test images in each batch, int64 `[n]`.
+            timeout: seconds to import the submission.
             budget: seconds to load the detector and to predict.
 
         Raises:
-            EpisodeFailure: if it does not predict, or not in time.
+            EpisodeFailure: if the detector does not deliver valid scores in time.
         """
         self._warm_up(batches=sorted({len(batch) for batch in batches}))
         # Two buffers in turn: the worker scores one batch while the next is written.
         shapes = [(max(map(len, batches)), *episode.pos.shape[1:])] * 2
         with self._worker("predicting", budget) as worker:
             request = {"shapes": shapes}
-            ready = self._start(worker, "predict", episode, request, submission.program, timeout)
+            ready_deadline = self._start(
+                worker, "predict", episode, request, submission.program, timeout
+            )
             with buffers(shapes) as (descriptor, image_buffers):
                 worker.channel.send_descriptor(descriptor)
-                expect(worker, "ready", ready, 0)
+                expect(worker, "ready", ready_deadline, 0)
                 labels = self._labels if episode.asks_for_logits else 0
                 session = PredictionSession(
                     worker, episode, batches, image_buffers, labels=labels, budget=budget
                 )
+                # This worker gets its reachable state from the source.
                 session.load(replace(artefact, reachable_state=b""))
                 return session.run()
 
@@ -199,11 +205,11 @@ class WorkerSession:
 
     @contextlib.contextmanager
     def _worker(self, activity: str, timeout: float) -> Iterator[Worker]:
-        """A worker. Whatever goes wrong on its side becomes an EpisodeFailure.
+        """Fork a worker, and turn whatever goes wrong on its side into an EpisodeFailure.
 
         Args:
-            activity: what it does, for the reason.
-            timeout: the seconds it has, for the reason.
+            activity: what the worker does, for the reason of a failure.
+            timeout: the seconds that the worker has, for the reason of a failure.
         """
         with self._template.worker() as worker:
             try:

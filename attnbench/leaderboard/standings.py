@@ -83,14 +83,15 @@ class Standings:
 def standings_by_track(
     records: Sequence[Record], badges: Mapping[Identity, Badge]
 ) -> dict[str, Standings]:
-    """Return the standings of each track that has records, the smallest track first.
+    """Return the standings of each track that has records, the smallest shipped track first, then others.
 
     Args:
         records: all records, in any order.
         badges: by record identity; a record without one is self-reported.
     """
     by_track: dict[str, Standings] = {}
-    for track in TRACKS:
+    own = sorted({record.identity.track for record in records} - set(TRACKS))
+    for track in (*TRACKS, *own):
         of_track = [record for record in records if record.identity.track == track]
         if of_track:
             by_track[track] = standings_of_track(of_track, badges)

@@ -1,1 +1,1 @@
-"""Records: their form, their summaries, where they are kept, whether they agree with themselves."""
+"""Records: their schema, their summaries, their storage, and checks that they are consistent."""

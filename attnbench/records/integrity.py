@@ -1,4 +1,4 @@
-"""Whether a record agrees with its own scores."""
+"""Checks that a record agrees with its own scores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from attnbench.records.record import EpisodeResult, Measures, Record, Summary
 from attnbench.records.summary import overall, summarise, summarise_without_intervals
 from attnbench.statistics.detection import Roc, count, detection_of, roc
 
-# The fields of a summary that take a bootstrap to compute.
+# The fields of a summary whose computation takes a bootstrap.
 INTERVALS = frozenset(
     ("d_prime_low", "d_prime_high", "adaptation_seconds_low", "adaptation_seconds_high")
 )
@@ -36,7 +36,7 @@ def read_scores(path: Path, record: Record) -> pa.Table:
         record: the record in it.
 
     Raises:
-        ValueError: if the file is missing, is not a table of scores, or is not the record's.
+        ValueError: if the file is missing, is not a table of scores, or belongs to another record.
     """
     file = path.with_suffix(".parquet")
     try:
@@ -76,7 +76,7 @@ class Responses:
     """A detector's responses to one episode's test images.
 
     Attributes:
-        scores: `[n]`.
+        scores: float `[n]`.
         present: bool `[n]`, whether the target is in the image.
     """
 
@@ -85,12 +85,16 @@ class Responses:
 
     @cached_property
     def roc(self) -> Roc:
-        """Their ROC curve. Raises ValueError without positives or without negatives."""
+        """The ROC curve. Raises ValueError without positives or without negatives."""
         return roc(self.scores, self.present)
 
 
 def responses_by_target(scores: pa.Table) -> dict[str, Responses]:
-    """The rows of each target, in their order."""
+    """Return the responses to each target's images, in the order of the table.
+
+    Args:
+        scores: a table of scores, see `attnbench.records.outcome.SCORES_SCHEMA`.
+    """
     targets = scores["target"].combine_chunks().dictionary_encode()
     names, codes = targets.dictionary.to_pylist(), targets.indices.to_numpy(zero_copy_only=False)
     values, present = scores["score"].to_numpy(), scores["present"].to_numpy()
@@ -106,12 +110,17 @@ def responses_by_target(scores: pa.Table) -> dict[str, Responses]:
 
 
 def _run_starts(codes: NDArray[np.int32]) -> list[int]:
-    """The index at which each run of equal codes starts."""
+    """Return the index at which each run of equal codes starts."""
     return [0, *(1 + np.flatnonzero(codes[1:] != codes[:-1])).tolist()] if len(codes) else []
 
 
 def contradictions(path: Path, record: Record) -> list[str]:
-    """Where a record contradicts its own scores and episodes. Empty if it is as it was written."""
+    """Return where a record contradicts its own scores and episodes. Empty if it is consistent.
+
+    Args:
+        path: the record's JSON file.
+        record: the record in it.
+    """
     try:
         responses = responses_by_target(read_scores(path, record))
     except ValueError as error:
@@ -123,7 +132,11 @@ def contradictions(path: Path, record: Record) -> list[str]:
 def contradictions_with(responses: Mapping[str, Responses], record: Record) -> list[str]:
     """As `contradictions`, with scores that have been read already, and without `INTERVALS`.
 
-    The intervals of times take a bootstrap to check, and a leaderboard computes its own.
+    Checking intervals takes a bootstrap, and a leaderboard computes its own.
+
+    Args:
+        responses: the record's scores by target.
+        record: the record.
     """
     problems = []
     for episode in record.episodes:
@@ -145,6 +158,7 @@ def _in_summary(record: Record, expected: Summary, names: Set[str]) -> list[str]
 
 def _in_episode(episode: EpisodeResult, responses: Responses | None) -> Iterator[str]:
     if episode.measures is None:
+        # Scores of a failed episode would let a record claim results that were never judged.
         if responses is not None:
             yield f"{episode.target}: a failure with scores"
         return

@@ -25,12 +25,12 @@ SCORES_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class EpisodeOutcome:
-    """What judging an episode gives.
+    """The outcome of judging an episode.
 
     Attributes:
-        result: its measures and costs, or why there are none.
+        result: the measures and the cost, or why there are none.
         scores: a row per test image, see `SCORES_SCHEMA`; no rows after a failure.
-        environment: where it was measured.
+        environment: the machine and versions that it was measured with.
     """
 
     result: EpisodeResult
@@ -38,7 +38,11 @@ class EpisodeOutcome:
     environment: Environment
 
     def with_contention(self, contended: bool) -> EpisodeOutcome:
-        """The same outcome, its cost marked as measured beside other episodes or not."""
+        """Return the same outcome, with its cost marked as contended or not.
+
+        Args:
+            contended: whether other episodes ran on the same CPU at the same time.
+        """
         if self.result.cost is None:
             return self
         cost = self.result.cost.model_copy(update={"contended": contended})
@@ -51,13 +55,13 @@ def scores_table(
     present: NDArray[np.bool_],
     scores: NDArray[np.floating[Any]],
 ) -> pa.Table:
-    """The scores of one episode as a table.
+    """Return the scores of one episode as a table, see `SCORES_SCHEMA`.
 
     Args:
         target: the episode's target.
         images: the name of each test image, `[n]`.
         present: bool `[n]`, whether the target is in the image.
-        scores: `[n]`.
+        scores: float `[n]`.
     """
     columns = [
         pa.array([target] * len(scores), pa.string()),

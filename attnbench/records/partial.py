@@ -20,7 +20,7 @@ _KEY = b"attnbench.outcome"
 
 
 class _Described(BaseModel):
-    """What an episode's file says besides its scores."""
+    """The contents of an episode's file besides its scores."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,12 +33,15 @@ class PartialRun:
     """A folder with an Arrow file per finished episode, each written completely or not at all.
 
     The scores are the file's table. The rest is JSON in the metadata of its schema.
+
+    Attributes:
+        folder: the folder, which may not exist yet.
     """
 
     folder: Path
 
     def finished(self) -> dict[str, EpisodeOutcome]:
-        """The finished episodes by target. A damaged file counts as not run."""
+        """Return the finished episodes by target. An episode with a damaged file counts as not run."""
         outcomes = {}
         for path in sorted(self.folder.glob("*.arrow")):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, pa.ArrowException):
@@ -48,11 +51,12 @@ class PartialRun:
 
     def add(self, outcome: EpisodeOutcome) -> None:
         """Keep a finished episode. Raises AttnbenchError if it cannot be written."""
+        # A target may have any name. Its hash is a valid file name.
         target = hashlib.sha256(outcome.result.target.encode()).hexdigest()
         write_atomically(self.folder / f"{target[:32]}.arrow", _encode(outcome), self.folder)
 
     def discard(self) -> None:
-        """Remove all of it."""
+        """Remove the folder and all finished episodes."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

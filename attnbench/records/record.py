@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from attnbench.statistics.detection import Counts, Detection
-from attnbench.vocabulary import ArgmaxRule, DeviceKind, IsolationLevel, Status, TrackName
+from attnbench.vocabulary import ArgmaxRule, DeviceKind, IsolationLevel, Status
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -31,7 +31,7 @@ class Identity(_Model):
     task: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
     task_version: int
     task_sha256: Sha256
-    track: TrackName
+    track: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
     backbone: Annotated[str, Field(pattern=r"^[a-z]+/[A-Za-z0-9_.-]{1,80}$")]
     backbone_sha256: Sha256
     untrained: bool
@@ -47,7 +47,8 @@ class Environment(_Model):
         device_name: the name of the CPU or GPU.
         threads: CPU threads of the episode.
         python, torch, torchvision, numpy, attnbench: versions.
-        confinement: what the kernel enforced on workers (see `attnbench.isolation`).
+        confinement: names of the restrictions that the kernel enforced on workers (see
+            `attnbench.isolation.confinement`).
     """
 
     device_name: Text
@@ -63,8 +64,11 @@ class Environment(_Model):
 def merge_environments(environments: Sequence[Environment]) -> Environment:
     """Merge the environments of a record's episodes, which may have run on several machines.
 
-    Texts that differ are listed. Of threads the smallest number is kept, and of the confinement what
-    all environments have in common.
+    If names or versions differ, all of them are listed. The number of threads is the smallest one. The
+    confinement is what all environments have in common.
+
+    Args:
+        environments: at least one.
     """
     dumps = [environment.model_dump() for environment in environments]
     texts = ("device_name", "python", "torch", "torchvision", "numpy", "attnbench")
@@ -99,7 +103,7 @@ class Readout(_Model):
 
     @property
     def counts(self) -> Counts:
-        """The counts that all other values are computed from."""
+        """The counts from which all other values are computed."""
         return Counts(self.hits, self.positives, self.false_alarms, self.negatives)
 
 
@@ -111,7 +115,7 @@ class Measures(Readout):
 
     @classmethod
     def of(cls, detection: Detection) -> Self:
-        """The measures of a detection, as they are kept in a record."""
+        """Return the measures of a detection in the form that a record keeps."""
         return cls(
             hits=detection.counts.hits,
             positives=detection.counts.positives,
@@ -127,21 +131,24 @@ class Measures(Readout):
 
 
 class Cost(_Model):
-    """What one adaptation cost. Times are in seconds, by the evaluator's clock.
+    """The cost of one adaptation. Times are in seconds, by the evaluator's clock.
+
+    Only `pass_seconds` is timed in a worker, before the submission's code is in that process.
 
     Attributes:
         parameters_added: scalars added to the backbone.
         parameters_changed: scalars in tensors that replace one of the backbone's.
-        parameters_opaque: how many of those added are not in tensors (see
+        parameters_opaque: how many of the added scalars are not in tensors (see
             `attnbench.judge.parameter_count`).
-        artefact_bytes: size of the artefact.
-        adaptation_seconds: from "go" until a fresh process has loaded the detector, late work
-            included.
-        adaptation_seconds_cold: the same in a process that has not rehearsed; for some targets only.
+        artefact_bytes: the size of the artefact in bytes.
+        adaptation_seconds: the time from "go" until a fresh process has loaded the detector,
+            including deferred work.
+        adaptation_seconds_cold: the same time in a process that has not rehearsed; None for most
+            targets.
         late_seconds: the part of `adaptation_seconds` spent on loading the detector, and on work
-            that was put off until prediction.
-        pass_seconds: one forward pass of the backbone over as many images, timed in the same run.
-        prediction_seconds: scoring all test images.
+            that was deferred until prediction.
+        pass_seconds: the time of one forward pass of the backbone over as many images.
+        prediction_seconds: the time of scoring all test images.
         contended: whether other episodes ran on the same CPU meanwhile. Contended times are excluded
             from the leaderboard.
     """
@@ -164,9 +171,9 @@ class EpisodeResult(_Model):
     Attributes:
         target: the target's name.
         status: whether it succeeded.
-        reason: why not, in one line.
+        reason: why it did not succeed, in one line.
         detail: the end of the submission's traceback.
-        images_sha256: of the pixels of all its images.
+        images_sha256: the SHA-256 (hex) of the pixels of all its pictures, before any generator.
         measures: how well the detector detects; None after a failure.
         cost: what the adaptation cost; None after a failure.
         readouts: detection by arg-max (see `attnbench.judge.argmax_readouts`), if the track asks for
@@ -192,9 +199,11 @@ class EpisodeResult(_Model):
 
 
 class Summary(_Model):
-    """A record's summary: means over targets, and medians of times. None unless all episodes are ok.
+    """A record's summary: means over targets, and medians of times.
 
-    Times are those of uncontended episodes, and None if there are none.
+    Unless all episodes are ok, the values are None.
+
+    Times are those of uncontended episodes; they are None if all episodes are contended.
 
     Attributes:
         targets: the number of targets.

@@ -1,4 +1,4 @@
-"""A record as one row, the same in the data frame, in `--json` and in exports."""
+"""A record as one row, with the same columns in the data frame, in `--json` and in exports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,12 @@ COLUMNS = (*_FROM_IDENTITY, "status", "reason", *_FROM_SUMMARY, "isolation", "re
 
 
 def row_of(record: Record, path: Path) -> dict[str, object]:
-    """Return the record's row, by column. Values that a failure left out are None."""
+    """Return the record's row, by column. Values that a failure left out are None.
+
+    Args:
+        record: the record.
+        path: its JSON file.
+    """
     row: dict[str, object] = {name: getattr(record.identity, name) for name in _FROM_IDENTITY}
     row |= {"status": record.status, "reason": record.reason}
     row |= {name: getattr(record.summary, name) for name in _FROM_SUMMARY}

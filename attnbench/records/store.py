@@ -23,13 +23,17 @@ _PARTIAL = ".partial"
 
 
 class RecordStore:
-    """The records in a folder, as `TRACK/TASK/SUBMISSION@BACKBONE@seedN@DEVICE.json`."""
+    """The records in a folder, as `TRACK/TASK/SUBMISSION@BACKBONE@seedN@DEVICE.json`.
+
+    Args:
+        root: the folder, which may not exist yet.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def path_of(self, identity: Identity) -> Path:
-        """The file of the record of this identity. Its scores lie beside it, as `.parquet`."""
+        """Return the file of the record of this identity. The scores are beside it, as `.parquet`."""
         backbone = identity.backbone.replace("/", "-") + ("-untrained" * identity.untrained)
         name = f"{identity.submission}@{backbone}@seed{identity.seed}@{identity.device}"
         name += ".json" if identity.isolation == "process" else f"@{identity.isolation}.json"
@@ -38,7 +42,11 @@ class RecordStore:
     def save(self, record: Record, scores: pa.Table) -> Path:
         """Write the scores, then the record with their hash. Return the record's path.
 
-        The finished episodes of its run are removed.
+        The files of the finished episodes are removed.
+
+        Args:
+            record: the record, whose `scores_file` and `scores_sha256` are filled in here.
+            scores: the scores of all its episodes.
 
         Raises:
             AttnbenchError: if the folder cannot be written; earlier records stay intact.
@@ -51,13 +59,15 @@ class RecordStore:
         }
         record = Record.model_validate(record.model_dump() | hashed)
         partial = self.partial(record.identity)
+        # The scores come first. A crash in between leaves the old record with new scores, whose hash
+        # does not match: `find` then treats the record as missing.
         write_atomically(path.with_suffix(".parquet"), content, partial.folder)
         write_atomically(path, record.model_dump_json(indent=1).encode(), partial.folder)
         partial.discard()
         return path
 
     def read(self, path: Path) -> Record:
-        """The record in a file. Raises AttnbenchError with the file and what is wrong with it."""
+        """Read the record in a file. Raises AttnbenchError, which names the file and the problem."""
         try:
             if path.stat().st_size > _MAX_BYTES:
                 raise AttnbenchError(f"{path}: larger than {_MAX_BYTES >> 20} MiB; skipped")
@@ -70,19 +80,23 @@ class RecordStore:
             raise AttnbenchError(f"{path}: {_describe(error)}") from None
 
     def paths(self) -> Iterator[Path]:
-        """The files that may be records, sorted."""
+        """Yield the files that may be records, sorted."""
         for path in sorted(self._root.glob("*/*/*.json")):
             if not path.parts[len(self._root.parts)].startswith("."):
                 yield path
 
     def load(self, path: Path) -> Record:
-        """As `read`, for a file in this folder. A link that leads out of it is an AttnbenchError."""
+        """As `read`, for a file in this folder.
+
+        Raises:
+            AttnbenchError: also for a link that leads out of the folder.
+        """
         if not path.resolve().is_relative_to(self._root.resolve()):
             raise AttnbenchError(f"{path}: a link out of the records folder; skipped")
         return self.read(path)
 
     def load_all(self) -> tuple[list[tuple[Path, Record]], list[str]]:
-        """All records, sorted by path, and the problems of those that were skipped."""
+        """Read all records, sorted by path. Also return the problems of files that were skipped."""
         records, problems = [], []
         for path in self.paths():
             try:
@@ -92,7 +106,7 @@ class RecordStore:
         return records, problems
 
     def find(self, identity: Identity) -> tuple[Path, Record] | None:
-        """The intact record of exactly this identity, with intact scores, or None."""
+        """Return the record of exactly this identity, if it and its scores are intact, else None."""
         path = self.path_of(identity)
         try:
             record = self.read(path)
@@ -103,16 +117,17 @@ class RecordStore:
         return (path, record) if is_intact and record.identity == identity else None
 
     def partial(self, identity: Identity) -> PartialRun:
-        """The finished episodes of an interrupted run of this identity."""
+        """Return the folder of finished episodes of an interrupted run of this identity."""
         return PartialRun(self._root / _PARTIAL / _key(identity))
 
     @contextlib.contextmanager
     def claim(self, identity: Identity, *, wait: bool = True) -> Iterator[bool]:
-        """Claim the making of a record, which only one process at a time may do.
+        """Claim a record, which only one process at a time may make.
 
         Args:
-            identity: of the record.
-            wait: wait for a process that holds the claim. Otherwise False is yielded if one does.
+            identity: the identity of the record.
+            wait: whether to wait for another process that holds the claim. If not, False is yielded
+                in that case.
 
         Yields:
             Whether this process holds the claim.

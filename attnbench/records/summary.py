@@ -17,10 +17,10 @@ class Times:
     """Median times over uncontended episodes, in seconds. None if there are none.
 
     Attributes:
-        adaptation: of adapting.
-        cold: of adapting in a cold process, over the episodes that have such a time.
-        passes: of adapting, as a multiple of the backbone's forward pass.
-        prediction: of scoring all test images.
+        adaptation: the time of adapting.
+        cold: the time of adapting in a cold process, over the episodes that have such a time.
+        passes: the time of adapting, as a multiple of the backbone's forward pass.
+        prediction: the time of scoring all test images.
     """
 
     adaptation: float | None
@@ -30,7 +30,13 @@ class Times:
 
 
 def times_of(costs: Sequence[Cost]) -> Times:
-    """The times by which methods are compared. Contended ones are left out: they may be too long."""
+    """Return the times by which methods are compared.
+
+    Contended times are left out, because they may be too long.
+
+    Args:
+        costs: the costs of episodes.
+    """
     alone = [cost for cost in costs if not cost.contended]
     cold = [s for cost in alone if (s := cost.adaptation_seconds_cold) is not None]
     return Times(
@@ -64,7 +70,11 @@ def times_on_one_device(records: Sequence[Record]) -> tuple[str, Times]:
 
 
 def overall(results: Sequence[EpisodeResult]) -> tuple[Status, str]:
-    """A record's status and reason. One failed episode makes the record a failure."""
+    """Return a record's status and reason. One failed episode makes the record a failure.
+
+    Args:
+        results: the results of the record's episodes.
+    """
     statuses: tuple[Status, ...] = ("failed", "not applicable")
     for status in statuses:
         matching = [result for result in results if result.status == status]
@@ -115,7 +125,11 @@ def summarise_without_intervals(results: Sequence[EpisodeResult]) -> Summary:
 
 
 def summary_intervals(results: Sequence[EpisodeResult]) -> dict[str, float]:
-    """The 95 % confidence intervals of a summary. All episodes must be ok."""
+    """Return the 95 % confidence intervals of a summary, by field.
+
+    Args:
+        results: the results of a record's episodes, all of which must be ok.
+    """
     counts = [[result.measures.counts] for result in results if result.measures is not None]
     costs = [result.cost for result in results if result.cost is not None]
     times = [cost.adaptation_seconds for cost in costs if not cost.contended]

@@ -20,13 +20,13 @@ class Verification(BaseModel):
     """The outcome of `attnbench verify`.
 
     Attributes:
-        record_sha256: of the record's JSON when it was verified. If the record has changed since,
-            the verification says nothing about it.
-        targets: whose episodes were run again.
+        record_sha256: the SHA-256 (hex) of the record's JSON when it was verified. If the record has
+            changed since, the verification says nothing about it.
+        targets: the targets whose episodes were run again.
         problems: what did not hold.
         unsettled: what could not be decided because other work kept the CPU busy.
-        environment: where the episodes were run again.
-        created: when, in ISO 8601.
+        environment: the machine and versions that the episodes were run again with.
+        created: when the record was verified, in ISO 8601.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,17 +40,24 @@ class Verification(BaseModel):
 
 
 def path_beside(record: Path) -> Path:
-    """The file of the verification of a record, given the record's file."""
+    """Return the file of a record's verification, given the record's file."""
     return record.with_name(f"{record.name}.verification")
 
 
 def fingerprint_of(record: Path) -> str:
-    """SHA-256 (hex) of a record's file."""
+    """Return the SHA-256 (hex) of a record's file."""
     return hashlib.sha256(record.read_bytes()).hexdigest()
 
 
 def badge_of(path: Path, record: Record) -> Badge:
-    """The badge of a record. One that contradicts itself has failed, whatever is kept beside it."""
+    """Return the badge of a record.
+
+    A record that contradicts itself has failed, whatever its verification says.
+
+    Args:
+        path: the record's JSON file.
+        record: the record in it.
+    """
     return _badge(path, contradictions(path, record))
 
 

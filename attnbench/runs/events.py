@@ -54,14 +54,21 @@ class RecordWritten:
     path: Path
 
 
-Event = Planned | EpisodeStarted | EpisodeDone | RecordWritten
+@dataclass(frozen=True)
+class Noted:
+    """Something the user should know, such as duplicate pictures or an option without effect."""
+
+    text: str
+
+
+Event = Planned | Noted | EpisodeStarted | EpisodeDone | RecordWritten
 
 
 def seconds_left(since_first: float, done: int, total: int) -> float | None:
     """Estimate the remaining time from the rate so far. None until two episodes have ended.
 
     Args:
-        since_first: seconds since the first episode ended. The time before that is start-up.
+        since_first: seconds since the first episode ended. Earlier time includes the start-up.
         done: the number of episodes that have ended.
         total: the number of episodes.
     """
@@ -72,12 +79,12 @@ class Progress:
     """Counts the episodes of a run as they end, and reports an event for each.
 
     Args:
-        identities: the record of each episode to run, so each as often as it has such episodes.
+        identities: the identity of the record of each episode to run, once per episode.
         reused: records that exist already.
         report: called with each event.
 
     Attributes:
-        report: the same.
+        report: the function that is called with each event.
     """
 
     def __init__(

@@ -1,30 +1,27 @@
-"""From a request to the records to make: submission x task x backbone x seed."""
+"""Planning a run: the records to make, one per submission, task, backbone and seed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from attnbench.backbones import fingerprint
 from attnbench.devices import require_device
 from attnbench.engines.engine import Job
-from attnbench.errors import AttnbenchError
 from attnbench.judge.resource_cache import ResourceCache
 from attnbench.records.record import EpisodeResult, Identity
 from attnbench.records.rows import COLUMNS
+from attnbench.runs.chosen_tasks import ChosenTask
 from attnbench.runs.submissions import RejectedSubmission
 from attnbench.submission import Submission
-from attnbench.tasks import TaskDefinition, Track, list_tasks, load_task
-from attnbench.vocabulary import TRACKS, DeviceKind, IsolationLevel, TrackName
+from attnbench.task_schema import Track
+from attnbench.vocabulary import DeviceKind, IsolationLevel
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for besides the submissions; see `attnbench.evaluate`."""
+    """What a user requests besides the submissions; see `attnbench.evaluate`."""
 
-    track: TrackName
-    tasks: Sequence[str] | None
-    backbone: str | None
     device: DeviceKind
     seeds: int
     isolation: IsolationLevel
@@ -37,25 +34,28 @@ class Plan:
     """One record to make.
 
     Attributes:
-        submission: what is judged.
+        submission: the submission to judge.
         track: the definition of the task's track.
-        targets: one episode each.
+        backbone: the backbone, as `attnbench.backbones.load` takes it.
+        targets: the targets of the track. The record has an episode for each.
         timeout: seconds for one adaptation.
-        identity: of the record.
+        identity: the identity of the record.
     """
 
     submission: Submission
     track: Track
+    backbone: str
     targets: tuple[str, ...]
     timeout: float
     identity: Identity
 
     def job(self, target: str, *, cold: bool, timed: EpisodeResult | None = None) -> Job:
-        """The job for the episode of one target; see `Job` for the arguments."""
+        """Return the job for the episode of one target; see `Job` for the arguments."""
         return Job(
             identity=self.identity,
             submission=self.submission,
             track=self.track,
+            backbone=self.backbone,
             target=target,
             timeout=self.timeout,
             cold=cold,
@@ -64,14 +64,18 @@ class Plan:
 
 
 def make_plans(
-    submissions: Sequence[Submission], request: Request, resources: ResourceCache
+    submissions: Sequence[Submission],
+    tasks: Sequence[ChosenTask],
+    request: Request,
+    resources: ResourceCache,
 ) -> list[Plan]:
     """Plan all records to make, grouped by backbone.
 
     Args:
-        submissions: each of them gets a record per task, backbone and seed.
-        request: which tasks, backbones and seeds.
-        resources: backbones and stimuli are loaded into it.
+        submissions: the submissions to judge. Each gets a record per task, backbone and seed.
+        tasks: the tasks to judge them on.
+        request: the seeds and conditions.
+        resources: where backbones and stimuli are loaded.
 
     Raises:
         AttnbenchError: for unknown names, malformed task files, or missing data.
@@ -79,17 +83,20 @@ def make_plans(
     require_device(request.device)
     plans: list[Plan] = []
     hashes: dict[str, str] = {}
-    for task in _tasks_of(request):
-        track = task.tracks[request.track]
-        for backbone in _backbones_of(task, request):
+    for chosen in tasks:
+        task, track = chosen.task, chosen.definition
+        for backbone in chosen.backbones:
+            network = resources.backbone(backbone)
             if backbone not in hashes:
-                hashes[backbone] = fingerprint(resources.backbone(backbone))
-            targets = resources.stimuli(track, backbone).targets
+                hashes[backbone] = fingerprint(network)
+            stimuli = resources.stimuli(track, backbone)
+            stimuli.check(range(request.seeds))
             plans += [
                 Plan(
                     submission=submission,
                     track=track,
-                    targets=targets,
+                    backbone=backbone,
+                    targets=stimuli.targets,
                     timeout=request.timeout or track.timeout,
                     identity=Identity(
                         submission=submission.name,
@@ -97,8 +104,8 @@ def make_plans(
                         task=task.name,
                         task_version=task.version,
                         task_sha256=task.content_hash,
-                        track=request.track,
-                        backbone=backbone,
+                        track=chosen.track,
+                        backbone=network.name,
                         backbone_sha256=hashes[backbone],
                         untrained=request.untrained,
                         seed=seed,
@@ -110,19 +117,19 @@ def make_plans(
                 for seed in range(request.seeds)
             ]
     order = list(hashes)
-    return sorted(plans, key=lambda plan: order.index(plan.identity.backbone))
+    return sorted(plans, key=lambda plan: order.index(plan.backbone))
 
 
 def rows_of_rejected(
-    rejected: Sequence[RejectedSubmission], request: Request
+    rejected: Sequence[RejectedSubmission], tasks: Sequence[ChosenTask], request: Request
 ) -> list[dict[str, object]]:
-    """A failure row for each record that a rejected submission should have had."""
+    """Return a failure row for each record that a rejected submission would have had."""
     return [
         dict.fromkeys(COLUMNS)
         | {
             "submission": submission.name,
-            "task": task.name,
-            "track": request.track,
+            "task": chosen.task.name,
+            "track": chosen.track,
             "backbone": backbone,
             "seed": seed,
             "device": request.device,
@@ -131,28 +138,18 @@ def rows_of_rejected(
             "isolation": request.isolation,
         }
         for submission in rejected
-        for task in _tasks_of(request)
-        for backbone in _backbones_of(task, request)
+        for chosen in tasks
+        for backbone in chosen.backbones
         for seed in range(request.seeds)
     ]
 
 
-def _backbones_of(task: TaskDefinition, request: Request) -> tuple[str, ...]:
-    return (request.backbone,) if request.backbone else task.tracks[request.track].backbones
-
-
-def _tasks_of(request: Request) -> Iterator[TaskDefinition]:
-    """The tasks asked for, or else all tasks of the track. Raises AttnbenchError."""
-    if request.track not in TRACKS:
-        raise AttnbenchError(
-            f"unknown track {request.track!r}; the tracks are mini, small and full"
-        )
-    tasks = [load_task(name) for name in (request.tasks or list_tasks())]
-    usable = [task for task in tasks if request.track in task.tracks]
-    lacking = [task.name for task in tasks if request.track not in task.tracks]
-    if lacking and (request.tasks or not usable):
-        raise AttnbenchError(
-            f"{', '.join(lacking)}: no track {request.track!r}; `attnbench tasks` lists the tracks "
-            "of each task"
-        )
-    return iter(usable)
+def notes_of(tasks: Sequence[ChosenTask], resources: ResourceCache) -> list[str]:
+    """Return what the user should know about the data of a run, such as duplicate pictures."""
+    notes = [
+        f"{chosen.task.name}: {note}"
+        for chosen in tasks
+        for backbone in chosen.backbones
+        for note in resources.stimuli(chosen.definition, backbone).notes
+    ]
+    return list(dict.fromkeys(notes))

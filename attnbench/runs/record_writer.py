@@ -20,7 +20,7 @@ from attnbench.runs.events import EpisodeStarted, Event, Progress, RecordWritten
 from attnbench.runs.planning import Plan
 
 # How many targets of a record are also adapted to in a cold process, that is without a rehearsal.
-# What a cold process costs hardly depends on the target, and each one costs another adaptation.
+# The extra time of a cold process hardly depends on the target, and measuring it takes an adaptation.
 _COLD_TARGETS = 1
 
 
@@ -37,8 +37,8 @@ def make_records(
     Args:
         plans: the records to make, grouped by backbone.
         run_jobs: runs the episodes.
-        folder: where records are kept.
-        fresh: make records again that exist already.
+        folder: the folder of records.
+        fresh: whether to make existing records again.
         report: called with each event.
     """
     store = RecordStore(folder)
@@ -52,7 +52,7 @@ def make_records(
     with RecordWriter(store, records, progress, fresh=fresh) as writer:
         writer.write(run_jobs(writer.jobs(todo, wait=False)))
         # Now the records that other runs were making meanwhile. Such a run may be waiting for one of
-        # ours. We hold no claim by now, and take one at a time, so there is no deadlock.
+        # ours. We hold no claim any more and take one at a time, so there is no deadlock.
         for plan in todo:
             if plan.identity not in records:
                 writer.write(run_jobs(writer.jobs([plan], wait=True)))
@@ -74,8 +74,8 @@ class RecordWriter:
     Args:
         store: where records are kept.
         records: the records that exist already; those written are added.
-        progress: told of each episode.
-        fresh: make records again that exist already.
+        progress: counts and reports each episode.
+        fresh: whether to make existing records again.
     """
 
     def __init__(
@@ -103,14 +103,14 @@ class RecordWriter:
         """Yield the missing episodes, record by record. Each record is claimed when its turn comes.
 
         Args:
-            plans: of the records.
-            wait: wait for another run that is making a record. Otherwise the record is skipped.
+            plans: the records to make.
+            wait: whether to wait for another run that is making a record. If not, skip that record.
         """
         for plan in plans:
             with ExitStack() as claim:
                 if not claim.enter_context(self._store.claim(plan.identity, wait=wait)):
                     continue
-                # Another run may have made it since. Then it is used as it is.
+                # Another run may have made the record since. Then that record is used.
                 if not self._fresh and (existing := self._store.find(plan.identity)):
                     self._records[plan.identity] = existing
                     continue
@@ -126,6 +126,7 @@ class RecordWriter:
 
     def write(self, completed: Generator[CompletedJob]) -> None:
         """Keep each episode as it completes, and write each record once it has all of its episodes."""
+        # Closing the generator ends the engine's work at once if this process is interrupted.
         with closing(completed):
             for done in completed:
                 identity = done.job.identity
@@ -137,7 +138,7 @@ class RecordWriter:
                     self._complete(identity)
 
     def _complete(self, identity: Identity) -> None:
-        """Put the episodes of a record together, and write it."""
+        """Assemble a record from its episodes, and write it."""
         path = _write(self._store, self._open[identity].plan)
         self._records[identity] = path, self._store.read(path)
         self._open.pop(identity).claim.close()
@@ -157,6 +158,7 @@ def _missing_targets(store: RecordStore, plan: Plan) -> list[str]:
 
 
 def _write(store: RecordStore, plan: Plan) -> Path:
+    # Read back from disk, so that the record contains exactly what would survive a crash.
     finished = store.partial(plan.identity).finished()
     outcomes = [finished[target] for target in plan.targets]
     results = tuple(outcome.result for outcome in outcomes)

@@ -31,9 +31,9 @@ def retime_records(
     Scores stay as they are. So does an episode whose adaptation fails this time.
 
     Args:
-        plans: of the records.
+        plans: the records to retime.
         run_jobs: runs the episodes, one at a time per device.
-        folder: where the records are.
+        folder: the folder of records.
         report: called with each event.
 
     Returns:
@@ -91,7 +91,7 @@ def _contended_episodes(record: Record) -> list[EpisodeResult]:
 
 
 def _with_new_times(record: Record, outcomes: Sequence[EpisodeOutcome]) -> Record:
-    """The record with these episodes replaced, and the environment in which they were timed."""
+    """Return the record with the episodes that were timed again, and with their environment."""
     ok = {outcome.result.target: outcome for outcome in outcomes if outcome.result.status == "ok"}
     if not ok:
         return record

@@ -30,7 +30,13 @@ class _Model(BaseModel):
 
 
 class TaskState(_Model):
-    """How many episodes of a task a run has to do, has done, and how many of those failed."""
+    """The progress of a run on one task.
+
+    Attributes:
+        total: the number of episodes to run.
+        done: how many of them have ended.
+        failed: how many of these have failed.
+    """
 
     total: _Count
     done: _Count = 0
@@ -41,14 +47,15 @@ class RunState(_Model):
     """The state of a run, as the run itself reports it.
 
     Attributes:
-        process: its process ID on `host`.
+        process: the run's process ID on `host`.
         began: when that process started, in seconds since 1970.
         host: the machine's name.
         engine: the engine's name.
         submissions: the submissions' names.
         tasks: the state of each task.
-        first_seconds: when the first episode ended, None before; for estimating the time left.
-        updated: when this state was written.
+        first_seconds: when the first episode ended, in seconds since 1970; None before that. The
+            estimate of the time left starts there.
+        updated: when the state last changed, in seconds since 1970.
     """
 
     process: int
@@ -83,12 +90,18 @@ class RunState(_Model):
         if self.host != socket.gethostname():
             return None
         try:
+            # Process IDs are reused, so the start times must agree too.
             return abs(psutil.Process(self.process).create_time() - self.began) < 1.0
         except psutil.NoSuchProcess:
             return False
 
     def after(self, event: Event, now: float) -> RunState:
-        """The state after an event that happened at `now`."""
+        """Return the state after an event.
+
+        Args:
+            event: the event.
+            now: when it happened, in seconds since 1970.
+        """
         match event:
             case Planned():
                 tasks = {name: TaskState(total=total) for name, total in event.episodes.items()}
@@ -109,7 +122,13 @@ class RunState(_Model):
 
 
 class StatusFile:
-    """Keeps the state of a run in a file while the run lasts; a context manager."""
+    """Keeps the state of a run in a file while the run lasts; a context manager.
+
+    Args:
+        records: the folder of records that the run writes into.
+        engine: the engine's name.
+        submissions: the submissions' names.
+    """
 
     def __init__(self, records: Path, engine: str, submissions: Sequence[str]) -> None:
         process = psutil.Process()

@@ -1,4 +1,4 @@
-"""Reading the submissions of a run. Torch is not imported for that."""
+"""Reading the submissions of a run, without importing torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RejectedSubmission:
 def read_submissions(
     paths: Sequence[str | Path],
 ) -> tuple[list[Submission], list[RejectedSubmission]]:
-    """Read submissions, and set those aside that are not valid.
+    """Read submissions, and set aside those that are not valid.
 
     Args:
         paths: folders, or names of shipped submissions.
@@ -30,7 +30,7 @@ def read_submissions(
         The submissions that can be run, and those that cannot.
 
     Raises:
-        AttnbenchError: if one does not exist at all, or two have the same name.
+        AttnbenchError: if a submission does not exist, or two have the same name.
     """
     submissions: list[Submission] = []
     rejected: list[RejectedSubmission] = []

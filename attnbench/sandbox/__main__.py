@@ -1,4 +1,4 @@
-"""The fork server's process: `python -m attnbench.sandbox DESCRIPTOR`, as the judge starts it."""
+"""The entry point of the fork server: the judge runs `python -m attnbench.sandbox DESCRIPTOR`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from attnbench.wire.channel import Channel
 
 
 def main(descriptor: int) -> None:
-    """Serve the judge at the other end of the socket `descriptor` until it closes that end."""
+    """Serve the judge until it closes its end of the socket.
+
+    Args:
+        descriptor: the file descriptor of this end.
+    """
     with Scratch() as scratch:
-        # torch creates a cache folder for its compiler on import: let that be in the scratch folder.
+        # On import, torch creates a cache folder for its compiler. Put that into the scratch folder.
         os.environ["HOME"] = os.environ["TMPDIR"] = tempfile.tempdir = str(scratch.folder)
         from attnbench.sandbox.fork_server import serve_forks
 

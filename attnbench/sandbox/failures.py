@@ -15,7 +15,7 @@ def describe_failure(error: BaseException, *, harness: str) -> dict[str, str]:
     """Return a one-line `reason` and a `detail`, the end of the traceback.
 
     Args:
-        error: what the submission raised. Even its text may raise when it is asked for.
+        error: the exception that the submission raised. Converting it to a string may raise too.
         harness: the module whose frames are left out of the top of the traceback.
     """
     trace = error.__traceback__

@@ -31,14 +31,19 @@ from attnbench.sandbox.processes import ForkedWorker, WorkerProcesses
 from attnbench.sandbox.warm_state import WarmState
 from attnbench.wire.channel import Channel, ChannelClosed, Message
 
-# The threads of a pool end shortly after the thread that owned the pool.
+# How long to wait for the threads of a pool, which end shortly after the thread that owns it.
 _POOL_EXIT_SECONDS = 1.0
 
 
 def serve_forks(channel: Channel, scratch: Scratch) -> None:
-    """Load backbones and fork workers at the judge's request, until it closes the channel."""
-    # A forked child cannot use a thread pool that its parent has started. So this process never
-    # starts one: it runs one thread, and each worker sets its own number of threads.
+    """Load backbones and fork workers at the judge's request, until it closes the channel.
+
+    Args:
+        channel: the channel to the judge.
+        scratch: the folder that will contain the workers' own folders.
+    """
+    # A forked child cannot use a thread pool that its parent has started. So this thread never
+    # starts one (see `_warm_up_in_thread`), and each worker sets its own number of threads.
     torch.set_num_threads(1)
     become_subreaper()
     server = _ForkServer(channel, scratch)
@@ -97,7 +102,7 @@ class _ForkServer:
         assert self._state is not None
         counts, shown = request.fields["counts"], request.fields["batches"]
         if cold := {*self._state.pass_batch_sizes(counts), *shown} - self._state.warm_sizes:
-            self.workers.end_all()  # the spare worker has inherited a state that is not warm
+            self.workers.end_all()  # the spare worker has inherited a cold state
             _warm_up_in_thread(self._state, cold, int(request.fields["threads"]))
 
     def _fork(self) -> ForkedWorker:
@@ -118,6 +123,7 @@ class _ForkServer:
 
 
 def _load_warm(request: Message) -> WarmState:
+    """Load a backbone, and prepare whatever else workers inherit."""
     data = request.fields["data"]
     backbone = load(
         str(request.fields["name"]),
@@ -129,14 +135,14 @@ def _load_warm(request: Message) -> WarmState:
         backbone(torch.zeros(1, 3, size, size))
     state = WarmState(backbone)
     # The garbage collector writes to every object it tracks, and a forked worker would have to copy
-    # each page it writes to. Frozen objects are left alone.
+    # each page that is written to. The collector leaves frozen objects alone.
     gc.freeze()
     return_freed_memory()  # a worker would reuse freed pages, and so copy them
     return state
 
 
 def _warm_up_in_thread(state: WarmState, sizes: set[int], threads: int) -> None:
-    """Create the kernels that workers will need, for the number of threads they will have.
+    """Create the kernels that workers will need, for the number of threads that they will have.
 
     This runs in a thread of its own. The thread pool that the layers start belongs to that thread
     and ends with it, so that this process can still fork.

@@ -1,8 +1,8 @@
 """Packing a detector: everything it holds beyond the backbone, and nothing else of the process.
 
-The pickle that results is `Artefact.structure`. Tensors, arrays, long texts and rows of numbers are
-moved out of it into a safetensors file, where the judge can count them exactly. Modules of the
-backbone that are still as they were handed out are replaced by their names.
+The resulting pickle is `Artefact.structure`. Tensors, arrays, long strings and long sequences of
+numbers are moved out of it into a safetensors file, where the judge can count them exactly. Modules
+of the backbone that the submission has not changed are replaced by their names.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from attnbench.backbones.backbone import Backbone, tensors_of
 from attnbench.sandbox.reachable_state import reachable_state
 from attnbench.wire.artefact import Artefact
 
-# Shorter texts and rows are names and sizes. They stay in the structure.
+# Shorter strings and sequences are names and sizes. They stay in the structure.
 _LONG_TEXT, _LONG_ROW = 256, 16
 
 
 class ArtefactPacker:
-    """Packs detectors made from one backbone, which it remembers as it was handed out.
+    """Packs detectors made from one backbone, and remembers that backbone's original state.
 
     Args:
         backbone: the backbone, before any submission has touched it.
@@ -49,8 +49,8 @@ class ArtefactPacker:
 
         Args:
             detector: what `adapt` returned.
-            source: the submission's folder. What its classes and functions hold is packed as
-                `reachable_state`. None packs no such state.
+            source: the submission's folder. The values that its classes and functions hold are
+                packed as `reachable_state`. None packs no such values.
 
         Raises:
             pickle.PicklingError, TypeError, AttributeError: for objects that cannot be pickled, such
@@ -77,14 +77,19 @@ class ArtefactPacker:
         return Artefact(pickled[:end], safetensors.torch.save(pickler.stored), pickled[end:])
 
     def untouched_module(self, module: nn.Module, unchanged: Mapping[int, str]) -> str | None:
-        """The name of a backbone module that is still as it was handed out, else None."""
+        """Return the name of a backbone module that is unchanged since it was handed out, else None.
+
+        Args:
+            module: any module of a detector.
+            unchanged: the names of the backbone's unchanged tensors by the tensors' ids.
+        """
         name = self._module_names.get(id(module))
         if name is None or (digest := self._digests[name]) is None:
             return None
         return name if _digest(module, unchanged) == digest else None
 
     def equal_tensor(self, tensor: Tensor) -> str | None:
-        """The name of a backbone tensor that `tensor` is an exact copy of, else None."""
+        """Return the name of a backbone tensor with the same values as `tensor`, else None."""
         for name, pristine in self._pristine.items():
             if pristine.shape == tensor.shape and self._is_pristine(name, tensor):
                 return name
@@ -111,6 +116,12 @@ class ArtefactPacker:
 
 class _DetectorPickler(pickle.Pickler):
     """Pickles a detector's objects and stores their data under names.
+
+    Args:
+        buffer: where the pickle is written.
+        packer: knows the backbone.
+        replaced: names and tensors, by tensor id, that stand in the places of backbone tensors.
+        unchanged: names, by tensor id, of those that still have the backbone's values.
 
     Attributes:
         stored: the data by name, as tensors on the CPU.
@@ -176,7 +187,7 @@ class _DetectorPickler(pickle.Pickler):
 
 
 def _plain_data(obj: object) -> Tensor | None:
-    """A long text or row of numbers as the tensor it is counted as, else None."""
+    """Return a long string or sequence of numbers as the tensor it is counted as, else None."""
     kind = type(obj)
     if kind is str and isinstance(obj, str) and len(obj) >= _LONG_TEXT:
         obj, kind = obj.encode("utf-8", "surrogatepass"), bytes
@@ -207,12 +218,12 @@ class _DigestPickler(pickle.Pickler):
 
 
 def _digest(module: nn.Module, unchanged: Mapping[int, str]) -> bytes | None:
-    """A digest of a module's objects, tensors by name. None if they cannot be pickled."""
+    """Return a digest of a module's objects, tensors by name. None if they cannot be pickled."""
     buffer = io.BytesIO()
     try:
         _DigestPickler(buffer, unchanged).dump(module)
     except Exception:
-        # Somebody has put a hook or a closure there. The module is not as it was handed out, and
-        # packing it will report what cannot be pickled.
+        # The module holds something that cannot be pickled, such as a hook or a closure. It counts as
+        # changed, and packing it will report the problem.
         return None
     return hashlib.sha256(buffer.getvalue()).digest()

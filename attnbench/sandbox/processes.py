@@ -1,4 +1,4 @@
-"""The fork server's children: one worker at work, one spare, and those that are exiting.
+"""The fork server's children: the running worker, a spare one, and those that are exiting.
 
 The fork server is a subreaper: any process that a worker leaves behind becomes its child.
 """
@@ -26,11 +26,10 @@ class ForkedWorker:
 
 
 class WorkerProcesses:
-    """Runs one worker at a time and kills everything it started along with it.
+    """Runs one worker at a time, and kills every process that it started along with it.
 
-    A fork takes about as long as a small network needs for a hundred images. So the next worker is
-    forked ahead of time, while the current one starts. The spare one waits; no submission has run
-    in it.
+    A fork takes about as long as a small network needs for a hundred images. So the next worker, the
+    spare, is forked while the current one starts. It only waits: no submission has run in it.
     """
 
     def __init__(self) -> None:
@@ -39,7 +38,11 @@ class WorkerProcesses:
         self._exiting: list[ForkedWorker] = []
 
     def begin(self, fork: Callable[[], ForkedWorker]) -> ForkedWorker:
-        """Put the spare worker to work, or a new one if there is no live spare."""
+        """Start a worker: the spare one, or a newly forked one if there is no live spare.
+
+        Args:
+            fork: forks a worker.
+        """
         spare, self._spare = self._spare, None
         if spare is not None and _exit_code_within(spare.pid, 0.0) is not None:
             remove(spare.folder)
@@ -48,14 +51,18 @@ class WorkerProcesses:
         return self._running
 
     def keep_spare(self, fork: Callable[[], ForkedWorker]) -> None:
-        """Fork a spare worker for the next request."""
+        """Fork a spare worker for the next request.
+
+        Args:
+            fork: forks a worker.
+        """
         self._spare = fork()
 
     def end(self) -> None:
-        """Kill the worker and all it started. None of them does anything after this returns.
+        """Kill the worker and every process it started. None of them runs after this returns.
 
         A process with a large network in its memory takes a while to exit. If the worker has no
-        children, that is waited for in `reap` only: a killed process cannot start another.
+        children, only `reap` waits for its exit: a killed process cannot start another.
         """
         running, self._running = self._running, None
         if running is None:
@@ -63,15 +70,15 @@ class WorkerProcesses:
         self._exiting.append(running)
         os.kill(running.pid, signal.SIGKILL)
         remove(running.folder)  # before the next worker begins, so that it cannot find anything
-        # First the worker's children, then ours: children of an exiting worker move from there to here.
+        # The worker's children first, then ours: when a worker exits, its children become ours.
         known = {worker.pid for worker in self._exiting}
         if _children_of(running.pid) or set(self._other_children()) - known:
             self.reap()
 
     def reap(self) -> None:
-        """Kill and wait for every child but the spare worker, and remove their folders.
+        """Kill every child but the spare worker, wait for them to exit, and remove their folders.
 
-        No worker may be at work.
+        There must be no running worker.
         """
         while others := self._other_children():
             for pid in others:
@@ -83,7 +90,10 @@ class WorkerProcesses:
         self._exiting.clear()
 
     def exit_code(self, grace: float) -> int | None:
-        """End the worker, after giving it `grace` seconds to end by itself.
+        """End the worker, after giving it some time to end by itself.
+
+        Args:
+            grace: seconds to wait.
 
         Returns:
             Its exit code, negative for a signal, or None if it was still alive.
@@ -97,7 +107,7 @@ class WorkerProcesses:
         return status
 
     def end_all(self) -> None:
-        """End the worker and the spare one, with all they started."""
+        """End the running worker and the spare one, with every process that they started."""
         for worker in (self._running, self._spare):
             if worker is not None:
                 worker.channel.close()
@@ -106,13 +116,13 @@ class WorkerProcesses:
         self.reap()
 
     def _other_children(self) -> list[int]:
-        """This process's children except the spare worker."""
+        """Return the process IDs of this process's children, except the spare worker."""
         spare = None if self._spare is None else self._spare.pid
         return [pid for pid in _children_of(os.getpid()) if pid != spare]
 
 
 def _children_of(pid: int) -> list[int]:
-    """The children of all threads of a process; an empty list if it has ended."""
+    """Return the children of all threads of a process; an empty list if it has ended."""
     children: list[int] = []
     for listing in Path(f"/proc/{pid}/task").glob("*/children"):
         try:

@@ -1,4 +1,4 @@
-"""State within a detector's reach: what the submission's classes and functions hold.
+"""State within a detector's reach: the values that the submission's classes and functions hold.
 
 Class attributes, default arguments, closures and globals could hide parameters, so they are packed
 with the detector and counted.
@@ -21,12 +21,12 @@ def reachable_state(
 ) -> Iterator[tuple[str, object]]:
     """Yield each value that the classes and functions defined in `source` hold, with its location.
 
-    Each value comes once. Numbers and short texts are left out: they stand in the source, where they
-    are counted.
+    Each value is yielded once. Numbers and short strings are left out: they are in the source, where
+    they are counted.
 
     Args:
         objects: classes and functions. Those defined outside `source` are skipped. The caller may
-            append to the list while it consumes the values; what is appended is followed too.
+            append to the list while it consumes the values; appended objects are followed too.
         source: the submission's folder.
     """
     seen: set[int] = set()

@@ -1,4 +1,7 @@
-"""What a worker inherits when it is forked: a backbone to adapt, and all that a rehearsal needs."""
+"""What a worker inherits when it is forked: a backbone to adapt, and all that a rehearsal needs.
+
+Its `pass_seconds` times the forward pass that is the unit of adaptation times.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from attnbench.sandbox.packing import ArtefactPacker
 
 # How many different images a rehearsal has per class.
 _REHEARSAL_IMAGES = 8
-# A forward pass is timed on as many batches as take this long together.
+# Batches of a forward pass are timed until they add up to this many seconds.
 _PASS_SECONDS = 0.02
 # Bytes of images per batch of the timed pass. On a CPU, 5 MiB (8 images of 224 pixels) stay in the
 # caches; a GPU needs larger batches to be busy.
@@ -32,8 +35,11 @@ _PARALLEL_SIZE = 1 << 20
 class WarmState:
     """The backbone that a submission adapts and a copy that it rehearses on, each with its packer.
 
-    It is made before workers are forked, so that no worker has to. That includes the images of a
-    rehearsal, and whatever is slow the first time in a process: packing a detector, setting a seed.
+    It is prepared before workers are forked, so that no worker has to prepare it. That includes the
+    images of a rehearsal, and whatever is slow the first time in a process.
+
+    Args:
+        backbone: the backbone as it was loaded.
 
     Attributes:
         backbone: the backbone to adapt.
@@ -54,29 +60,45 @@ class WarmState:
         noise = (_noise_images(size, coarse=coarse) for coarse in (True, False))
         self._noise = [images.to(device_of(backbone)) for images in noise]
         self.rehearsal_label = _hardest_label(backbone, *self._noise) if backbone.labels else None
+        # Packing a detector and setting a seed are slow the first time in a process.
         self.packer.pack(nn.Sequential(backbone, nn.Linear(1, 1)))
         set_seed(0)
 
     def on(self, device: str) -> WarmState:
-        """The same state on another device."""
+        """Return this state on a device, `cpu` or `cuda`."""
         return self if device == "cpu" else WarmState(self.backbone.to(device))
 
     def set_target(self, label: int | None) -> None:
-        """Set the target. A rehearsal gets its own label, or None if the episode's target is None."""
+        """Set the target of the backbone, and that of the copy for the rehearsal.
+
+        Args:
+            label: the index of the episode's target, or None if it is new to the backbone. Then the
+                rehearsal has no label either.
+        """
         self.backbone.target = label
         self.rehearsal.target = None if label is None else self.rehearsal_label
 
     def rehearsal_counts(self, counts: Sequence[int]) -> list[int]:
-        """How many images per class a rehearsal needs, given those of the episode.
+        """Return how many images per class a rehearsal needs.
 
-        On a CPU, a few images warm everything there is to warm (docs/timing.md). A GPU has kernels
-        for every batch size, so it needs as many as the episode has.
+        On a CPU, a few images suffice (docs/timing.md). A GPU has kernels for every batch size, so a
+        rehearsal needs as many images as the episode has.
+
+        Args:
+            counts: the episode's numbers of positives and of negatives.
         """
         on_cpu = device_of(self.backbone).type == "cpu"
         return [min(_REHEARSAL_IMAGES, count) if on_cpu else count for count in counts]
 
     def noise_images(self, counts: Sequence[int]) -> list[Tensor]:
-        """Noise images of positives and of negatives, `[n, 3, h, w]` each, repeated to `counts`."""
+        """Return noise images that stand for positives and for negatives.
+
+        Args:
+            counts: how many of each. The same few images are repeated.
+
+        Returns:
+            float32 `[n, 3, size, size]` for each count.
+        """
         return [
             _repeat_to(images, count) for images, count in zip(self._noise, counts, strict=True)
         ]
@@ -86,6 +108,9 @@ class WarmState:
 
         oneDNN creates a kernel for each combination of batch size, memory layout and number of
         threads when it is first used.
+
+        Args:
+            sizes: the batch sizes.
         """
         for size in sizes:
             images = _repeat_to(self._noise[1], size)
@@ -95,18 +120,27 @@ class WarmState:
             self.warm_sizes.add(size)
 
     def pass_batch_sizes(self, counts: Sequence[int]) -> list[int]:
-        """The batch sizes that a pass over this many images per class is timed on."""
+        """Return the batch sizes on which a forward pass is timed.
+
+        Args:
+            counts: the numbers of positives and of negatives that the pass goes over.
+        """
         image = self._noise[1][:1]
         on_gpu = image.device.type == "cuda"
         largest = max(1, (_BATCH_BYTES_GPU if on_gpu else _BATCH_BYTES_CPU) // image.nbytes)
         return sorted({min(largest, count) for count in counts})
 
     def pass_seconds(self, counts: Sequence[int]) -> float:
-        """Seconds of one no-grad forward pass over this many images, float32, PyTorch's defaults.
+        """Time the backbone's forward pass: no-grad, float32, with PyTorch's defaults.
 
-        The images are fine noise, which takes as long as photographs do (docs/timing.md). As many
-        batches are timed as take 20 ms, after one of each size that is not. The result is the median
-        time per image, times the number of images.
+        The images are fine noise, which takes as long as photographs do (docs/timing.md). First, one
+        batch of each size runs untimed. Then batches are timed until they add up to `_PASS_SECONDS`.
+
+        Args:
+            counts: the numbers of positives and of negatives that the pass goes over.
+
+        Returns:
+            The median seconds per image, times the number of images.
         """
         device = device_of(self.backbone)
         batches = [_repeat_to(self._noise[1], size) for size in self.pass_batch_sizes(counts)]
@@ -137,16 +171,15 @@ def _noise_images(size: int, *, coarse: bool) -> Tensor:
     noise = torch.randn(_REHEARSAL_IMAGES, 3, size, size, generator=generator)
     if coarse:
         grain = min(8, size)
-        averaged = grain * nn.functional.avg_pool2d(
-            noise, grain
-        )  # times `grain`: unit variance again
+        # The mean of grain^2 values has 1/grain of their standard deviation.
+        averaged = grain * nn.functional.avg_pool2d(noise, grain)
         noise = nn.functional.interpolate(averaged, size=(size, size))
     return noise
 
 
 @torch.no_grad()
 def _hardest_label(backbone: Backbone, pos: Tensor, neg: Tensor) -> int:
-    """The label whose log-odds separate the noise images just worse than chance.
+    """Return the label whose log-odds separate the noise images just worse than chance.
 
     A method that stops once it separates positives from negatives then has about as much to learn in
     a rehearsal as in an episode. With a label that the network never sees in noise, a rehearsal
@@ -168,12 +201,12 @@ def _hardest_label(backbone: Backbone, pos: Tensor, neg: Tensor) -> int:
 
 
 def device_of(backbone: nn.Module) -> torch.device:
-    """The device that a backbone's parameters are on."""
+    """Return the device that a backbone's parameters are on."""
     return next(backbone.parameters()).device
 
 
 def start_threads(backbone: Backbone) -> None:
-    """Start what a process starts on first use: a CPU's thread pool, or a GPU's kernels."""
+    """Start the CPU's thread pool or load the GPU's kernels, as the first use would do."""
     device = device_of(backbone)
     if device.type == "cuda":
         size = backbone.preprocessing.size
@@ -184,13 +217,13 @@ def start_threads(backbone: Backbone) -> None:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until a GPU has finished its work. Does nothing on a CPU."""
+    """Wait until a GPU has finished its work. On a CPU, do nothing."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 
 
 def set_seed(number: int) -> None:
-    """Seed every random generator that a submission is likely to use."""
+    """Seed every random-number generator that a submission is likely to use."""
     random.seed(number)
     np.random.seed(number)
     torch.manual_seed(number)

@@ -45,10 +45,10 @@ def serve(channel: Channel, state: WarmState, folder: Path, confinement: tuple[s
     """Serve the one request that comes through `channel`. Failures are reported to the judge.
 
     Args:
-        channel: to the judge.
-        state: the fork server's state, of which this process has its own copy.
+        channel: the channel to the judge.
+        state: this process's copy of the fork server's state.
         folder: this worker's private folder.
-        confinement: what confines this process, for the record.
+        confinement: names of the restrictions on this process, for the record.
     """
     try:
         channel.send(Message("started", {"confinement": list(confinement)}))
@@ -73,7 +73,7 @@ def serve(channel: Channel, state: WarmState, folder: Path, confinement: tuple[s
 
 @dataclass(frozen=True)
 class _Context:
-    """What a request is served with."""
+    """A request, and whatever is needed to serve it."""
 
     channel: Channel
     request: Message
@@ -159,7 +159,7 @@ def _write_source(folder: Path, files: Mapping[str, NDArray[Any]]) -> Path:
 
 @contextlib.contextmanager
 def _recorded_warnings(device: torch.device) -> Iterator[list[warnings.WarningMessage]]:
-    """Ask a GPU for deterministic kernels, and record a warning for each that does not exist."""
+    """Use deterministic kernels on a GPU, and record a warning for each operation without one."""
     if device.type != "cuda":
         yield []
         return
@@ -171,11 +171,12 @@ def _recorded_warnings(device: torch.device) -> Iterator[list[warnings.WarningMe
 
 
 def _read_out(detector: nn.Module, images: Tensor, *, logits: bool) -> dict[str, Scores]:
-    """Scores, and logits if they are asked for and the detector offers them."""
+    """Return scores, and logits if they were requested and the detector offers them."""
     logits_of = getattr(detector, "logits", None)
     if not (logits and callable(logits_of)):
         return {"scores": _checked(detector(images), (len(images),), "scores")}
     outputs = logits_of(images)
+    # With `from_logits`, the scores need no second forward pass.
     from_logits = getattr(detector, "from_logits", None)
     scores = from_logits(outputs) if callable(from_logits) else detector(images)
     return {
@@ -221,7 +222,7 @@ def _call_adapt(
 
 
 def _checked(values: object, expected: tuple[int | None, ...], name: str) -> Scores:
-    """Outputs as a float32 array of the expected shape, in which None is any size.
+    """Return outputs as a float32 array of the expected shape, in which None means any size.
 
     Raises:
         ContractViolation: for anything else.

@@ -1,4 +1,4 @@
-"""A disk cache of prepared pictures: decoded and resized once for all targets, methods and runs."""
+"""Disk caches: of pictures, decoded and resized once for all targets and runs, and of arrays."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import contextlib
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from attnbench.backbones.backbone import Preprocessing
+from attnbench.stimuli import decoding
 from attnbench.stimuli.preprocessing import Picture
 
 _DIGEST_BYTES = 16
@@ -40,6 +44,8 @@ class PictureCache:
         self._row_bytes = 2 * _DIGEST_BYTES + int(np.prod(self._shape))
         safe_name = re.sub(r"[^A-Za-z0-9-]+", "-", name)
         sizes = f"{preprocessing.resize}-{preprocessing.size}"
+        if preprocessing.interpolation != "bilinear":
+            sizes += f"-{preprocessing.interpolation}"
         self.path = folder / f"{safe_name}-{sizes}.pictures"
 
     def get(self, row: int, encoded: bytes) -> Picture | None:
@@ -85,8 +91,34 @@ class PictureCache:
 def _digests(encoded: bytes, pixels: bytes | memoryview) -> bytes:
     """Return both digests of a row.
 
-    The first tells different pictures apart and is cryptographic. The second only detects damage, so
-    a fast non-cryptographic hash will do.
+    The first tells different pictures apart and is cryptographic. Another version of the decoder gives
+    another digest. The second only detects damage, so a fast non-cryptographic hash will do.
     """
-    picture_digest = hashlib.blake2b(encoded, digest_size=_DIGEST_BYTES).digest()
+    picture_digest = hashlib.blake2b(
+        encoded, digest_size=_DIGEST_BYTES, person=b"decoder %d" % decoding.VERSION
+    ).digest()
     return picture_digest + xxhash.xxh3_128_digest(pixels)
+
+
+def cached_array(path: Path, shape: tuple[int, ...], compute: Callable[[], NDArray[Any]]) -> Any:
+    """Return the array stored in a file, or compute and store it.
+
+    Args:
+        path: the file. Its name must contain a hash of everything that the array depends on.
+        shape: the array's shape. A file with another shape is replaced.
+        compute: computes the array.
+    """
+    try:
+        stored = np.load(path)
+        if stored.shape == shape:
+            return stored
+    except (OSError, ValueError, EOFError):  # missing or damaged
+        pass
+    array = compute()
+    # Another run may read or write the same file: each writes its own and renames it when complete.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(f".{np.random.default_rng().integers(1 << 60):x}.npy")
+        np.save(unfinished, array)
+        unfinished.replace(path)
+    return array

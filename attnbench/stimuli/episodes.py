@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,14 +16,17 @@ from numpy.typing import NDArray
 from attnbench.backbones.backbone import Preprocessing
 from attnbench.backbones.imagenet import IMAGENET_A_WNIDS
 from attnbench.errors import AttnbenchError
-from attnbench.stimuli.image_sets import ImageSet, Role, Selection
-from attnbench.stimuli.preprocessing import Images, in_unit_range, normalise
+from attnbench.stimuli.duplicates import contents_of
+from attnbench.stimuli.image_sets import ImageSet
+from attnbench.stimuli.preprocessing import Images, Picture, in_unit_range, normalise
+from attnbench.stimuli.selection import Role, Selection
 from attnbench.tasks import Track
 
 # The largest batch of test images. 5 MiB are 8 images of 224 pixels, which fit a CPU's caches.
 _MAX_BATCH_BYTES, _MAX_BATCH_IMAGES = 5 << 20, 64
 # The evaluator compares the times of batches, so there must be several for an outlier to stand out.
 _MIN_BATCHES = 4
+_MAX_PROBLEMS = 10
 
 
 class ImageBuilder(Protocol):
@@ -143,8 +147,8 @@ class TrackStimuli:
     ) -> None:
         self._labels = labels
         self._image_shape = (3, preprocessing.size, preprocessing.size)
-        self._adapt = ImageSet(Role.ADAPT, track.adapt, preprocessing, data)
-        self._test = ImageSet(Role.TEST, track.test, preprocessing, data)
+        self._adapt = ImageSet(Role.ADAPT, track.adapt, track.labels, preprocessing, data)
+        self._test = ImageSet(Role.TEST, track.test, track.labels, preprocessing, data)
         self._with_logits = track.logits
         named_targets = {"all": self._test.classes, "imagenet-a": IMAGENET_A_WNIDS}
         self.targets = (
@@ -152,46 +156,136 @@ class TrackStimuli:
         )
         for target in self.targets:
             for image_set in (self._adapt, self._test):
-                if target not in image_set.classes:
-                    raise AttnbenchError(
-                        f"target {target!r} is not a class of {image_set.name}; "
-                        f"its classes are {', '.join(image_set.classes)}"[:1000]
-                    )
+                image_set.class_index(target)
+        for name in track.labels:
+            self._test.class_index(name)
+            self._label_of(name)
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for people: what was left out of the data, and which pictures it has twice."""
+        return list(dict.fromkeys([*self._adapt.notes(), *self._test.notes()]))
+
+    def check(self, seeds: Iterable[int]) -> None:
+        """Check everything that the episodes of these seeds need, before the first of them.
+
+        All selected pictures of one's own are read. Those of public data sets, which may be a
+        million, are read by `episode`.
+
+        Raises:
+            AttnbenchError: if a target has too few pictures, which the message lists for all targets;
+                if a picture of one's own cannot be read; or if an episode would adapt on one that it
+                tests on.
+        """
+        # Filtration may fail, and should do so only once.
+        _ = self._adapt.pictures, self._test.pictures
+        problems = []
+        for target in self.targets:
+            try:
+                # How many pictures there are does not depend on the seed.
+                self._select(target, 0)
+            except AttnbenchError as problem:
+                problems.append(str(problem))
+        if problems:
+            more = [f"… ({len(problems)} problems in all)"] * (len(problems) > _MAX_PROBLEMS)
+            raise AttnbenchError("; ".join([*problems[:_MAX_PROBLEMS], *more, *self.notes]))
+        if not (self._adapt.is_own or self._test.is_own):
+            return
+        for target, seed in itertools.product(self.targets, seeds):
+            adapt, test = self._select(target, seed)
+            self._refuse_overlap(
+                target, seed, self._adapt.contents(adapt), self._test.contents(test)
+            )
 
     def episode(self, target: str, seed: int) -> Episode:
         """Return the episode of this target and seed, with the same images every time.
 
         Raises:
-            AttnbenchError: if there are too few pictures, or one of them is damaged.
+            AttnbenchError: if there are too few pictures, one of them is damaged, or the episode
+                would adapt on a picture that it tests on.
         """
-        adapt = self._adapt.select(target, self.targets, seed)
-        test = self._test.select(target, self.targets, seed)
+        adapt, test = self._select(target, seed)
         digest = hashlib.sha256()
         images: Images = np.empty((len(adapt.pictures), *self._image_shape), np.float32)
-        for chunk in _chunks(adapt):
+        adapted: dict[bytes, int] = {}
+        tested: dict[bytes, int] = {}
+        for chunk in adapt.chunks():
             part = adapt.subset(chunk)
             pictures = self._adapt.load_pictures(part)
             digest.update(pictures.tobytes())
+            adapted |= contents_of(pictures, part.all_pictures)
             self._adapt.images_from_pictures(pictures, part, seed, images[chunk])
         # Test pictures are loaded for the fingerprint now, and again when their images are built:
         # all images of a test set at once may not fit into memory.
-        for chunk in _chunks(test):
-            digest.update(self._test.load_pictures(test.subset(chunk)).tobytes())
-        labels = self._labels or ()
-        rivals: tuple[int, ...] = ()
+        for chunk in test.chunks():
+            part = test.subset(chunk)
+            pictures = self._test.load_pictures(part)
+            digest.update(pictures.tobytes())
+            tested |= contents_of(pictures, part.all_pictures)
+        self._refuse_overlap(target, seed, adapted, tested)
+        rivals: list[int] = []
         if self._with_logits:
-            rivals = tuple(labels.index(name) for name in self.targets if name in labels)
+            indices = map(self._label_of, self.targets)
+            rivals = [index for index in indices if index is not None]
         return Episode(
             target=target,
             seed=seed,
-            label=labels.index(target) if target in labels else None,
-            rivals=rivals,
+            label=self._label_of(target),
+            rivals=tuple(rivals),
             pos=images[: adapt.positive_count],
             neg=images[adapt.positive_count :],
             present=np.arange(len(test.pictures)) < test.positive_count,
             image_ids=self._test.image_names(test),
             fingerprint=digest.hexdigest(),
             make=lambda order, out=None: self._test.build_images(test.subset(order), seed, out),
+        )
+
+    def test_pictures(self, image_id: str) -> tuple[Picture, ...]:
+        """Return the pictures that a test image was made from, as they are in the data.
+
+        Args:
+            image_id: one of an episode's `image_ids`.
+
+        Returns:
+            uint8 RGB `[3, h, w]` each: one picture, or both pictures of a blend.
+
+        Raises:
+            AttnbenchError: if there is no such picture, or it is damaged.
+        """
+        return self._test.pictures_of(image_id)
+
+    def _select(self, target: str, seed: int) -> tuple[Selection, Selection]:
+        """Return the pictures to adapt on and those to test on. Raises AttnbenchError."""
+        return (
+            self._adapt.select(target, self.targets, seed),
+            self._test.select(target, self.targets, seed),
+        )
+
+    def _label_of(self, target: str) -> int | None:
+        """Return a target's index in the backbone's labels, or None if it is new to the backbone."""
+        return self._test.class_labels.index(target, self._labels)
+
+    def _refuse_overlap(
+        self, target: str, seed: int, adapted: dict[bytes, int], tested: dict[bytes, int]
+    ) -> None:
+        """Raise AttnbenchError if a picture to adapt on has the content of one to test on.
+
+        Args:
+            target, seed: of the episode.
+            adapted: an index in the adaptation set for each content, with blending partners.
+            tested: the same of the test set.
+        """
+        common = [content for content in tested if content in adapted]
+        if not common:
+            return
+        first = self._adapt.location(adapted[common[0]])
+        second = self._test.location(tested[common[0]])
+        pair = f"{first} and {second} are the same picture" if first != second else first
+        raise AttnbenchError(
+            f"the episode of {target!r} with seed {seed} would adapt on {len(common)} of the "
+            f"{len(tested)} pictures that it tests on: {pair}. Remove copies, and let `adapt` and "
+            "`test` draw from different splits; for a folder without splits, write "
+            "split = { adapt = 0.5, test = 0.5, seed = 0 }"
         )
 
 
@@ -203,9 +297,3 @@ def _batch_size(count: int, max_size: int) -> int:
     max_size = max(1, min(max_size, math.ceil(count / _MIN_BATCHES)))
     sizes = [size for size in range(max_size, max_size // 2, -1) if size % 8 == 0] or [max_size]
     return min(sizes, key=lambda size: -count % size)
-
-
-def _chunks(selection: Selection) -> Iterator[slice]:
-    """Yield slices of a selection that are small enough to be loaded at once."""
-    for start in range(0, len(selection.pictures), _MAX_BATCH_IMAGES):
-        yield slice(start, start + _MAX_BATCH_IMAGES)

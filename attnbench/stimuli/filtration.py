@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,9 @@ from attnbench.backbones import fingerprint, load
 from attnbench.backbones.backbone import Backbone, Preprocessing
 from attnbench.errors import AttnbenchError
 from attnbench.resources import cache_folder
+from attnbench.stimuli import decoding
+from attnbench.stimuli.cache import cached_array
+from attnbench.stimuli.class_labels import ClassLabels
 from attnbench.stimuli.datasets import Dataset
 from attnbench.stimuli.generators import misclassified
 from attnbench.stimuli.preprocessing import in_unit_range, normalise
@@ -25,7 +27,11 @@ _BATCH_SIZE = 64
 
 
 def filter_pictures(
-    source: Source, definition: Filtration, preprocessing: Preprocessing, data: Path | None
+    source: Source,
+    definition: Filtration,
+    preprocessing: Preprocessing,
+    class_labels: ClassLabels,
+    data: Path | None,
 ) -> PreparedPictures:
     """Return the pictures of a source that the filter network misclassifies with confidence.
 
@@ -36,33 +42,33 @@ def filter_pictures(
         source: all pictures.
         definition: the filter network and the minimum confidence.
         preprocessing: the backbone's. The filter network gets the pictures with its own.
+        class_labels: how classes are found among the network's labels.
         data: a data folder that may hold the network's weights.
 
     Raises:
         AttnbenchError: if the network cannot be loaded, or has no label for a class of the source.
     """
     network = load(definition.network, data=data)
-    unknown_classes = set(source.classes) - set(network.labels or ())
-    if network.labels is None or unknown_classes:
+    # A class has one index in the source and another among the network's labels.
+    indices = {name: class_labels.index(name, network.labels) for name in source.classes}
+    unknown_classes = [name for name, index in indices.items() if index is None]
+    if unknown_classes:
         raise AttnbenchError(
             f"{definition.network} cannot filter {source.name}: it has no label for "
-            f"{', '.join(sorted(unknown_classes))[:200]}; choose another network for the filtration"
+            f"{', '.join(sorted(unknown_classes))[:200]}; choose another network for the filtration, "
+            "or write into the task which of its labels these classes are (labels)"
         )
-    path = _predictions_path(source, network)
-    try:
-        predictions = np.load(path) if path else None
-    except (OSError, ValueError):  # missing or damaged
-        predictions = None
-    if predictions is None or predictions.shape != (len(source.labels), 2):
-        predictions = _predict(prepare(source, network.preprocessing), network)
-        if path is not None:
-            _save(path, predictions)
-    # A class has one index in the source and another among the network's labels.
-    network_labels = np.array([network.labels.index(name) for name in source.classes])
+    pictures = prepare(source, network.preprocessing)
+    shape = (len(source.labels), 2)
+    if isinstance(source, Dataset):
+        path = _predictions_path(source, network)
+        predictions = cached_array(path, shape, lambda: _predict(pictures, network))
+    else:
+        predictions = _predict(pictures, network)
     wrong = misclassified(
         predictions[:, 0].astype(np.int64),
         predictions[:, 1],
-        network_labels[source.labels],
+        np.array(list(indices.values()))[source.labels],
         definition.confidence,
     )
     return replace(prepare(source, preprocessing), rows=np.flatnonzero(wrong))
@@ -81,23 +87,9 @@ def _predict(pictures: PreparedPictures, network: Backbone) -> NDArray[np.float3
     return np.concatenate(batches)
 
 
-def _predictions_path(source: Source, network: Backbone) -> Path | None:
-    """Return the file of the predictions for exactly these pictures and weights.
-
-    Returns None for pictures that are not files: predicting them is fast.
-    """
-    if not isinstance(source, Dataset):
-        return None
-    digest = hashlib.sha256(fingerprint(network).encode())
+def _predictions_path(source: Dataset, network: Backbone) -> Path:
+    """Return the file of the predictions for exactly these pictures and weights."""
+    digest = hashlib.sha256(f"{fingerprint(network)} decoder {decoding.VERSION}".encode())
     for row in range(len(source.labels)):
         digest.update(hashlib.sha256(source.encoded(row)).digest())
-    return cache_folder() / f"{source.name}-answers-{digest.hexdigest()[:32]}.npy"
-
-
-def _save(path: Path, predictions: NDArray[np.float32]) -> None:
-    # Another run may read or write the same file: each writes its own and renames it when complete.
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{np.random.default_rng().integers(1 << 60):x}.npy")
-        np.save(unfinished, predictions)
-        unfinished.replace(path)
+    return cache_folder() / f"{source.cache_name}-answers-{digest.hexdigest()[:32]}.npy"

@@ -14,7 +14,6 @@ from attnbench.errors import AttnbenchError
 from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.stimuli.preprocessing import Images
 from attnbench.tasks import TaskDefinition
-from attnbench.vocabulary import TrackName
 
 _MAX_TARGETS = 4
 _IMAGES_PER_CELL = 5
@@ -26,7 +25,7 @@ _HEADINGS = (
 )
 
 
-def draw_gallery(task: TaskDefinition, track: TrackName, out: Path, data: Path | None) -> None:
+def draw_gallery(task: TaskDefinition, track: str, out: Path, data: Path | None) -> None:
     """Draw a grid of images: a row for some of the targets, a column for positives and negatives.
 
     Images are shown as the track's first backbone gets them, including noise.
@@ -38,9 +37,14 @@ def draw_gallery(task: TaskDefinition, track: TrackName, out: Path, data: Path |
         data: the data folder, or None to load from the hub.
 
     Raises:
-        AttnbenchError: if data is missing or damaged, or `out` cannot be written.
+        AttnbenchError: if the task has no such track, data is missing or damaged, or `out` cannot be
+            written.
     """
     matplotlib.use("Agg")
+    if track not in task.tracks:
+        raise AttnbenchError(
+            f"{task.name} has no track {track!r}; its tracks are {', '.join(task.tracks)}"
+        )
     definition = task.tracks[track]
     # Only preprocessing and labels are needed, so the weights need not be there.
     backbone = load(definition.backbones[0], untrained=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import IntEnum
+import re
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -13,41 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnbench.backbones.backbone import Preprocessing
+from attnbench.backbones.imagenet_names import wnids_of
 from attnbench.errors import AttnbenchError
+from attnbench.stimuli.class_labels import ClassLabels, find_class
+from attnbench.stimuli.datasets import Dataset
+from attnbench.stimuli.duplicates import content_of, describe_duplicates
 from attnbench.stimuli.filtration import filter_pictures
 from attnbench.stimuli.generators import blend, noise
-from attnbench.stimuli.preprocessing import Images, in_unit_range, normalise
+from attnbench.stimuli.preprocessing import Images, Picture, in_unit_range, normalise
+from attnbench.stimuli.selection import CHUNK, Indices, Role, Selection, choose_partners
 from attnbench.stimuli.sources import PreparedPictures, open_source, prepare
-from attnbench.tasks import Blend, Filtration, Noise, Sample
-
-Indices = NDArray[np.int64]
-
-
-class Role(IntEnum):
-    """What an image set is for. The value seeds its random draws, so that the two sets differ."""
-
-    ADAPT = 0
-    TEST = 1
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Pictures selected for an episode, by their index in an image set.
-
-    Attributes:
-        positive_count: the number of positives in the complete selection.
-        pictures: positives, then negatives, int64 `[n]`.
-        partners: the picture that each one is blended with, int64 `[n]`, or None without a blend.
-    """
-
-    positive_count: int
-    pictures: Indices
-    partners: Indices | None
-
-    def subset(self, positions: Indices | slice) -> Selection:
-        """Return the pictures at some positions. `positive_count` keeps its value."""
-        partners = None if self.partners is None else self.partners[positions]
-        return Selection(self.positive_count, self.pictures[positions], partners)
+from attnbench.tasks import Blend, Filtration, FolderSource, HubSource, Noise, Sample
 
 
 class ImageSet:
@@ -56,35 +31,62 @@ class ImageSet:
     Args:
         role: whether the images are for adaptation or for testing.
         sample: the definition in the task.
+        labels: the task's `labels`, which say what classes are called by backbones.
         preprocessing: the backbone's.
         data: the data folder, or None to load from the hub.
 
     Attributes:
         name: the source's name.
         classes: the names of the source's classes.
+        class_labels: how the classes are found among the labels of a network.
+        is_own: whether the pictures are in a folder of one's own.
 
     Raises:
         AttnbenchError: if the source's data is missing or damaged.
     """
 
     def __init__(
-        self, role: Role, sample: Sample, preprocessing: Preprocessing, data: Path | None
+        self,
+        role: Role,
+        sample: Sample,
+        labels: Mapping[str, str | int],
+        preprocessing: Preprocessing,
+        data: Path | None,
     ) -> None:
         self._role = role
         self._sample = sample
         self._preprocessing = preprocessing
         self._data = data
-        self._source = open_source(sample.source, data)
+        self._source = open_source(sample.source, data, role.name.lower())
+        self._contents: dict[int, bytes] = {}
         self.name = self._source.name
         self.classes = self._source.classes
+        self.is_own = isinstance(sample.source, FolderSource)
+        # A name means a class of ImageNet only if all names of the data set do: the mouse of CIFAR-100
+        # is an animal, that of ImageNet is not.
+        is_imagenet = isinstance(sample.source, HubSource) and all(map(wnids_of, self.classes))
+        self.class_labels = ClassLabels(labels, synonyms=is_imagenet)
 
     @cached_property
     def pictures(self) -> PreparedPictures:
         """All pictures that can be selected. Computed when first used, as filtration takes minutes."""
         generator = self._sample.generator
         if isinstance(generator, Filtration):
-            return filter_pictures(self._source, generator, self._preprocessing, self._data)
+            return filter_pictures(
+                self._source, generator, self._preprocessing, self.class_labels, self._data
+            )
         return prepare(self._source, self._preprocessing)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what was left out of the source, and its duplicates, as sentences for people."""
+        if not isinstance(self._source, Dataset):
+            return ()
+        duplicates = describe_duplicates(self._source)
+        return (*self._source.notes, *([duplicates] if duplicates else []))
+
+    def class_index(self, target: str) -> int:
+        """Return the index of a target among the classes. Raises AttnbenchError if it is not one."""
+        return find_class(target, self.classes, self.name, synonyms=self.class_labels.synonyms)
 
     def select(self, target: str, targets: Sequence[str], seed: int) -> Selection:
         """Select the pictures of an episode, without replacement and reproducibly.
@@ -95,32 +97,34 @@ class ImageSet:
             seed: the episode's seed.
 
         Raises:
-            AttnbenchError: if there are too few pictures.
+            AttnbenchError: if there are too few pictures. The message says how many there are.
         """
-        label = self.classes.index(target)
+        label = self.class_index(target)
         labels = self.pictures.labels
         # The order of the draws below is part of every record: positives, negatives, partners.
         rng = np.random.default_rng([seed, label, self._role])
         is_candidate = labels != label
         if self._sample.negatives_from == "targets":
-            is_candidate &= np.isin(labels, [self.classes.index(name) for name in targets])
+            is_candidate &= np.isin(labels, [self.class_index(name) for name in targets])
         candidates = np.flatnonzero(is_candidate)
-        pos = self._choose(rng, np.flatnonzero(labels == label), self._sample.positives, target)
-        neg = self._choose(rng, candidates, self._sample.negatives, f"no {target}")
+        pos = self._choose(rng, np.flatnonzero(labels == label), "positives", target)
+        neg = self._choose(rng, candidates, "negatives", f"no {target}")
         pictures = np.concatenate([pos, neg])
         partners = None
         if isinstance(self._sample.generator, Blend):
-            partners = _choose_partners(rng, labels, pictures, candidates)
+            partners = choose_partners(rng, labels, pictures, candidates)
         return Selection(len(pos), pictures, partners)
 
     def _choose(
-        self, rng: np.random.Generator, candidates: Indices, wanted: int | str, content: str
+        self, rng: np.random.Generator, candidates: Indices, key: str, content: str
     ) -> Indices:
+        wanted = getattr(self._sample, key)
         count = len(candidates) if wanted == "all" else int(wanted)
         if len(candidates) < max(count, 1):
+            side = self._role.name.lower()
             raise AttnbenchError(
-                f"{self.name} has {len(candidates)} images of {content}, but the task needs "
-                f"{max(count, 1)}"
+                f"{self.name} has {len(candidates)} pictures of {content} to {side} on, but the task "
+                f"needs {max(count, 1)} ({side}.{key})"
             )
         return rng.choice(candidates, count, replace=False)
 
@@ -141,6 +145,53 @@ class ImageSet:
                 f"{name} + {partner}" for name, partner in zip(names, partner_names, strict=True)
             ]
         return tuple(names)
+
+    def pictures_of(self, image_name: str) -> tuple[Picture, ...]:
+        """Return the pictures that an image was made from, as they are in the data.
+
+        Args:
+            image_name: one of `image_names`.
+
+        Returns:
+            uint8 RGB `[3, h, w]` each: one picture, or both pictures of a blend.
+
+        Raises:
+            AttnbenchError: if there is no such picture, or it is damaged.
+        """
+        name = re.sub(r" \(sigma [^()]*\)$", "", image_name)
+        # A file name may contain " + " itself.
+        halves = [
+            (name[: match.start()], name[match.end() :]) for match in re.finditer(r" \+ ", name)
+        ]
+        index_of = self.pictures.index_by_name
+        for parts in [(image_name,), (name,), *halves]:
+            if all(part in index_of for part in parts):
+                rows = self.pictures.rows[[index_of[part] for part in parts]]
+                return tuple(self._source.load(rows.tolist()))
+        raise AttnbenchError(
+            f"{self.name} has no picture {image_name!r}; the data may have changed"
+        )
+
+    def location(self, index: int) -> str:
+        """Return where a picture is, as messages name it."""
+        return self.pictures.location(index)
+
+    def contents(self, selection: Selection) -> dict[bytes, int]:
+        """Return a picture for each content among the selected pictures and partners.
+
+        Pictures have the same content if their pixels are equal once they are prepared. Each picture
+        is loaded only once, however often it is selected.
+
+        Raises:
+            AttnbenchError: if a picture is damaged.
+        """
+        indices = np.unique(selection.all_pictures)
+        missing = np.array([i for i in indices.tolist() if i not in self._contents], dtype=np.int64)
+        for start in range(0, len(missing), CHUNK):
+            chunk = missing[start : start + CHUNK]
+            digests = map(content_of, self.pictures.load(chunk))
+            self._contents |= zip(chunk.tolist(), digests, strict=True)
+        return {self._contents[index]: index for index in indices.tolist()}
 
     def load_pictures(self, selection: Selection) -> NDArray[np.uint8]:
         """Load the selected pictures, before any generator.
@@ -205,32 +256,3 @@ def _noise_rng(seed: int, role: int, index: int, picture: NDArray[np.uint8]) -> 
     """
     content = int.from_bytes(hashlib.sha256(picture.tobytes()).digest()[:16], "little")
     return np.random.default_rng([seed, role, index, content])
-
-
-def _choose_partners(
-    rng: np.random.Generator, labels: NDArray[np.int64], pictures: Indices, candidates: Indices
-) -> Indices:
-    """Choose a blending partner of another class for each picture.
-
-    Args:
-        rng: the generator to draw from.
-        labels: the class index of every picture of the set, int64 `[N]`.
-        pictures: the selected pictures, int64 `[n]`.
-        candidates: the pictures without the target, from which partners are drawn with replacement.
-
-    Returns:
-        int64 `[n]`.
-
-    Raises:
-        AttnbenchError: if the candidates have fewer than two classes.
-    """
-    # With a single class of candidates, the loop below would never end for a negative.
-    if len(np.unique(labels[candidates])) < 2:
-        raise AttnbenchError(
-            "cannot blend: a negative is a blend of two classes without the target, "
-            "so the source needs at least three classes"
-        )
-    partners = rng.choice(candidates, len(pictures))
-    while (same_class := labels[partners] == labels[pictures]).any():
-        partners[same_class] = rng.choice(candidates, int(same_class.sum()))
-    return partners

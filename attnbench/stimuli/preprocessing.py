@@ -16,11 +16,12 @@ Images = NDArray[np.float32]
 
 
 def resize_and_crop(picture: Picture, preprocessing: Preprocessing) -> Picture:
-    """Resize a picture's shorter side (bilinear, antialiased), then crop its centre.
+    """Resize a picture's shorter side (antialiased), then crop its centre.
 
     Args:
         picture: uint8 `[3, h, w]`.
-        preprocessing: `resize` is the length of the shorter side, `size` that of the crop.
+        preprocessing: `resize` is the length of the shorter side, `size` that of the crop, and
+            `interpolation` is `bilinear` or `bicubic`.
 
     Returns:
         uint8 `[3, size, size]`; `picture` itself if it already has that size.
@@ -37,7 +38,7 @@ def resize_and_crop(picture: Picture, preprocessing: Preprocessing) -> Picture:
     resized = interpolate(
         torch.from_numpy(np.ascontiguousarray(picture))[None],
         (preprocessing.resize * height // shorter, preprocessing.resize * width // shorter),
-        mode="bilinear",
+        mode=preprocessing.interpolation,
         antialias=True,
     )[0]
     top, left = (round((length - preprocessing.size) / 2) for length in resized.shape[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from attnbench.backbones.backbone import Preprocessing
 from attnbench.resources import cache_folder
 from attnbench.stimuli.cache import PictureCache
-from attnbench.stimuli.datasets import Dataset, open_dataset
+from attnbench.stimuli.datasets import Dataset, numbered_name
 from attnbench.stimuli.embedded import Digits, Figures
+from attnbench.stimuli.opening import open_dataset, open_folder
 from attnbench.stimuli.preprocessing import Picture, resize_and_crop
-from attnbench.tasks import DigitsSource, FiguresSource, HubSource
+from attnbench.tasks import DigitsSource, FiguresSource, FolderSource, HubSource
 
 
 class Source(Protocol):
@@ -39,18 +40,30 @@ class Source(Protocol):
         """Return the pictures in these rows, uint8 `[3, h, w]` each."""
 
 
-# Cached so that tasks with a common source share its open files and the figures already drawn.
-@lru_cache(maxsize=16)
-def open_source(definition: FiguresSource | DigitsSource | HubSource, data: Path | None) -> Source:
+def open_source(
+    definition: FiguresSource | DigitsSource | HubSource | FolderSource,
+    data: Path | None,
+    part: str = "adapt",
+) -> Source:
     """Open the source that a task names.
 
     Args:
         definition: the source in the task.
         data: the data folder, or None to load from the hub.
+        part: `adapt` or `test`, which matters if the task divides a folder of one's own.
 
     Raises:
         AttnbenchError: if its data is missing or damaged.
     """
+    if isinstance(definition, FolderSource):
+        # Not cached: people change their folders while Python runs.
+        return open_folder(definition, part)
+    return _open_cached(definition, data)
+
+
+# Cached so that tasks with a common source share its open files and the figures already drawn.
+@lru_cache(maxsize=16)
+def _open_cached(definition: FiguresSource | DigitsSource | HubSource, data: Path | None) -> Source:
     if isinstance(definition, FiguresSource):
         return Figures(definition.split)
     if isinstance(definition, DigitsSource):
@@ -81,14 +94,25 @@ class PreparedPictures:
         return self.source.labels[self.rows]
 
     def image_name(self, index: int) -> str:
-        """Return a picture's name in records: source, class, and number within the class.
+        """Return a picture's name in records: its file, or source, class and number in the class.
 
-        The name does not depend on how the data is stored, nor on which rows are used.
+        The name does not depend on which rows are used.
         """
         row = int(self.rows[index])
-        label = int(self.source.labels[row])
-        first_row = int(np.searchsorted(self.source.labels, label))
-        return f"{self.source.name}/{self.source.classes[label]}/{row - first_row}"
+        if isinstance(self.source, Dataset):
+            return self.source.image_name(row)
+        return numbered_name(self.source.name, self.source.classes, self.source.labels, row)
+
+    @cached_property
+    def index_by_name(self) -> dict[str, int]:
+        """The index of each picture by its name in records."""
+        return {self.image_name(index): index for index in range(len(self.rows))}
+
+    def location(self, index: int) -> str:
+        """Return where a picture is, as messages name it: its file, or its name in records."""
+        if isinstance(self.source, Dataset):
+            return self.source.location(int(self.rows[index]))
+        return self.image_name(index)
 
     def load(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the prepared pictures with these indices, uint8 `[n, 3, size, size]`.
@@ -104,10 +128,12 @@ class PreparedPictures:
 
     def _load_cached(self, source: Dataset, cache: PictureCache, row: int) -> Picture:
         encoded = source.encoded(row)
-        picture = cache.get(row, encoded)
+        # The picture's number in the whole data, which all splits and slices of the data share.
+        number = int(source.numbers[row])
+        picture = cache.get(number, encoded)
         if picture is None:
             picture = resize_and_crop(source.decode(row, encoded), self.preprocessing)
-            cache.put(row, encoded, picture)
+            cache.put(number, encoded, picture)
         return picture
 
 
@@ -118,5 +144,5 @@ def prepare(source: Source, preprocessing: Preprocessing) -> PreparedPictures:
     """
     cache = None
     if isinstance(source, Dataset):
-        cache = PictureCache(cache_folder(), source.name, preprocessing)
+        cache = PictureCache(cache_folder(), source.cache_name, preprocessing)
     return PreparedPictures(source, preprocessing, np.arange(len(source.labels)), cache)

@@ -1,4 +1,4 @@
-"""The artefact as it travels: byte strings that the judge counts and a worker loads.
+"""The artefact as it travels: byte strings that the judge counts and that a worker loads.
 
 An artefact holds everything a detector has beyond the backbone it was given. The sandbox packs and
 unpacks it (`attnbench.sandbox.packing`, `attnbench.sandbox.unpacking`). The judge counts its
@@ -20,11 +20,12 @@ class Artefact:
     """A packed detector.
 
     Attributes:
-        structure: a pickle of the detector's objects. Tensors, arrays, long texts, rows of numbers
-            and untouched backbone modules appear in it by name only. Only a worker unpickles it.
+        structure: a pickle of the detector's objects. Tensors, arrays, long strings, long sequences
+            of numbers and unchanged backbone modules appear in it by name only. Only a worker
+            unpickles it.
         tensors: a safetensors file. `added/3` is a tensor of the detector's own;
             `changed/head.weight` replaces a tensor of the backbone.
-        reachable_state: concatenated pickles of what the detector's classes and functions hold:
+        reachable_state: concatenated pickles of the values in the detector's classes and functions:
             class attributes, defaults, closures and globals. It is only counted. A worker that
             predicts gets this state from the submission's source instead.
     """
@@ -42,5 +43,12 @@ class Artefact:
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Artefact:
-        """The artefact in a message. Raises KeyError with the name of a missing part."""
+        """Return the artefact in a message.
+
+        Args:
+            arrays: the message's arrays by name.
+
+        Raises:
+            KeyError: with the name of a missing part.
+        """
         return cls(*(arrays[part.name].tobytes() for part in fields(cls)))

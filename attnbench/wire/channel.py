@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# No honest header comes near this. Without a limit, a worker could make the judge allocate 4 GiB.
 HEADER_LIMIT = 1 << 20
 _PREFIX = struct.Struct("<I")
+# The only dtypes that may arrive, with a fixed byte order. Object arrays would have to be unpickled.
 _DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "uint8": np.dtype("u1")}
 
 Array = NDArray[Any]
@@ -35,7 +37,13 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True)
 class Message:
-    """A kind, JSON fields, and arrays of dtype float32 or uint8 by name."""
+    """A message between judge and worker.
+
+    Attributes:
+        kind: says what the message is, such as `artefact`.
+        fields: values that JSON can represent, by name.
+        arrays: float32 or uint8 arrays by name.
+    """
 
     kind: str
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -43,13 +51,17 @@ class Message:
 
 
 class Channel:
-    """Messages over a stream socket. Deadlines are on the scale of `time.monotonic()`."""
+    """Messages over a stream socket. Deadlines are on the scale of `time.monotonic()`.
+
+    Args:
+        stream: the connected socket.
+    """
 
     def __init__(self, stream: socket.socket) -> None:
         self._stream = stream
 
     def fileno(self) -> int:
-        """The socket's file descriptor, for `select`."""
+        """Return the socket's file descriptor, for `select`."""
         return self._stream.fileno()
 
     def close(self) -> None:
@@ -57,7 +69,16 @@ class Channel:
         self._stream.close()
 
     def send(self, message: Message, deadline: float = math.inf) -> None:
-        """Send a whole message. Raises ChannelClosed or ChannelTimeout."""
+        """Send a message.
+
+        Args:
+            message: its arrays must be float32 or uint8.
+            deadline: when to give up.
+
+        Raises:
+            ChannelClosed: if the other side has gone.
+            ChannelTimeout: if the other side has not read it all by the deadline.
+        """
         arrays = {name: np.ascontiguousarray(array) for name, array in message.arrays.items()}
         header = json.dumps(
             {
@@ -71,14 +92,14 @@ class Channel:
             self._send_bytes(array.reshape(-1).view(np.uint8).data, deadline)
 
     def send_descriptor(self, descriptor: int) -> None:
-        """Give the other side a copy of an open file. Raises ChannelClosed."""
+        """Send the other side a file descriptor for the same open file. Raises ChannelClosed."""
         try:
             socket.send_fds(self._stream, [b"d"], [descriptor])
         except OSError:
             raise ChannelClosed from None
 
     def receive_descriptor(self) -> int:
-        """The file that the other side has just sent. Raises ChannelClosed or ProtocolError."""
+        """Receive a file descriptor from the other side. Raises ChannelClosed or ProtocolError."""
         try:
             _, descriptors, _, _ = socket.recv_fds(self._stream, 1, 1)
         except OSError:
@@ -88,7 +109,7 @@ class Channel:
         return descriptors[0]
 
     def receive(self, deadline: float = math.inf, limit: int = 1 << 40) -> Message:
-        """The next message.
+        """Receive the next message.
 
         Args:
             deadline: when to give up.
@@ -100,6 +121,7 @@ class Channel:
             ChannelTimeout: if the message is not complete by the deadline.
             ProtocolError: for anything that is not a message.
         """
+        # Every size is checked before anything of that size is allocated: the sender is not trusted.
         (length,) = _PREFIX.unpack(self._receive_bytes(_PREFIX.size, deadline))
         if length > HEADER_LIMIT:
             raise ProtocolError(f"a header of {length} bytes")
@@ -156,7 +178,7 @@ class Channel:
 def _read_header(
     text: bytes,
 ) -> tuple[str, dict[str, Any], list[tuple[str, np.dtype[Any], tuple[int, ...]]]]:
-    """Kind, fields, and name, dtype and shape of each array. Raises ProtocolError."""
+    """Return kind, fields, and each array's name, dtype and shape. Raises ProtocolError."""
     try:
         header = json.loads(text)
         kind, fields = header["kind"], header["fields"]
@@ -168,6 +190,7 @@ def _read_header(
         raise ProtocolError(f"a malformed header ({type(error).__name__})") from None
     if not isinstance(kind, str) or not isinstance(fields, dict):
         raise ProtocolError("a header without kind and fields")
+    # A negative size would make the product of a shape pass the limit on bytes.
     if any(n < 0 for _, _, shape in described for n in shape):
         raise ProtocolError("an array of negative size")
     return kind, fields, described

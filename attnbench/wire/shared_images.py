@@ -1,8 +1,8 @@
 """Images passed to a worker through anonymous files in memory, by file descriptor.
 
-A worker cannot see its adaptation images before it is sent their descriptor, which is when the clock
-starts; from then on no copying delays it. Test images go through a few buffers that are filled again
-and again, so that no image is copied twice and no new memory is requested per batch.
+A worker cannot see its adaptation images before it gets their descriptor, which is when the clock
+starts. After that, no copying delays it. Test images go through a few buffers that are reused, so no
+image is copied twice and no batch needs new memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ Shape = tuple[int, ...]
 
 @contextlib.contextmanager
 def published(arrays: Sequence[Images]) -> Iterator[int]:
-    """A file descriptor of these images, float32, each array starting on a page boundary."""
+    """Write images to an anonymous file, and yield its descriptor.
+
+    Args:
+        arrays: float32, of any shape. Each starts on a page boundary of the file.
+    """
     shapes = [array.shape for array in arrays]
     with _anonymous_file(shapes) as descriptor:
         *starts, _ = _offsets(shapes)
@@ -38,11 +42,14 @@ def published(arrays: Sequence[Images]) -> Iterator[int]:
 
 @contextlib.contextmanager
 def buffers(shapes: Sequence[Shape]) -> Iterator[tuple[int, list[Images]]]:
-    """A file descriptor of empty image buffers, float32, and the buffers to fill.
+    """Create image buffers in an anonymous file. Yield its descriptor, and the buffers to fill.
 
-    Whoever has the descriptor sees their contents at any time and may write to them. So write only
-    what may be seen, and never read back. The file is sealed at its size: writing behind the end of
-    a truncated file would kill this process.
+    Every process that has the descriptor can read and write the buffers at any time. So write only
+    images that a worker may see, and never read them back. The file is sealed at its size: if a worker
+    could truncate it, writing past its end would kill this process.
+
+    Args:
+        shapes: the shape of each buffer, which is float32.
     """
     with _anonymous_file(shapes) as descriptor:
         fcntl.fcntl(
@@ -54,7 +61,12 @@ def buffers(shapes: Sequence[Shape]) -> Iterator[tuple[int, list[Images]]]:
 
 
 def map_private(descriptor: int, shapes: Sequence[Shape]) -> list[Images]:
-    """The images behind a descriptor, which is closed. Writes to them stay in this process."""
+    """Map the images in a file and close its descriptor. Writes to them stay in this process.
+
+    Args:
+        descriptor: the descriptor that `published` yielded.
+        shapes: the shape of each array.
+    """
     try:
         memory = mmap.mmap(descriptor, _offsets(shapes)[-1], flags=mmap.MAP_PRIVATE)
     finally:
@@ -63,7 +75,12 @@ def map_private(descriptor: int, shapes: Sequence[Shape]) -> list[Images]:
 
 
 def map_shared(descriptor: int, shapes: Sequence[Shape]) -> list[Images]:
-    """The buffers behind a descriptor, which is closed. Both sides see each other's writes."""
+    """Map the buffers in a file and close its descriptor. Both sides see each other's writes.
+
+    Args:
+        descriptor: the descriptor that `buffers` yielded.
+        shapes: the shape of each buffer.
+    """
     count = _offsets(shapes)[-1] // 4
     try:  # `mmap` would keep a duplicate of the descriptor open in the worker
         memory = torch.from_file(f"/proc/self/fd/{descriptor}", shared=True, size=count).numpy()
@@ -74,7 +91,7 @@ def map_shared(descriptor: int, shapes: Sequence[Shape]) -> list[Images]:
 
 @contextlib.contextmanager
 def _anonymous_file(shapes: Sequence[Shape]) -> Iterator[int]:
-    """A descriptor of a file in memory with room for float32 arrays of these shapes."""
+    """Yield the descriptor of a file in memory with room for float32 arrays of these shapes."""
     descriptor = os.memfd_create("images", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(descriptor, _offsets(shapes)[-1])
@@ -92,7 +109,7 @@ def _views(memory: mmap.mmap | Images, shapes: Sequence[Shape]) -> list[Images]:
 
 
 def _offsets(shapes: Sequence[Shape]) -> list[int]:
-    """Where each array starts, in bytes, and where the last one ends."""
+    """Return the byte at which each array starts, and that at which the last one ends."""
     offsets = [0]
     for shape in shapes:
         size = 4 * math.prod(shape)

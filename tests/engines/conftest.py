@@ -1,4 +1,4 @@
-"""Shared by the engines' tests: a run on the plain engine, and what it has to agree with."""
+"""Fixtures for the tests of engines: a run on the plain engine, and a comparison with it."""
 
 from __future__ import annotations
 
@@ -16,33 +16,36 @@ TASK = "imagenet-standard"
 
 
 @pytest.fixture(scope="session")
-def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Records of a run of one episode after the other."""
-    folder = tmp_path_factory.mktemp("one-by-one")
+def sequential_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The records of a run of one episode after the other."""
+    folder = tmp_path_factory.mktemp("sequential")
     frame = attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=folder)
     assert frame["status"].tolist() == ["ok", "ok"]
     return folder
 
 
 @pytest.fixture
-def assert_same(one_by_one: Path) -> Callable[[Path], None]:
-    """Asserts that records hold the scores of that run, image by image, and its untimed figures."""
+def assert_same(sequential_records: Path) -> Callable[[Path], None]:
+    """A function that asserts that records equal those of the sequential run, except for times.
+
+    Scores must be equal to the bit. Nothing but the records may be left in the folder.
+    """
 
     def check(folder: Path) -> None:
-        expected = RecordStore(one_by_one).load_all()[0]
-        found = RecordStore(folder).load_all()[0]
-        assert len(found) == len(expected) == len(SUBMISSIONS)
-        for (path, record), (other_path, other) in zip(found, expected, strict=True):
-            assert record.identity == other.identity
+        expected = RecordStore(sequential_records).load_all()[0]
+        records = RecordStore(folder).load_all()[0]
+        assert len(records) == len(expected) == len(SUBMISSIONS)
+        for (path, record), (expected_path, expected_record) in zip(records, expected, strict=True):
+            assert record.identity == expected_record.identity
             pd.testing.assert_frame_equal(
                 pd.read_parquet(path.with_suffix(".parquet")),
-                pd.read_parquet(other_path.with_suffix(".parquet")),
+                pd.read_parquet(expected_path.with_suffix(".parquet")),
                 check_exact=True,
             )
-            for episode, same in zip(record.episodes, other.episodes, strict=True):
-                assert episode.measures == same.measures
-                assert episode.images_sha256 == same.images_sha256
-        left = [path for path in folder.iterdir() if path.name.startswith(".")]
-        assert not left
+            episodes = zip(record.episodes, expected_record.episodes, strict=True)
+            for episode, expected_episode in episodes:
+                assert episode.measures == expected_episode.measures
+                assert episode.images_sha256 == expected_episode.images_sha256
+        assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
     return check

@@ -1,4 +1,4 @@
-"""A data folder that travels: whole, once per machine."""
+"""Data bundles: a folder arrives unchanged, and each machine fetches it once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from attnbench.engines.data_bundle import pack, unpack
 
 
-def test_a_folder_arrives_as_it_was_and_is_fetched_once(tmp_path: Path) -> None:
+def test_folder_arrives_unchanged_and_is_fetched_once(tmp_path: Path) -> None:
     data = tmp_path / "data"
     contents = {
         "mnist/test.parquet": bytes(range(256)) * 10,
@@ -23,44 +23,46 @@ def test_a_folder_arrives_as_it_was_and_is_fetched_once(tmp_path: Path) -> None:
     store: list[bytes] = []
     fetched: list[int] = []
 
-    def put(piece: bytes) -> int:
-        store.append(piece)
+    def put(chunk: bytes) -> int:
+        store.append(chunk)
         return len(store) - 1
 
     def get(number: int) -> bytes:
         fetched.append(number)
         return store[number]
 
-    parcel = pack(data, put=put, size=1000)
+    bundle = pack(data, put=put, chunk_bytes=1000)
     assert max(map(len, store)) == 1000
-    shelf = tmp_path / "shelf"
+    parent = tmp_path / "unpacked"
     folders: list[Path] = []
     threads = [
-        threading.Thread(target=lambda: folders.append(unpack(parcel, shelf, get=get)))
+        threading.Thread(target=lambda: folders.append(unpack(bundle, parent, get=get)))
         for _ in range(4)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(set(folders)) == 1 and len(folders) == 4
-    found = {p.relative_to(folders[0]).as_posix(): p for p in folders[0].rglob("*") if p.is_file()}
-    assert {name: path.read_bytes() for name, path in found.items()} == contents
+    (folder,) = set(folders)
+    assert len(folders) == 4
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    unpacked = {name: path.read_bytes() for name, path in files.items() if path.is_file()}
+    assert unpacked == contents
     assert sorted(fetched) == list(range(len(store)))
     (data / "b").write_bytes(b"2!")
-    assert pack(data, put=put, size=1000).name != parcel.name
+    assert pack(data, put=put, chunk_bytes=1000).name != bundle.name
 
 
-def test_a_parcel_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+def test_interrupted_unpacking_leaves_no_folder(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "file").write_bytes(b"content")
-    parcel = pack(tmp_path / "data", put=bytes, size=100)
+    bundle = pack(tmp_path / "data", put=bytes, chunk_bytes=100)
 
-    def broken(piece: object) -> bytes:
+    def fail(reference: object) -> bytes:
         raise ConnectionError
 
-    shelf = tmp_path / "shelf"
+    parent = tmp_path / "unpacked"
     with pytest.raises(ConnectionError):
-        unpack(parcel, shelf, get=broken)
-    assert [path for path in shelf.iterdir() if path.suffix != ".lock"] == []
-    assert (unpack(parcel, shelf, get=bytes) / "file").read_bytes() == b"content"
+        unpack(bundle, parent, get=fail)
+    assert [path for path in parent.iterdir() if path.suffix != ".lock"] == []
+    assert (unpack(bundle, parent, get=bytes) / "file").read_bytes() == b"content"

@@ -1,4 +1,4 @@
-"""The same figures from every engine, whatever ends in the middle; times that were alone, or say so."""
+"""All engines give the same results, even if processes are killed, and mark contended times."""
 
 from __future__ import annotations
 
@@ -24,28 +24,33 @@ from attnbench.records.store import RecordStore
 from attnbench.runs.events import EpisodeDone, Event
 from tests.engines.conftest import SUBMISSIONS, TASK
 
-Same = Callable[[Path], None]
+AssertSame = Callable[[Path], None]
 
 
-def kill_first(matching: str, *, after: int) -> Callable[[Event], None]:
-    """When so many episodes have ended, kill -9 of a child process with this in its command line."""
+def kill_first(text: str, *, after: int) -> Callable[[Event], None]:
+    """A callback that sends SIGKILL to a child process once.
+
+    Args:
+        text: the first child with this text in its command line is killed.
+        after: the number of episodes that must have ended.
+    """
     killed: list[int] = []
 
     def on_event(event: Event) -> None:
         if isinstance(event, EpisodeDone) and event.done == after and not killed:
             for process in psutil.Process().children(recursive=True):
                 with suppress(psutil.Error):
-                    if any(matching in part for part in process.cmdline()):
+                    if any(text in argument for argument in process.cmdline()):
                         process.kill()
                         killed.append(process.pid)
                         return
-            raise AssertionError(f"no process with {matching}")
+            raise AssertionError(f"no process with {text} in its command line")
 
     return on_event
 
 
-def test_two_at_a_time_give_the_same_and_say_that_they_shared(
-    tmp_path: Path, assert_same: Same
+def test_two_workers_give_the_same_results_and_mark_their_times_as_contended(
+    tmp_path: Path, assert_same: AssertSame
 ) -> None:
     frame = attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=tmp_path, workers=2)
     assert_same(tmp_path)
@@ -55,19 +60,19 @@ def test_two_at_a_time_give_the_same_and_say_that_they_shared(
         assert not contradictions(path, record)
 
 
-def test_a_process_that_is_killed_changes_nothing_but_the_time(
-    tmp_path: Path, assert_same: Same
-) -> None:
+def test_killed_runner_does_not_change_results(tmp_path: Path, assert_same: AssertSame) -> None:
     kill = kill_first("attnbench.engines.runner_process", after=2)
     attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=tmp_path, workers=2, on_event=kill)
     assert_same(tmp_path)
 
 
-def test_times_are_taken_again_alone(tmp_path: Path, one_by_one: Path, assert_same: Same) -> None:
+def test_timing_only_times_contended_episodes_again(
+    tmp_path: Path, assert_same: AssertSame
+) -> None:
     attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=tmp_path, workers=2)
     with pytest.raises(AttnbenchError, match="leave out --workers"):
         attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=tmp_path, workers=2, timing_only=True)
-    with pytest.raises(AttnbenchError, match="no record of none"):
+    with pytest.raises(AttnbenchError, match="no record of none on imagenet-standard"):
         attnbench.evaluate(["none"], tasks=[TASK], records=tmp_path, timing_only=True)
     frame = attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=tmp_path, timing_only=True)
     assert_same(tmp_path)
@@ -75,14 +80,16 @@ def test_times_are_taken_again_alone(tmp_path: Path, one_by_one: Path, assert_sa
     for path, record in RecordStore(tmp_path).load_all()[0]:
         assert record.summary.contended == 0
         assert not contradictions(path, record)
-        costs = [each.cost for each in record.episodes if each.cost is not None]
-        assert len([each for each in costs if each.adaptation_seconds_cold is not None]) == 1
-    untouched = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+        costs = [episode.cost for episode in record.episodes if episode.cost is not None]
+        assert sum(cost.adaptation_seconds_cold is not None for cost in costs) == 1
+    # There is nothing left to time, so records are not written again.
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
     attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=tmp_path, timing_only=True)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == untouched
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
 
 
 def start(folder: Path, *options: str) -> subprocess.Popen[str]:
+    """Start an evaluation with its records and its temporary files in a folder."""
     line = [sys.executable, "-m", "attnbench", "evaluate", *SUBMISSIONS, "--task", TASK, *options]
     return subprocess.Popen(
         [*line, "--records", str(folder / "records")],
@@ -91,21 +98,22 @@ def start(folder: Path, *options: str) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
         env=os.environ | {"TMPDIR": str(folder)},
-        # A shell has its background jobs, and all they begin, ignore Ctrl-C.
+        # A shell makes its background jobs, and all their children, ignore Ctrl-C.
         preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler),
     )
 
 
-def processes_with(folder: Path) -> list[psutil.Process]:
-    found = []
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Processes that use a folder for their temporary files."""
+    processes = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.environ().get("TMPDIR", "").startswith(str(folder)):
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
-# On an idle machine it takes 1 to 3 s; other tests run beside this one.
+# It takes 1 to 3 s on an idle machine, but other tests may be running.
 WAIT_SECONDS = 20.0
 ENGINES = {
     "local": ["--workers", "2"],
@@ -115,35 +123,38 @@ ENGINES = {
 
 
 @pytest.mark.parametrize(
-    "name", [n if n == "local" else pytest.param(n, marks=pytest.mark.slow) for n in ENGINES]
+    "name",
+    [name if name == "local" else pytest.param(name, marks=pytest.mark.slow) for name in ENGINES],
 )
-def test_ctrl_c_ends_everything_and_the_same_command_resumes(
-    tmp_path_factory: pytest.TempPathFactory, name: str, assert_same: Same
+def test_ctrl_c_ends_all_processes_and_the_same_command_resumes(
+    tmp_path_factory: pytest.TempPathFactory, name: str, assert_same: AssertSame
 ) -> None:
     pytest.importorskip({"slurm": "submitit"}.get(name, name) if name != "local" else "sys")
-    # Ray's sockets have names of 107 characters at most.
+    # The names of Ray's sockets can have 107 characters at most.
     folder = tmp_path_factory.mktemp(name[0])
     run = start(folder, *ENGINES[name])
     assert run.stderr is not None
     assert any(line.startswith("[2/") for line in run.stderr)
     started = time.monotonic()
     os.killpg(run.pid, signal.SIGINT)
-    rest = run.communicate()[1]
+    log = run.communicate()[1]
     assert time.monotonic() - started < WAIT_SECONDS
-    assert run.returncode == 130 and "Traceback" not in rest, rest
-    while (left := processes_with(folder)) and time.monotonic() - started < WAIT_SECONDS:
+    assert run.returncode == 130 and "Traceback" not in log, log
+    while (processes := processes_of(folder)) and time.monotonic() - started < WAIT_SECONDS:
         time.sleep(0.05)
-    assert not left
-    kept = (folder / "records").glob(".partial/*/episodes.jsonl")
-    assert sum(len(path.read_bytes().splitlines()) - 1 for path in kept) >= 2
-    again = start(folder, *ENGINES[name])
-    told = again.communicate()[1]
-    assert again.returncode == 0, told
-    assert "[1/10]" not in told
+    assert not processes
+    finished = list((folder / "records").glob(".partial/*/*.arrow"))
+    assert len(finished) >= 2
+    resumed = start(folder, *ENGINES[name])
+    log = resumed.communicate()[1]
+    assert resumed.returncode == 0, log
+    assert f"[1/{10 - len(finished)}]" in log
     assert_same(folder / "records")
 
 
-def test_slurm_gives_the_same_when_a_task_is_killed(tmp_path: Path, assert_same: Same) -> None:
+def test_slurm_gives_the_same_results_when_a_task_is_killed(
+    tmp_path: Path, assert_same: AssertSame
+) -> None:
     pytest.importorskip("submitit")
     kill = kill_first("submitit.core._submit", after=2)
     attnbench.evaluate(
@@ -159,20 +170,20 @@ def test_slurm_gives_the_same_when_a_task_is_killed(tmp_path: Path, assert_same:
 
 
 @pytest.mark.skipif(shutil.which("sbatch") is not None, reason="Slurm is installed")
-def test_slurm_where_there_is_none_is_named(tmp_path: Path) -> None:
+def test_slurm_without_sbatch_is_an_error(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
-    with pytest.raises(AttnbenchError, match="no sbatch here; --address local"):
+    with pytest.raises(AttnbenchError, match="no sbatch; --address local"):
         attnbench.evaluate(["none"], records=tmp_path, engine="slurm")
 
 
-def test_an_unknown_engine_is_named(tmp_path: Path) -> None:
-    with pytest.raises(AttnbenchError, match="the engines are local, ray and slurm"):
-        attnbench.evaluate(["none"], records=tmp_path, engine="dask")
+def test_unknown_engine_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(AttnbenchError, match="the engines are local, ray, slurm"):
+        attnbench.evaluate(["none"], records=tmp_path, engine="dask")  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def cluster() -> Iterator[object]:
-    """A Ray cluster of a head without processors and two nodes of one each."""
+    """A Ray cluster of a head node without CPUs and two nodes with one CPU each."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
@@ -185,8 +196,8 @@ def cluster() -> Iterator[object]:
     cluster.shutdown()
 
 
-def test_ray_gives_the_same_when_a_node_dies(
-    tmp_path: Path, cluster: object, assert_same: Same
+def test_ray_gives_the_same_results_when_a_node_dies(
+    tmp_path: Path, cluster: object, assert_same: AssertSame
 ) -> None:
     victim = cluster.test_nodes[1]  # type: ignore[attr-defined]
     done = []
@@ -195,7 +206,7 @@ def test_ray_gives_the_same_when_a_node_dies(
         if isinstance(event, EpisodeDone):
             done.append(event)
             if len(done) == 2:
-                # Ray waits for a node's processes to end; the run goes on meanwhile.
+                # In a thread, because Ray waits for the node's processes to end.
                 remove = cluster.remove_node  # type: ignore[attr-defined]
                 threading.Thread(target=remove, args=(victim, False)).start()
 
@@ -209,5 +220,5 @@ def test_ray_gives_the_same_when_a_node_dies(
     )
     assert len(done) == 10
     assert_same(tmp_path)
-    # Two nodes of one machine share its processor, whatever Ray calls them.
+    # Both nodes are on one machine, so their episodes share its CPU.
     assert frame["adaptation_seconds"].isna().all()

@@ -1,10 +1,10 @@
-"""Jobs given to seats, some of which are lost: each is done, and none twice."""
+"""A pool of runners, some of which are lost: each job completes exactly once."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -12,20 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnbench.engines.pool import RunnerLost, dispatch
 from attnbench.engines.engine import Job
+from attnbench.engines.pool import RunnerLost, run_on_pool
 from attnbench.errors import AttnbenchError
+from attnbench.records.outcome import EpisodeOutcome
 from attnbench.records.record import Record
-from attnbench.records.store import EpisodeOutcome
 
 
 @dataclass
-class FakeSeat:
-    """Judges at once; is lost at those of its judgements, counted from 0, that are in `losses`."""
+class FakeRunner:
+    """Judges a job at once. It is lost with those calls, counted from 0, that are in `losses`."""
 
     losses: frozenset[int] = frozenset()
     judged: list[str] = field(default_factory=list)
-    count: int = 0
+    calls: int = 0
     running: bool = False
 
     def start(self) -> None:
@@ -33,8 +33,8 @@ class FakeSeat:
 
     def judge(self, job: Job) -> EpisodeOutcome:
         assert self.running
-        self.count += 1
-        if self.count - 1 in self.losses:
+        self.calls += 1
+        if self.calls - 1 in self.losses:
             self.running = False
             raise RunnerLost
         self.judged.append(job.target)
@@ -45,8 +45,8 @@ class FakeSeat:
 
 
 @dataclass
-class NeverReady(FakeSeat):
-    """Waits for a machine that does not come, until it is stopped."""
+class NeverReady(FakeRunner):
+    """Waits for a machine that never comes, until it is stopped."""
 
     stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -58,71 +58,76 @@ class NeverReady(FakeSeat):
         self.stopped.set()
 
 
+@dataclass(frozen=True)
+class FakeJob:
+    """The part of a job that a pool reads."""
+
+    target: str
+    identity: str = "a record"
+
+
 @pytest.fixture
-def jobs(make_record: Callable[..., Record]) -> Callable[[int], list[Job]]:
-    template = Job(
+def make_jobs(make_record: Callable[..., Record]) -> Callable[[int], list[Job]]:
+    """A function that makes so many jobs, with the targets "0", "1" and so on."""
+    job = Job(
         identity=make_record().identity,
         submission=None,  # type: ignore[arg-type]
         track=None,  # type: ignore[arg-type]
         target="",
         timeout=1.0,
         cold=False,
-        modules=(),
     )
-    return lambda count: [replace(template, target=str(n)) for n in range(count)]
+    return lambda count: [replace(job, target=str(number)) for number in range(count)]
 
 
-# A job is given up when it has met three losses: fewer in all cannot make one meet three.
-few_losses = st.lists(st.frozensets(st.integers(0, 9), max_size=1), min_size=1, max_size=2)
-no_more_than_that = st.lists(st.just(frozenset[int]()), max_size=3)
+# A job is given up after three losses. With two losses in all, none is.
+unreliable = st.lists(st.frozensets(st.integers(0, 9), max_size=1), min_size=1, max_size=2)
+reliable = st.lists(st.just(frozenset[int]()), max_size=3)
 
 
-@given(losses=few_losses, whole=no_more_than_that, count=st.integers(0, 12))
-def test_every_job_is_done_once_whichever_seats_are_lost(
-    losses: list[frozenset[int]], whole: list[frozenset[int]], count: int
+@given(unreliable_losses=unreliable, reliable_losses=reliable, count=st.integers(0, 12))
+def test_every_job_completes_once_whichever_runners_are_lost(
+    unreliable_losses: list[frozenset[int]], reliable_losses: list[frozenset[int]], count: int
 ) -> None:
-    seats = [FakeSeat(each) for each in [*losses, *whole]]
-    made = [cast(Job, FakeJob(str(n))) for n in range(count)]
-    finished = list(dispatch(seats, made))
-    assert sorted(int(each.job.target) for each in finished) == list(range(count))
-    assert sorted(int(target) for seat in seats for target in seat.judged) == list(range(count))
-    assert not any(seat.running for seat in seats)  # none holds a GPU's memory
+    runners = [FakeRunner(losses) for losses in [*unreliable_losses, *reliable_losses]]
+    jobs = [cast(Job, FakeJob(str(number))) for number in range(count)]
+    completed = list(run_on_pool(runners, jobs))
+    assert sorted(int(done.job.target) for done in completed) == list(range(count))
+    assert all(cast(str, done.outcome) == done.job.target for done in completed)
+    judged = [int(target) for runner in runners for target in runner.judged]
+    assert sorted(judged) == list(range(count))
+    assert not any(runner.running for runner in runners)  # a running one would hold GPU memory
 
 
-@dataclass(frozen=True)
-class FakeJob:
-    target: str
-    identity: str = "a record's"
-
-
-def test_a_job_that_seats_are_lost_with_is_given_up(jobs: Callable[[int], list[Job]]) -> None:
-    seat = FakeSeat(losses=frozenset({1, 2, 3}))
-    done = dispatch([seat], jobs(3))
-    assert next(done).job.target == "0"
+def test_job_is_given_up_after_three_runners_were_lost_with_it(
+    make_jobs: Callable[[int], list[Job]],
+) -> None:
+    runner = FakeRunner(losses=frozenset({1, 2, 3}))
+    completed = run_on_pool([runner], make_jobs(3))
+    assert next(completed).job.target == "0"
     with pytest.raises(AttnbenchError, match="ended 3 times"):
-        next(done)
-    assert not seat.running
+        next(completed)
+    assert not runner.running
 
 
-def test_a_seat_that_is_not_to_be_had_keeps_nobody_waiting(
-    jobs: Callable[[int], list[Job]],
-) -> None:
+def test_runner_that_never_starts_delays_no_job(make_jobs: Callable[[int], list[Job]]) -> None:
     missing = NeverReady()
     started = time.monotonic()
-    finished = list(dispatch([missing, FakeSeat(losses=frozenset({2}))], jobs(5)))
-    assert len(finished) == 5 and not missing.judged
+    lost_once = FakeRunner(losses=frozenset({2}))
+    completed = list(run_on_pool([missing, lost_once], make_jobs(5)))
+    assert len(completed) == 5 and not missing.judged
     assert time.monotonic() - started < 30
 
 
-def test_jobs_are_taken_as_there_is_room(jobs: Callable[[int], list[Job]]) -> None:
+def test_jobs_are_taken_only_as_runners_become_free(make_jobs: Callable[[int], list[Job]]) -> None:
     taken = []
 
-    def lazily() -> object:
-        for job in jobs(100):
+    def jobs() -> Iterator[Job]:
+        for job in make_jobs(100):
             taken.append(job)
             yield job
 
-    finished = dispatch([FakeSeat(), FakeSeat()], lazily())  # type: ignore[arg-type]
-    next(finished)
+    completed = run_on_pool([FakeRunner(), FakeRunner()], jobs())
+    next(completed)
     assert len(taken) <= 4
-    finished.close()
+    completed.close()

@@ -1,0 +1,276 @@
+"""A backbone of one's own on disk: a `backbone.toml`, or a function that returns a network.
+
+    architecture = "torchvision/resnet18"   # or "timm/NAME", or "FILE.py:FUNCTION"
+    weights = "birds.pth"
+    labels = ["robin", "wren", "jay"]
+
+The code of such a backbone is the user's own. It runs in the evaluator, which holds labels and clock,
+and not only in the sandbox: use a backbone only if you trust its author.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from attnbench.backbones.names import absolute, absolute_path, is_own, split_function
+from attnbench.errors import AttnbenchError
+from attnbench.plugins import packaged_backbone
+
+_MAX_BYTES = 1 << 20
+_WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin")
+
+_Text = Annotated[str, Field(min_length=1, max_length=1000)]
+_StageName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+_Pixels = Annotated[int, Field(ge=1, le=4096)]
+_Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+_Deviations = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+
+
+class BackboneFile(BaseModel):
+    """`backbone.toml`. Only `architecture` is required. Paths are relative to the file's folder.
+
+    Attributes:
+        architecture: `torchvision/NAME`, `timm/NAME`, `FILE.py:FUNCTION` or `MODULE:FUNCTION`. The
+            function takes no arguments and returns an `nn.Module` that maps images `[n, 3, H, W]` to
+            outputs `[n, k]`.
+        name: the name in records is `own/NAME`. By default the file's name without `.toml`.
+        weights: a file of weights, `.pth`, `.pt` or `.safetensors`. By default the published weights
+            of a torchvision or timm network, or those that the function returns.
+        weights_key: where the network's tensors are in the file, if it holds several networks, such
+            as `model_ema`.
+        ignore: modules whose tensors are in the file but not in the network, such as `projector`.
+        labels: the label of each output: a list, a file with one label per line, or `imagenet` for
+            the 1,000 WordNet ids in the usual order. Without it an own network has no labels.
+        size: height and width of the images, in pixels. By default the architecture's (224).
+        resize: the shorter side of a picture before cropping. By default `size` times the
+            architecture's ratio of both (256 to 224).
+        mean: subtracted from each RGB channel, for pixels in [0, 1]. By default the architecture's
+            (ImageNet's).
+        std: divides each RGB channel. By default the architecture's (ImageNet's).
+        interpolation: `bilinear` or `bicubic`.
+        stages: the module at which each stage begins, by the stage's name. The last linear layer
+            should be called `head`. By default stages are found by themselves.
+    """
+
+    # Strict mode converts nothing: `size = "224"` is an error.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    architecture: Annotated[
+        str, Field(pattern=r"^((torchvision|timm)/[A-Za-z0-9_.-]+|.+:[A-Za-z_][A-Za-z0-9_]*)$")
+    ]
+    name: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = None
+    weights: _Text | None = None
+    weights_key: Annotated[str, Field(max_length=1000)] = ""
+    ignore: Annotated[list[_Text], Field(max_length=100)] = Field(default_factory=list)
+    labels: Annotated[list[_Text], Field(min_length=1, max_length=100_000)] | _Text | None = None
+    size: _Pixels | None = None
+    resize: _Pixels | None = None
+    mean: _Channels | None = None
+    std: _Deviations | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    stages: Annotated[dict[_StageName, _Text], Field(max_length=1000)] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.weights is None and (self.weights_key or self.ignore):
+            raise ValueError("weights_key and ignore need weights")
+        return self
+
+
+@dataclass(frozen=True)
+class OwnBackbone:
+    """A backbone of one's own, as its files describe it.
+
+    Attributes:
+        source: the TOML file, or the function, for error messages.
+        folder: what relative paths are relative to.
+        name: the name in records, `own/NAME`.
+        settings: the contents of the TOML file.
+    """
+
+    source: str
+    folder: Path
+    name: str
+    settings: BackboneFile
+
+    @property
+    def function(self) -> tuple[str | Path, str] | None:
+        """The file or module and the function that makes the network, or None for a library's."""
+        reference = split_function(self.settings.architecture)
+        if reference is None:
+            return None
+        place, function = reference
+        return (self.folder / place if place.endswith(".py") else place), function
+
+    @property
+    def weights(self) -> Path | None:
+        """The file of weights, or None."""
+        weights = self.settings.weights
+        return None if weights is None else self.folder / Path(weights).expanduser()
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that a process must be able to read to load it, besides installed packages."""
+        labels = self.settings.labels
+        return [
+            path
+            for path in (
+                Path(self.source) if self.source.endswith(".toml") else None,
+                self.function[0] if self.function else None,
+                self.weights,
+                self.folder / labels if isinstance(labels, str) and labels != "imagenet" else None,
+            )
+            if isinstance(path, Path) and path.exists()
+        ]
+
+    def labels(self) -> tuple[str, ...] | None:
+        """Return the labels of its outputs, or None if the TOML file names none.
+
+        Raises:
+            AttnbenchError: if the file of labels cannot be read, or a label occurs twice.
+        """
+        labels = self.settings.labels
+        if labels is None:
+            return None
+        if labels == "imagenet":
+            from attnbench.backbones.imagenet import WNIDS
+
+            return WNIDS
+        if isinstance(labels, str):
+            path = self.folder / labels
+            lines = _read(path, "labels").splitlines()
+            labels = [line.strip() for line in lines if line.strip()]
+        if twice := sorted({label for label in labels if labels.count(label) > 1}):
+            raise AttnbenchError(f"{self.source}: labels: {twice[0]!r} is there twice")
+        return tuple(labels)
+
+    def definition(self) -> str:
+        """Return a hash of its settings, its labels and the code of its function's file."""
+        function = self.function
+        code = function[0].read_bytes() if function and isinstance(function[0], Path) else b""
+        settings = self.settings.model_dump_json(exclude={"name", "weights", "labels"})
+        text = f"{settings}\0{self.labels()}\0".encode()
+        return hashlib.sha256(text + code).hexdigest()
+
+
+def files_of(name: str) -> tuple[Path, ...]:
+    """Return the files that a process must read to load a backbone of the user's own.
+
+    Empty for other backbones. Raises AttnbenchError as `find_own` does.
+    """
+    return tuple(find_own(name).files) if is_own(name) else ()
+
+
+def name_in_records(name: str) -> str:
+    """Return the name that a backbone has in records, without loading it.
+
+    Raises AttnbenchError as `find_own` does.
+    """
+    return find_own(name).name if is_own(name) else name
+
+
+def find_own(name: str) -> OwnBackbone:
+    """Return the backbone of the user's own that a name means.
+
+    Args:
+        name: a path to a TOML file, `FILE.py:FUNCTION`, `MODULE:FUNCTION`, or what an installed
+            package offers as an entry point `attnbench.backbones`.
+
+    Raises:
+        AttnbenchError: if there is none, or its TOML file is not valid.
+    """
+    if name.endswith(".toml"):
+        return _of_toml(absolute_path(name))
+    if split_function(name):
+        return _of_function(absolute(name))
+    packaged = packaged_backbone(name)
+    if isinstance(packaged, Path):
+        return _of_toml(packaged)
+    if packaged is not None:
+        return _of_function(packaged, name)
+    path = absolute_path(name)
+    if path.is_dir():
+        hint = f"{path} is a folder; name the file in it: {path / 'backbone.toml'}"
+    elif path.suffix == ".py":
+        hint = f"name the function that returns the network, too: {name}:FUNCTION"
+    elif path.suffix in _WEIGHTS_SUFFIXES:
+        hint = (
+            "weights need an architecture: write a backbone.toml with "
+            f'architecture = "torchvision/NAME" and weights = "{path.name}", and name that'
+        )
+    else:
+        hint = (
+            "use shipped/NAME, torchvision/NAME or timm/NAME (for example shipped/figures-vgg, "
+            "torchvision/vgg16 or timm/resnet50.a1_in1k), a backbone.toml, FILE.py:FUNCTION, or the "
+            "name of a backbone from an installed package"
+        )
+    raise AttnbenchError(f"unknown backbone {name!r}; {hint}")
+
+
+def _of_toml(path: Path) -> OwnBackbone:
+    try:
+        content = tomllib.loads(_read(path, "backbone"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise AttnbenchError(f"{path} is not valid TOML: {error}") from None
+    try:
+        settings = BackboneFile.model_validate(content)
+    except ValidationError as error:
+        problems = "\n".join(f"  {line}" for line in dict.fromkeys(_explain(error)))
+        raise AttnbenchError(f"{path} is not a valid backbone:\n{problems}") from None
+    return OwnBackbone(str(path), path.parent, _own_name(settings.name or path.stem), settings)
+
+
+def _of_function(reference: str, name: str | None = None) -> OwnBackbone:
+    place = Path(reference.rpartition(":")[0])
+    if place.suffix == ".py":
+        folder, stem = place.parent, place.stem
+    else:  # a module of an installed package
+        folder, stem = Path(), place.name.rpartition(".")[2]
+    settings = BackboneFile(architecture=reference)
+    return OwnBackbone(reference, folder, _own_name(name or stem), settings)
+
+
+def _own_name(name: str) -> str:
+    # Records accept these characters only, while a file may have any name.
+    return "own/" + (re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:64].strip("-.") or "backbone")
+
+
+def _read(path: Path, what: str) -> str:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise AttnbenchError(f"{path} is larger than {_MAX_BYTES >> 10} KiB")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise AttnbenchError(f"cannot read the {what} file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise AttnbenchError(f"{path} is not a text file in UTF-8") from None
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    """A line for each wrong key: the key, what is wrong with it, and what is allowed."""
+    for problem in error.errors(include_url=False):
+        location = [str(part) for part in problem["loc"]]
+        # pydantic reports each branch of a union; to the user it is one problem.
+        key = ".".join(location[:1] if location[:1] == ["labels"] else location)
+        match problem["type"]:
+            case "extra_forbidden":
+                allowed = ", ".join(BackboneFile.model_fields)
+                yield f"{key}: unknown key; allowed are {allowed}"
+            case "missing":
+                yield f"{key}: is missing"
+            case "value_error":
+                yield str(problem["ctx"]["error"])
+            case _ if key == "architecture":
+                yield f'{key}: must be "torchvision/NAME", "timm/NAME" or "FILE.py:FUNCTION"'
+            case _ if key == "labels":
+                yield f'{key}: must be a list of texts, the name of a file, or "imagenet"'
+            case _:
+                yield f"{key}: {problem['msg']}, not {str(problem['input'])[:60]!r}"

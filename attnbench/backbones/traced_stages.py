@@ -1,0 +1,169 @@
+"""Stages of a network of any make, found by tracing how its forward function calls its modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnbench.backbones.backbone import Backbone
+from attnbench.backbones.stage_splitting import Stages
+from attnbench.backbones.traced_operations import Trace, attribute_name
+
+# Attributes of a backbone that are no class attributes, so that no stage may have their names.
+_TAKEN = ("name", "labels", "preprocessing", "target", "training")
+
+
+def is_possible_name(stage: str) -> bool:
+    """Whether a stage may have this name: one that is no attribute of `Backbone`."""
+    return stage not in _TAKEN and not hasattr(Backbone, stage)
+
+
+def named_stages(model: nn.Module, starts: Mapping[str, str], images: Tensor) -> Stages:
+    """Cut a network at modules that the user names.
+
+    Args:
+        model: the network, in eval mode. It is not changed.
+        starts: for each stage, the name of the module that it begins with. The first one also gets
+            what runs before that module.
+        images: `[n, 3, H, W]`, to run the trace once.
+
+    Raises:
+        ValueError: if a stage cannot have its name, there is no such module or it does not run, or
+            the network cannot be cut before it.
+        Exception: whatever tracing the network raises.
+    """
+    modules = dict(model.named_modules())
+    trace = Trace(
+        model,
+        images,
+        lambda name, _: any(start.startswith(f"{name}.") for start in starts.values()),
+    )
+    stages: dict[int, str] = {}
+    for stage, module in starts.items():
+        if not is_possible_name(stage):
+            raise ValueError(f"no stage can be called {stage!r}, an attribute of backbones")
+        if module not in modules:
+            known = ", ".join(name for name, _ in model.named_children())
+            raise ValueError(f"the network has no module {module!r}; at its top level are {known}")
+        calls = (name == module or name.startswith(f"{module}.") for name in trace.modules)
+        position = next((position for position, is_in in enumerate(calls) if is_in), None)
+        if position is None:
+            raise ValueError(f"the module {module!r} is not called when the network runs")
+        if position > 0 and position not in trace.cuts:
+            raise ValueError(
+                f"no stage can begin with {module!r}: more than its input is needed from there on, "
+                "as inside a skip connection; begin the stage with the block around it"
+            )
+        if position in stages:
+            raise ValueError(f"the stages {stages[position]!r} and {stage!r} begin at one module")
+        stages[position] = stage
+    first, *later = sorted(stages)
+    bounds = [0, *later, len(trace.modules)]
+    return {
+        stages[key]: trace.stage(start, end)
+        for key, start, end in zip([first, *later], bounds, bounds[1:], strict=False)
+    }
+
+
+def found_stages(model: nn.Module, images: Tensor, *, inside: bool) -> Stages:
+    """Cut a network wherever that gives a stage with weights of its own.
+
+    Normalisations, activations and the like join the stage before them. What turns maps or tokens
+    into vectors begins a stage, so that the maps are the output of a stage. Sequences are cut inside.
+
+    Args:
+        model: the network, in eval mode. It is not changed.
+        images: `[n, 3, H, W]`, to run the network and its trace.
+        inside: also cut inside blocks that turn images or maps into vectors, such as an encoder.
+
+    Returns:
+        Stages named after their first modules; the last is called `head` if it is a linear layer.
+
+    Raises:
+        ValueError: if the network cannot be cut.
+        Exception: whatever tracing the network raises.
+    """
+    encoders = _modules_from_maps_to_vectors(model, images) if inside else set()
+    trace = Trace(
+        model,
+        images,
+        lambda name, module: name in encoders or type(module).forward is nn.Sequential.forward,
+    )
+    end = len(trace.modules)
+    modules = dict(model.named_modules())
+
+    def has_weights(start: int, stop: int) -> bool:
+        """Whether a module called there has more parameters than one per channel."""
+        called = (modules[name] for name in trace.modules[start:stop] if name)
+        return any(parameter.dim() > 1 for module in called for parameter in module.parameters())
+
+    starts = [0]
+    for position, following in zip(trace.cuts, [*trace.cuts[1:], end], strict=True):
+        # What precedes the first weights, such as a scaling of pixels, belongs to the first stage.
+        # Flattening belongs to the pooling before it.
+        if has_weights(position, following):
+            begins = len(starts) > 1 or has_weights(0, position)
+        else:
+            before, after = trace.values[position], trace.values[following]
+            begins = has_weights(starts[-1], position) and _makes_vectors(before, after)
+        if begins:
+            starts.append(position)
+    if len(starts) == 1:
+        raise ValueError("the network can be cut nowhere")
+    stages: Stages = {}
+    for start, stop in zip(starts, [*starts[1:], end], strict=True):
+        called = next((name for name in trace.modules[start:stop] if name), "pool")
+        is_head = stop == end and isinstance(modules.get(called), nn.Linear)
+        name = "head" if is_head else _free_name(called, stages)
+        stages[name] = trace.stage(start, stop)
+    return stages
+
+
+def _free_name(module: str, stages: Stages) -> str:
+    name = attribute_name(module)
+    name = f"layer{name}" if name[0].isdigit() else name
+    while name in stages or name == "head" or not is_possible_name(name):
+        name += "_"
+    return name
+
+
+def _makes_vectors(before: Any, after: Any) -> bool:
+    """Whether maps `[n, c, h, w]` or tokens `[n, t, c]` become one vector per image."""
+    if not (isinstance(before, Tensor) and isinstance(after, Tensor)):
+        return False
+    if before.dim() > 2 and after.dim() == 2:
+        return True
+    return _num_places(before.shape) > 1 and _num_places(after.shape) == 1
+
+
+def _num_places(shape: torch.Size) -> int:
+    return {4: shape[2:].numel(), 3: shape[1]}.get(len(shape), 1)
+
+
+def _modules_from_maps_to_vectors(model: nn.Module, images: Tensor) -> set[str]:
+    """The names of modules with children that take `[n, c, h, w]` and return `[n, k]`."""
+    found = set()
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            tensors = [value for value in (*inputs, output) if isinstance(value, Tensor)]
+            if [tensor.dim() for tensor in tensors] == [4, 2]:
+                found.add(name)
+
+        return hook
+
+    hooks = [
+        module.register_forward_hook(watch(name))
+        for name, module in model.named_modules()
+        if next(module.children(), None) is not None
+    ]
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return found

@@ -1,0 +1,85 @@
+"""Reading the tasks of a run. Torch is not imported for that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from attnbench.errors import AttnbenchError
+from attnbench.task_schema import TaskDefinition, Track
+from attnbench.tasks import list_tasks, load_task
+
+DEFAULT_TRACK = "mini"
+
+
+@dataclass(frozen=True)
+class ChosenTask:
+    """A task on one of its tracks.
+
+    Attributes:
+        task: the task.
+        track: the track's name.
+        backbones: the backbones to adapt, as `attnbench.backbones.load` takes them.
+    """
+
+    task: TaskDefinition
+    track: str
+    backbones: tuple[str, ...]
+
+    @property
+    def definition(self) -> Track:
+        """The definition of the track."""
+        return self.task.tracks[self.track]
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The user's own folders of pictures, whose names may be labels."""
+        return self.definition.folders
+
+    @property
+    def uses_data_folder(self) -> bool:
+        """Whether the data folder can matter: a data set of the hub, or published weights."""
+        sources = (self.definition.adapt.source, self.definition.test.source)
+        published = ("torchvision/", "timm/")
+        return any(source.kind == "hub" for source in sources) or any(
+            backbone.startswith(published) for backbone in self.backbones
+        )
+
+
+def choose_tasks(
+    tasks: Sequence[str | Path] | None, track: str | None, backbone: str | None
+) -> list[ChosenTask]:
+    """Return the tasks of a run.
+
+    Args:
+        tasks: names of tasks or paths of task files. None for every task that has the track.
+        track: the track's name. None for `mini`, or for the only track of a task without `mini`.
+        backbone: the backbone to adapt. None for those of the track.
+
+    Raises:
+        AttnbenchError: if a task or track is unknown, or a task file is not valid.
+    """
+    definitions = [load_task(name) for name in (tasks or list_tasks())]
+    tracks = [_track_of(task, track) for task in definitions]
+    lacking = [
+        f"{task.name} has {', '.join(task.tracks)}"
+        for task, name in zip(definitions, tracks, strict=True)
+        if name is None
+    ]
+    if lacking and (tasks or len(lacking) == len(definitions)):
+        wanted = f"--track {track}" if track else "a --track"
+        raise AttnbenchError(f"{wanted} names a track that the tasks have: {'; '.join(lacking)}")
+    return [
+        ChosenTask(task, name, (backbone,) if backbone else task.tracks[name].backbones)
+        for task, name in zip(definitions, tracks, strict=True)
+        if name is not None
+    ]
+
+
+def _track_of(task: TaskDefinition, track: str | None) -> str | None:
+    wanted = track or DEFAULT_TRACK
+    if wanted in task.tracks:
+        return wanted
+    # A task file of one's own usually has one track, whatever its name.
+    return next(iter(task.tracks)) if track is None and len(task.tracks) == 1 else None

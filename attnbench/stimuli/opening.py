@@ -1,0 +1,207 @@
+"""Opening data sets: in the data folder, on the Hugging Face hub, or in a folder of one's own."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnbench.backbones.imagenet_names import as_wnids
+from attnbench.errors import AttnbenchError
+from attnbench.stimuli import splits
+from attnbench.stimuli.damage import without_damaged
+from attnbench.stimuli.datasets import Dataset
+from attnbench.stimuli.layouts import Contents, Layout, class_folders, find_parquet_files
+from attnbench.stimuli.tables import (
+    UNLABELLED,
+    Columns,
+    csv_layout,
+    find_csv,
+    read_parquet,
+    read_tables,
+)
+from attnbench.tasks import Division, FolderSource, HubSource
+
+
+def open_dataset(definition: HubSource, data: Path | None) -> Dataset:
+    """Open a data set in the data folder, or on the hub if there is no data folder.
+
+    Args:
+        definition: the source in the task.
+        data: the data folder, or None to load from the hub.
+
+    Raises:
+        AttnbenchError: if the data set is missing or damaged. The message says how to get it.
+    """
+    columns = Columns(definition.image, definition.label)
+    name = f"{definition.folder}-{definition.split}"
+    try:
+        if data is None:
+            contents = _load_from_hub(definition, columns)
+            numbers = np.arange(len(contents.labels))
+        else:
+            folder = data / definition.folder
+            if not folder.is_dir():
+                raise AttnbenchError(
+                    f"no data for {definition.hub}: there is no folder {folder}; put the hub's "
+                    "Parquet files or one folder of pictures per class there, or omit --data to load "
+                    "from the hub"
+                )
+            layout = _find_layout(folder, definition.config, columns, definition.split)
+            contents, numbers = _read_split(layout, folder, definition.split)
+    except AttnbenchError as error:
+        access = f". {definition.access}" if definition.access else ""
+        raise AttnbenchError(f"{error}{access}") from None
+    dataset = _labelled(name, contents, numbers)
+    # The hub's ImageNet has English class names. Tasks and backbones go by WordNet ids.
+    return replace(dataset, classes=as_wnids(dataset.classes, name))
+
+
+def open_folder(definition: FolderSource, part: str) -> Dataset:
+    """Open a folder of one's own pictures.
+
+    Args:
+        definition: the source in the task.
+        part: `adapt` or `test`, which matters if the task divides the folder.
+
+    Raises:
+        AttnbenchError: if the folder is missing, or a picture in it cannot be read and is not to be
+            skipped.
+    """
+    path, split = definition.folder, definition.split
+    if not path.exists():
+        raise AttnbenchError(
+            f"there is no folder or CSV {path}; the task says path = {definition.path!r}, which is "
+            "relative to the folder of the task file"
+        )
+    name = path.stem if path.is_file() else path.resolve().name
+    columns = Columns(definition.image, definition.label, definition.file)
+    if not isinstance(split, Division):
+        layout = _find_layout(path, None, columns, split or "")
+        contents, numbers = _read_split(layout, path, split)
+    else:
+        layout = _find_layout(path, None, columns, "")
+        if len(layout.splits) > 1:
+            raise AttnbenchError(
+                f"{path} is divided already, into {', '.join(layout.splits)}; name one of these as "
+                f"split in the task, not the table {split.model_dump()}"
+            )
+        contents, numbers = _read_split(layout, path, None)
+        names = [contents.store.name_in_class(number) for number in numbers.tolist()]
+        shares = {"adapt": split.adapt, "test": split.test}
+        numbers = splits.divide(contents.labels, names, shares, split.seed)[part]
+    # Two folders may have the same name.
+    cache_name = f"{name[:60]}-{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]}"
+    dataset = _labelled(name, contents, numbers)
+    dataset = replace(dataset, cache_name=cache_name, named_by_file=True)
+    return without_damaged(dataset) if definition.skip_damaged else dataset
+
+
+def _find_layout(path: Path, config: str | None, columns: Columns, split: str) -> Layout:
+    """Return the layout of a folder or a CSV. A folder called like the configuration is preferred."""
+    if path.is_file():
+        if path.suffix.lower() != ".csv":
+            raise AttnbenchError(f"{path} is neither a folder nor a CSV")
+        return csv_layout(path, columns)
+    if config is not None and (path / config).is_dir():
+        path, config = path / config, None
+    csv_file = find_csv(path, columns) if columns.file else None
+    if csv_file is not None:
+        return csv_layout(csv_file, columns)
+    parquet_files = find_parquet_files(path, config)
+    if not parquet_files:
+        return class_folders(path, config, [name for name, _ in splits.parse(split)])
+
+    def read(names: Sequence[str]) -> Contents:
+        files = {name: parquet_files[name] for name in names}
+        with _explained(
+            f"{path}, split {', '.join(names)}", "fetch or write its Parquet files again"
+        ):
+            return read_parquet(files, path, columns)
+
+    return Layout(tuple(parquet_files), read)
+
+
+def _read_split(
+    layout: Layout, folder: Path, split: str | None
+) -> tuple[Contents, NDArray[np.int64]]:
+    """Return the splits that an expression names, and the numbers of the pictures it selects."""
+    parts = splits.parse(split) if split is not None else [(name, "") for name in layout.splits]
+    parts = [
+        (splits.find(name, layout.splits, folder, layout.hint), slice_) for name, slice_ in parts
+    ]
+    contents = layout.read(list(dict.fromkeys(name for name, _ in parts)))
+    selected = []
+    for name, slice_ in parts:
+        numbers = contents.splits[name]
+        positions = splits.positions_of_slice(slice_, len(numbers))
+        selected.append(np.asarray(numbers, dtype=np.int64)[positions.start : positions.stop])
+    return contents, np.concatenate(selected)
+
+
+def _labelled(name: str, contents: Contents, numbers: NDArray[np.int64]) -> Dataset:
+    """Return the data set of the pictures with labels, sorted by class.
+
+    The order within a class stays. So pictures, and with them their names and the random draws of
+    episodes, are the same whether the data lies in Parquet files or in folders.
+    """
+    labels = contents.labels[numbers]
+    is_labelled = labels != UNLABELLED
+    unlabelled = int((~is_labelled).sum())
+    notes = list(contents.notes)
+    if unlabelled:
+        notes.append(
+            f"{unlabelled} of {len(labels)} pictures of {name} have no label and are left out"
+        )
+    if unlabelled == len(labels):
+        raise AttnbenchError(
+            f"{name} has no pictures with a label; {'; '.join(notes)}".rstrip("; ")
+        )
+    numbers, labels = numbers[is_labelled], labels[is_labelled]
+    order = np.argsort(labels, kind="stable")
+    return Dataset(
+        name=name,
+        classes=contents.classes,
+        labels=labels[order],
+        store=contents.store,
+        numbers=numbers[order],
+        cache_name=name,
+        notes=tuple(notes),
+    )
+
+
+def _load_from_hub(definition: HubSource, columns: Columns) -> Contents:
+    remedy = f"pass --data DIR with a folder `{definition.folder}` in it"
+    with _explained(f"{definition.hub}, split {definition.split}", remedy):
+        import datasets
+
+        table = datasets.load_dataset(
+            definition.hub,
+            definition.config,
+            split=definition.split,
+            revision=definition.revision,
+        )
+        location = f"{definition.hub}, split {definition.split}"
+        sources = [(definition.hub, location, len(table))]
+        return read_tables([table], [definition.split], sources, columns, may_read_paths=True)
+
+
+@contextlib.contextmanager
+def _explained(location: str, remedy: str) -> Iterator[None]:
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        yield
+    except AttnbenchError:
+        raise
+    except Exception as error:  # `datasets` raises dozens of types; the user's remedy is the same
+        raise AttnbenchError(
+            f"cannot load {location}: {type(error).__name__}: {str(error)[:300]}; {remedy}"
+        ) from None

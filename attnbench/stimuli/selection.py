@@ -1,0 +1,82 @@
+"""Which pictures an episode uses, by their index in an image set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnbench.errors import AttnbenchError
+
+Indices = NDArray[np.int64]
+# The number of pictures that are loaded at once.
+CHUNK = 64
+
+
+class Role(IntEnum):
+    """What an image set is for. The value seeds its random draws, so that the two sets differ."""
+
+    ADAPT = 0
+    TEST = 1
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Pictures selected for an episode, by their index in an image set.
+
+    Attributes:
+        positive_count: the number of positives in the complete selection.
+        pictures: positives, then negatives, int64 `[n]`.
+        partners: the picture that each one is blended with, int64 `[n]`, or None without a blend.
+    """
+
+    positive_count: int
+    pictures: Indices
+    partners: Indices | None
+
+    @property
+    def all_pictures(self) -> Indices:
+        """The pictures and their partners, in the order of `ImageSet.load_pictures`."""
+        return np.concatenate([self.pictures, *([] if self.partners is None else [self.partners])])
+
+    def chunks(self) -> Iterator[slice]:
+        """Yield slices of the selection that are small enough to be loaded at once."""
+        for start in range(0, len(self.pictures), CHUNK):
+            yield slice(start, start + CHUNK)
+
+    def subset(self, positions: Indices | slice) -> Selection:
+        """Return the pictures at some positions. `positive_count` keeps its value."""
+        partners = None if self.partners is None else self.partners[positions]
+        return Selection(self.positive_count, self.pictures[positions], partners)
+
+
+def choose_partners(
+    rng: np.random.Generator, labels: NDArray[np.int64], pictures: Indices, candidates: Indices
+) -> Indices:
+    """Choose a blending partner of another class for each picture.
+
+    Args:
+        rng: the generator to draw from.
+        labels: the class index of every picture of the set, int64 `[N]`.
+        pictures: the selected pictures, int64 `[n]`.
+        candidates: the pictures without the target, from which partners are drawn with replacement.
+
+    Returns:
+        int64 `[n]`.
+
+    Raises:
+        AttnbenchError: if the candidates have fewer than two classes.
+    """
+    # With a single class of candidates, the loop below would never end for a negative.
+    if len(np.unique(labels[candidates])) < 2:
+        raise AttnbenchError(
+            "cannot blend: a negative is a blend of two classes without the target, "
+            "so the source needs at least three classes"
+        )
+    partners = rng.choice(candidates, len(pictures))
+    while (same_class := labels[partners] == labels[pictures]).any():
+        partners[same_class] = rng.choice(candidates, int(same_class.sum()))
+    return partners
