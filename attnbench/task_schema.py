@@ -117,10 +117,10 @@ class FolderSource(_Definition):
     """The user's own pictures, in a folder.
 
     The folder holds one folder of pictures per class (`CLASS/…` or `SPLIT/CLASS/…`), a CSV that lists
-    files, or Parquet files. `path` may also name the CSV itself.
+    files, or Parquet files. `path` may also name a CSV or Parquet file itself.
 
     Attributes:
-        path: the folder or the CSV, relative to the task file.
+        path: the folder or the file, relative to the task file.
         split: a split, or a slice such as `train[:50%]`; a table, to divide a folder without splits;
             or None for all pictures.
         image: the column of pictures in Parquet files.
@@ -157,7 +157,7 @@ class FolderSource(_Definition):
 
     @property
     def folder(self) -> Path:
-        """The folder or the CSV, as a path that can be opened."""
+        """The folder or the file, as a path that can be opened."""
         return self.base / Path(self.path).expanduser()
 
 

@@ -169,7 +169,9 @@ def test_a_damaged_picture_or_an_empty_class_is_an_error(tmp_path: Path) -> None
     broken = tmp_path / "beasts" / "train" / "bee" / "003.jpg"
     broken.write_bytes(broken.read_bytes()[:300])
     _write_folders(tmp_path / "beasts", "validation", 10_000)
-    with pytest.raises(AttnbenchError, match=r"cannot read the picture .*/train/bee/003\.jpg: it is"):
+    with pytest.raises(
+        AttnbenchError, match=r"cannot read the picture .*/train/bee/003\.jpg: it is"
+    ):
         open_dataset(_source("train"), tmp_path).load([15])
     for file in (tmp_path / "beasts" / "validation" / "cat").iterdir():
         file.unlink()

@@ -137,11 +137,7 @@ def test_exploit_works_without_the_defence(
     if (reason := why_impossible(name)) is not None:
         pytest.skip(reason)
     exploit = Exploit.read(name)
-    with (
-        exploit_traces.exclusive(),
-        exploit_traces.preserved_metadata(),
-        pytest.MonkeyPatch.context() as patch,
-    ):
+    with exploit_traces.contained(name), pytest.MonkeyPatch.context() as patch:
         if defence.judge is not None:
             defence.judge(patch)
         judge = judges.without(defence)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -222,11 +225,16 @@ def test_a_slice_means_the_same_for_folders_as_for_parquet(tmp_path: Path, split
     assert _names(folders) == _names(parquet)
 
 
-@pytest.mark.parametrize("split", ["train[:30]", "train[5", "train[a:b]", "train[::2]"])
-def test_a_slice_that_does_not_fit_is_an_error(tmp_path: Path, split: str) -> None:
+@pytest.mark.parametrize("split", ["train[5", "train[a:b]", "train[::2]", "train[20:]"])
+def test_a_slice_that_is_malformed_or_empty_is_an_error(tmp_path: Path, split: str) -> None:
     write_classes(tmp_path, PETS)
-    with pytest.raises(AttnbenchError, match="cannot take the slice"):
+    with pytest.raises(AttnbenchError, match=r"cannot take the slice|train\[20:\] selects none"):
         _own(tmp_path, split)
+
+
+def test_classes_that_a_slice_leaves_out_are_noted(tmp_path: Path) -> None:
+    (note,) = _own(write_classes(tmp_path, PETS), "train[6:]").notes
+    assert "no pictures of 1 classes (cat)" in note and "sorted by class" in note
 
 
 def _divided(folder: Path, seed: int = 0) -> list[set[str]]:
@@ -330,6 +338,55 @@ def test_the_error_for_a_missing_column_lists_the_columns(tmp_path: Path) -> Non
         _own(tmp_path / "pets.csv")
 
 
+def test_a_parquet_file_may_be_named_and_may_come_from_pandas(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {"image": [encoded_picture(seed) for seed in range(3)], "label": ["a/b", None, "cat"]}
+    )
+    frame.to_parquet(tmp_path / "pets.parquet")
+    source = _own(tmp_path / "pets.parquet")
+    assert _counts(source) == {"a/b": 1, "cat": 1}
+    assert _names(source) == ["pets.parquet:0", "pets.parquet:2"]
+    assert source.load([1])[0].shape == (3, 24, 20)
+    (tmp_path / "pets.zip").write_bytes(b"")
+    with pytest.raises(AttnbenchError, match="neither a folder nor a CSV or Parquet file"):
+        _own(tmp_path / "pets.zip")
+
+
+def test_a_row_without_a_picture_is_an_error_that_names_it(tmp_path: Path) -> None:
+    """A path in place of a picture is not followed: it may lead anywhere."""
+    outside = write_picture(tmp_path / "outside.png", 1)
+    pictures = [{"bytes": None, "path": str(outside)}, {"bytes": None, "path": None}]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    table = pa.table({"image": pictures, "label": ["cat", "dog"]}, schema=features.arrow_schema)
+    pq.write_table(table, tmp_path / "pets.parquet")
+    source = _own(tmp_path / "pets.parquet")
+    for row, reason in enumerate(("has only the path", "has no picture")):
+        with pytest.raises(AttnbenchError, match=rf"pets\.parquet, row {row}.*{reason}"):
+            source.load([row])
+
+
+def test_without_a_network_a_hub_data_set_fails_at_once_in_one_line(tmp_path: Path) -> None:
+    code = (
+        "import time\n"
+        "from attnbench.errors import AttnbenchError\n"
+        "from attnbench.stimuli.opening import open_dataset\n"
+        "from attnbench.tasks import HubSource\n"
+        "import datasets, huggingface_hub\n"
+        "started = time.monotonic()\n"
+        "try:\n"
+        "    open_dataset(HubSource(kind='hub', hub='some/pets', folder='p', split='train'), None)\n"
+        "except AttnbenchError as error:\n"
+        "    print(error)\n"
+        "assert time.monotonic() - started < 8\n"
+    )
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert len(done.stdout.splitlines()) == 1 and "pass --data DIR" in done.stdout
+
+
 def test_a_csv_lists_files_labels_and_splits(tmp_path: Path) -> None:
     write_classes(tmp_path / "pictures", {"one": 4})
     names = ["one/000.png", "one/001.png", "one/002.png", "one/003.png"]
@@ -368,7 +425,7 @@ def test_a_csv_in_another_encoding_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ([], "there is no folder or CSV"),
+        ([], "there is no folder or file"),
         (["readme.txt"], "found no pictures"),
         (["cat/a.heic"], r"found no pictures .*formats that are not read \(\.heic\)"),
         (["a.png"], "found no pictures .*in no class's folder"),

@@ -56,11 +56,11 @@ def test_the_published_weights_and_labels_of_an_architecture(
     (tmp_path / "weights").mkdir()
     network = trained(models.squeezenet1_1())
     torch.save(network.state_dict(), tmp_path / "weights" / "squeezenet1_1.pth")
-    file = toml('architecture = "torchvision/squeezenet1_1"\nmean = [0.0, 0.0, 0.0]\nname = "mine"')
+    file = toml('architecture = "torchvision/squeezenet1_1"\nmean = [0, 0, 0]\nname = "mine"')
     backbone = load(file, data=tmp_path)
     assert backbone.name == "own/mine"
     assert backbone.labels == load("torchvision/squeezenet1_1", untrained=True).labels
-    assert backbone.preprocessing.mean == (0.0, 0.0, 0.0)
+    assert backbone.preprocessing.mean == (0.0, 0.0, 0.0)  # whole numbers will do
     assert torch.equal(outputs_of(backbone, 64), outputs_of(network, 64))
 
 
@@ -116,6 +116,7 @@ PROBLEMS = {
     'architecture = "torchvision/vit_b_16"\nsize = 64': r"fails on images \[2, 3, 64, 64\].*`size`",
     'architecture = "none.py:make"': "there is no file .*none.py",
     'architecture = "no.such.module:make"': "cannot import no.such.module: ModuleNotFoundError",
+    'architecture = "torchvision/squeezenet1_1"\nlabels = ["a"]': "there are 1, but .* 1000",
     "architecture = ": "net.toml is not valid TOML",
 }
 
@@ -175,7 +176,7 @@ def test_a_function_may_return_a_wrapped_network(
 ) -> None:
     network = "nn.Sequential(nn.Conv2d(3, 2, 9, 9), nn.Flatten(), nn.Linear(1152, 2))"
     backbone = load(function_file("return " + wrapper.replace("NETWORK", network)))
-    assert backbone.stages == ("layer0", "pool", "head")
+    assert backbone.stages == ("layer0", "layer1", "head")
 
 
 def test_a_function_may_return_a_backbone(toml: Callable[[str], str], tmp_path: Path) -> None:
@@ -183,6 +184,13 @@ def test_a_function_may_return_a_backbone(toml: Callable[[str], str], tmp_path: 
         "import attnbench\nfrom attnbench.backbones import load\n"
         "def make():\n    return load('shipped/digits-cnn')\n"
     )
+    bicubic = "replace(backbone.preprocessing, interpolation='bicubic')"
+    (tmp_path / "bicubic.py").write_text(
+        "from dataclasses import replace\nfrom attnbench.backbones import load\ndef make():\n"
+        "    backbone = load('shipped/digits-cnn')\n"
+        f"    backbone.preprocessing = {bicubic}\n    return backbone\n"
+    )
+    assert load(f"{tmp_path}/bicubic.py:make").preprocessing.interpolation == "bicubic"
     shipped, own = load("shipped/digits-cnn"), load(toml('architecture = "net.py:make"'))
     assert (own.stages, own.labels) == (shipped.stages, shipped.labels)
     assert own.preprocessing == shipped.preprocessing and own.name == "own/net"

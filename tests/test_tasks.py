@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from attnbench.errors import AttnbenchError
-from attnbench.tasks import list_tasks, load_task, read_task
+from attnbench.tasks import FolderSource, list_tasks, load_task, read_task
 
 VALID = """
 name = "made-up"
@@ -32,6 +32,9 @@ positives = 50
 negatives = 400
 generator = { kind = "noise", sigma = 0.5 }
 """
+
+
+DIGITS = '{ kind = "digits", split = "adapt" }'
 
 
 def _write(folder: Path, text: str) -> Path:
@@ -72,6 +75,29 @@ def test_small_and_full_test_on_at_least_2000_negatives(name: str) -> None:
         ("positives = 50\n", "", ["tracks.mini.test.positives", "required"]),
         ("version = 1", 'version = "one"', ["version", "integer"]),
         ('name = "made-up"', 'name = "Made Up/.."', ["name", "pattern"]),
+        ("timeout = 60", "timeout = 60\nlabels = { a = 0.5 }", ["tracks.mini.labels.a", "string"]),
+        (DIGITS, '{ kind = "folder" }', ["adapt.source.folder.path", "required"]),
+        (
+            DIGITS,
+            '{ kind = "folder", path = "a", base = "/" }',
+            ["base", "allowed here: kind, path"],
+        ),
+        (
+            DIGITS,
+            '{ kind = "folder", path = "a", spilt = "b" }',
+            ["spilt", "split", "skip_damaged"],
+        ),
+        (DIGITS, '{ kind = "folder", path = "a", split = 3 }', ["source.folder.split", "string"]),
+        (
+            DIGITS,
+            '{ kind = "folder", path = "a", split = { adapt = 0.5, test = 0.6 } }',
+            ["split", "must not exceed 1 together"],
+        ),
+        (
+            DIGITS,
+            '{ kind = "folder", path = "a", split = { adapt = 0.5, test = 0.5, sed = 1 } }',
+            ["split.table.sed", "allowed here: adapt, test, seed"],
+        ),
         ("version = 1", "version = = 1", ["cannot read", "as TOML", "line 3"]),
     ],
 )
@@ -105,3 +131,58 @@ def test_the_hash_depends_on_the_content_not_on_formatting(tmp_path: Path) -> No
     assert read_task(_write(tmp_path, reformatted)).content_hash == original
     changed = VALID.replace("sigma = 0.5", "sigma = 0.6")
     assert read_task(_write(tmp_path, changed)).content_hash != original
+
+
+def test_new_keys_do_not_change_the_hashes_of_earlier_tasks() -> None:
+    """Records of earlier runs hold these hashes."""
+    assert {name: load_task(name).content_hash[:16] for name in list_tasks()} == {
+        "alpha-blend": "d59327e7ab487322",
+        "cifar-ssl": "d8b9af7b02c299b9",
+        "imagenet-a": "5337a82933a0d2a8",
+        "imagenet-standard": "4f80913fd3492408",
+        "noisy-mnist": "ff26d3b876985608",
+    }
+
+
+FOLDER = '{ kind = "folder", path = "pictures/pets" }'
+
+
+def test_a_track_may_have_any_name_and_labels(tmp_path: Path) -> None:
+    text = VALID.replace("[tracks.mini", "[tracks.my-pets")
+    plain = read_task(_write(tmp_path, text))
+    assert list(plain.tracks) == ["my-pets"]
+    text = text.replace("timeout = 60", 'timeout = 60\nlabels = { church = "n03028079", cat = 3 }')
+    labelled = read_task(_write(tmp_path, text))
+    assert labelled.tracks["my-pets"].labels == {"church": "n03028079", "cat": 3}
+    assert labelled.content_hash != plain.content_hash
+
+
+def test_a_folder_is_relative_to_the_task_file_and_its_place_is_not_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        path = _write(tmp_path / name, VALID.replace(DIGITS, FOLDER))
+        monkeypatch.chdir(tmp_path / name)
+        tasks.append(load_task("made-up.toml"))
+        monkeypatch.chdir(tmp_path)
+        assert load_task(path) == tasks[-1]
+    sources = [task.tracks["mini"].adapt.source for task in tasks]
+    assert all(isinstance(source, FolderSource) for source in sources)
+    folders = [task.tracks["mini"].folders for task in tasks]
+    assert folders == [(tmp_path / name / "pictures" / "pets",) for name in ("one", "two")]
+    assert sources[0] != sources[1]
+    assert tasks[0].content_hash == tasks[1].content_hash
+
+
+def test_the_name_of_a_task_is_preferred_to_that_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "noisy-mnist").write_text("not a task")
+    (tmp_path / "own-task").write_text(VALID)
+    assert load_task("noisy-mnist").name == "noisy-mnist"
+    assert load_task("own-task").name == "made-up"
+    with pytest.raises(AttnbenchError, match=r"cannot read pets\.toml"):
+        load_task("pets.toml")

@@ -1,4 +1,4 @@
-"""`docs/trust.md` shows what the exploits' files say; run this file to write its table anew."""
+"""The table of exploits in `docs/trust.md`: run this file to write it anew."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.test_exploits import EXPLOITS, Exploit
+from tests.exploit_judge import EXPLOITS, Exploit
 
 PAGE = Path(__file__).parents[1] / "docs" / "trust.md"
 BLOCK = re.compile(r"(<!-- exploits: .+? -->\n)(.*?)(<!-- end of exploits -->)", re.DOTALL)
@@ -22,27 +22,31 @@ RULES = {
 }
 
 
-def table() -> str:
-    """A line for each exploit, by rule; both levels are tested for the same outcome."""
-    exploits = [(Exploit.read(name), Path(name).name) for name in EXPLOITS]
+def exploit_tables() -> str:
+    """Return a table for each rule, with a line for each exploit.
+
+    The outcome is the same at both levels of isolation, because both are tested for it.
+    """
+    exploits = [Exploit.read(name) for name in EXPLOITS]
     lines = []
     for rule, title in RULES.items():
         lines += [f"| {title} | `process` | `bwrap` |", "|---|---|---|"]
-        for exploit, name in exploits:
+        for exploit in exploits:
             if exploit.rule == rule:
-                does = " ".join(exploit.does.split())
-                link = f"[{name}](../tests/exploits/{rule}/{name}.py)"
-                lines.append(f"| {link}: {does} | {exploit.outcome} | {exploit.outcome} |")
+                link = f"[{Path(exploit.name).name}](../tests/exploits/{exploit.name}.py)"
+                summary = " ".join(exploit.summary.split())
+                lines.append(f"| {link}: {summary} | {exploit.outcome} | {exploit.outcome} |")
         lines.append("")
     return "\n".join(lines)
 
 
-def test_the_page_shows_every_exploit_with_what_comes_of_it() -> None:
-    found = BLOCK.search(PAGE.read_text(encoding="utf-8"))
-    assert found is not None
-    assert found[2] == table(), "run `python tests/test_trust.py`"
+def test_page_lists_every_exploit_with_its_outcome() -> None:
+    block = BLOCK.search(PAGE.read_text(encoding="utf-8"))
+    assert block is not None
+    assert block[2] == exploit_tables(), "run `python tests/test_trust.py`"
 
 
 if __name__ == "__main__":
     text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(BLOCK.sub(lambda m: m[1] + table() + m[3], text), encoding="utf-8")
+    updated = BLOCK.sub(lambda block: block[1] + exploit_tables() + block[3], text)
+    PAGE.write_text(updated, encoding="utf-8")

@@ -20,9 +20,9 @@ import pytest
 
 from attnbench.isolation import visible_paths
 from attnbench.judge import (
-    evaluator,
     failures,
     parameter_count,
+    prediction_checks,
     prediction_session,
     template,
     worker_session,
@@ -161,7 +161,7 @@ def send_images_with_the_request(patch: pytest.MonkeyPatch) -> None:
 
 def trust_the_time_of_the_worker(patch: pytest.MonkeyPatch) -> None:
     """Take the adaptation's time from the worker's message."""
-    adapt, expect = WorkerSession._adapt, worker_session.expect
+    adapt, expect = WorkerSession._adapt, failures.expect
     replies: list[Message] = []
 
     def remember(*arguments: Any) -> Message:
@@ -178,7 +178,7 @@ def trust_the_time_of_the_worker(patch: pytest.MonkeyPatch) -> None:
 
 def no_charge_for_outliers(patch: pytest.MonkeyPatch) -> None:
     """Do not charge for batches that take far longer than others."""
-    patch.setattr(evaluator.prediction_checks, "deferred_seconds", lambda images, seconds: 0.0)
+    patch.setattr(prediction_checks, "deferred_seconds", lambda images, seconds: 0.0)
 
 
 def no_charge_for_loading(patch: pytest.MonkeyPatch) -> None:
@@ -193,12 +193,12 @@ def no_charge_for_loading(patch: pytest.MonkeyPatch) -> None:
 
 def no_prediction_budget(patch: pytest.MonkeyPatch) -> None:
     """Let predictions take a quarter of an hour."""
-    patch.setattr(evaluator.prediction_checks, "budget_seconds", lambda *arguments: 900.0)
+    patch.setattr(prediction_checks, "budget_seconds", lambda *arguments: 900.0)
 
 
 def no_second_scores(patch: pytest.MonkeyPatch) -> None:
     """Do not compare scores with those of the same images in other batches."""
-    patch.setattr(evaluator.prediction_checks, "count_different", lambda *arguments: 0)
+    patch.setattr(prediction_checks, "count_different", lambda *arguments: 0)
 
 
 def send_all_files_for_prediction(patch: pytest.MonkeyPatch) -> None:

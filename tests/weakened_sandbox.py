@@ -98,7 +98,7 @@ def time_in_the_worker() -> None:
     """Have the worker time the call of `adapt`, and send the seconds with the artefact."""
     from attnbench.sandbox import worker
 
-    call, report = worker._call_adapt, worker._Context.report.fget
+    call, report = worker._call_adapt, vars(worker._Context)["report"].fget
     seconds = [0.0]
 
     def timed_call(*arguments: Any) -> Any:
@@ -168,8 +168,9 @@ def remove_gently() -> None:
 
 def kill_nothing() -> None:
     """Let workers end by themselves, like any program: once all of their threads have ended."""
+    from attnbench.isolation.scratch import remove
     from attnbench.sandbox import worker
-    from attnbench.sandbox.processes import ForkedWorker, WorkerProcesses, _exit_code_within, remove
+    from attnbench.sandbox.processes import ForkedWorker, WorkerProcesses, _exit_code_within
 
     serve = worker.serve
 
@@ -217,9 +218,12 @@ def serve_in_threads() -> None:
         folder = server._scratch.new_folder()
         ours, theirs = socket.socketpair()
 
+        assert server._state is not None
+        state = server._state
+
         def serve() -> None:
             with theirs:
-                worker.serve(Channel(theirs), server._state, folder, ())
+                worker.serve(Channel(theirs), state, folder, ())
 
         threading.Thread(target=serve, daemon=True).start()
         return ForkedWorker(os.getpid(), folder, ours)
@@ -273,17 +277,16 @@ def _replace(owner: Any, name: str, value: object) -> None:
 
 def _main(descriptor: int) -> None:
     from attnbench.sandbox import __main__ as sandbox
+    from attnbench.wire.channel import Channel
 
-    channel = sandbox.Channel
-
-    # The sandbox opens its channel after it has prepared its environment for importing torch, which
-    # the functions above do.
-    def weakened_channel(stream: socket.socket) -> Any:
+    # The functions above import torch. So they are called when the sandbox opens its channel: by then
+    # it has prepared the environment for that import, and it serves no request yet.
+    def open_weakened(stream: socket.socket) -> Channel:
         for name in os.environ[VARIABLE].split():
             globals()[name]()
-        return channel(stream)
+        return Channel(stream)
 
-    _replace(sandbox, "Channel", weakened_channel)
+    _replace(sandbox, "Channel", open_weakened)
     sandbox.main(descriptor)
 
 

@@ -55,7 +55,8 @@ def load_own(name: str, *, untrained: bool = False, data: Path | None = None) ->
     """
     own = find_own(name)
     labels = own.labels()
-    network = _network(own, None if labels is None else len(labels))
+    # Published weights have the outputs that they have, whatever the labels.
+    network = _network(own, len(labels) if labels and own.weights else None)
     missing: set[str] = set()
     if own.weights is not None and not untrained:
         network, missing = _load_checkpoint(own, own.weights, network, labels)
@@ -71,7 +72,10 @@ def load_own(name: str, *, untrained: bool = False, data: Path | None = None) ->
     if missing:
         _remove_head(own, stages, absent, missing, labels)
     elif labels is not None and len(labels) != outputs:
-        raise AttnbenchError(f"{own.source}: {len(labels)} labels, but {outputs} outputs")
+        raise AttnbenchError(
+            f"{own.source}: labels: there are {len(labels)}, but the network has {outputs} outputs"
+            + ("; `weights` names weights of your own" if own.weights is None else "")
+        )
     backbone = Backbone(stages, name=own.name, labels=labels, preprocessing=preprocessing)
     check_picklable(backbone, own.source)
     backbone.definition = own.definition()
@@ -144,13 +148,13 @@ def _preprocessing(own: OwnBackbone, default: Preprocessing) -> Preprocessing:
     resize = settings.resize or round(size * default.resize / default.size)
     if resize < size:
         raise AttnbenchError(f"{own.source}: resize: {resize} is smaller than size, {size}")
-    changed = {
-        key: tuple(values)
-        for key in ("mean", "std")
-        if (values := getattr(settings, key)) is not None
-    }
-    return replace(
-        default, size=size, resize=resize, interpolation=settings.interpolation, **changed
+    mean, std = settings.mean or default.mean, settings.std or default.std
+    return Preprocessing(
+        size=size,
+        resize=resize,
+        mean=(mean[0], mean[1], mean[2]),
+        std=(std[0], std[1], std[2]),
+        interpolation=settings.interpolation or default.interpolation,
     )
 
 

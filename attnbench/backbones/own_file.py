@@ -55,7 +55,7 @@ class BackboneFile(BaseModel):
         mean: subtracted from each RGB channel, for pixels in [0, 1]. By default the architecture's
             (ImageNet's).
         std: divides each RGB channel. By default the architecture's (ImageNet's).
-        interpolation: `bilinear` or `bicubic`.
+        interpolation: `bilinear` (the default) or `bicubic`.
         stages: the module at which each stage begins, by the stage's name. The last linear layer
             should be called `head`. By default stages are found by themselves.
     """
@@ -75,7 +75,7 @@ class BackboneFile(BaseModel):
     resize: _Pixels | None = None
     mean: _Channels | None = None
     std: _Deviations | None = None
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Literal["bilinear", "bicubic"] | None = None
     stages: Annotated[dict[_StageName, _Text], Field(max_length=1000)] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -229,12 +229,12 @@ def _of_toml(path: Path) -> OwnBackbone:
 
 
 def _of_function(reference: str, name: str | None = None) -> OwnBackbone:
-    place = Path(reference.rpartition(":")[0])
-    if place.suffix == ".py":
-        folder, stem = place.parent, place.stem
-    else:  # a module of an installed package
-        folder, stem = Path(), place.name.rpartition(".")[2]
-    settings = BackboneFile(architecture=reference)
+    place, _, function = reference.rpartition(":")
+    path, folder, stem = Path(place), Path(), place.rpartition(".")[2]
+    architecture = reference
+    if path.suffix == ".py":
+        folder, stem, architecture = path.parent, path.stem, f"{path.name}:{function}"
+    settings = BackboneFile(architecture=architecture)
     return OwnBackbone(reference, folder, _own_name(name or stem), settings)
 
 

@@ -112,7 +112,7 @@ def found_stages(model: nn.Module, images: Tensor, *, inside: bool) -> Stages:
         if begins:
             starts.append(position)
     if len(starts) == 1:
-        raise ValueError("the network can be cut nowhere")
+        raise ValueError("the network cannot be cut anywhere")
     stages: Stages = {}
     for start, stop in zip(starts, [*starts[1:], end], strict=True):
         called = next((name for name in trace.modules[start:stop] if name), "pool")

@@ -105,7 +105,10 @@ def _failed(what: str, place: Path | str, error: BaseException) -> AttnbenchErro
     hint = ""
     if isinstance(error, ModuleNotFoundError) and isinstance(place, Path):
         hint = "; a backbone's file can import installed packages, but not the files beside it"
-    return AttnbenchError(f"{what}{where}: {type(error).__name__}: {error}{hint}")
+    return AttnbenchError(
+        f"{what}{where}: {type(error).__name__}: {error}{hint}. This is the backbone's own code, "
+        "which runs in the evaluator"
+    )
 
 
 class _StructurePickler(pickle.Pickler):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnbench.cli import options
-from attnbench.vocabulary import TrackName
 
 if TYPE_CHECKING:
     from attnbench.statistics.comparison import Difference
@@ -22,8 +21,12 @@ def compare(
     ],
     records: options.Records = Path("records"),
     track: Annotated[
-        TrackName | None,
-        typer.Option(envvar="ATTNBENCH_TRACK", help="Compare on this track only. (default: all)"),
+        str | None,
+        typer.Option(
+            envvar="ATTNBENCH_TRACK",
+            metavar="NAME",
+            help="Compare on this track only. (default: all)",
+        ),
     ] = None,
     task: Annotated[
         str | None,

@@ -21,21 +21,22 @@ def evaluate(
             show_default=False,
         ),
     ],
-    track: options.Track = "mini",
+    track: options.Track = None,
     task: Annotated[
         list[str] | None,
         typer.Option(
             envvar="ATTNBENCH_TASK",
-            metavar="NAME",
-            help="A task to run; may be repeated. (default: every task of the track)",
+            metavar="NAME|FILE",
+            help="A task, or a task file; may be repeated. (default: every task of the track)",
         ),
     ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
             envvar="ATTNBENCH_BACKBONE",
-            metavar="NAME",
-            help="The backbone to adapt. (default: those of the task)",
+            metavar="NAME|FILE",
+            help="The backbone to adapt: its name, a backbone.toml, or FILE.py:FUNCTION, whose code "
+            "the evaluator runs. (default: those of the task)",
         ),
     ] = None,
     device: options.Device = "cpu",

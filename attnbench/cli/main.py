@@ -12,7 +12,18 @@ from typing import Annotated
 
 import typer
 
-from attnbench.cli import check, compare, evaluate, leaderboard, new, status, tasks, verify
+from attnbench.cli import (
+    check,
+    compare,
+    evaluate,
+    leaderboard,
+    new,
+    new_task,
+    records,
+    status,
+    tasks,
+    verify,
+)
 from attnbench.errors import AttnbenchError
 from attnbench.version import __version__
 
@@ -54,10 +65,12 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("status")(status.status)
 app.command("tasks")(tasks.tasks)
 app.command("new")(new.new)
+app.command("new-task")(new_task.new_task)
 app.command("check")(check.check)
 app.command("compare")(compare.compare)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("verify")(verify.verify)
+app.add_typer(records.app, name="records")
 
 
 def main() -> None:

@@ -33,6 +33,14 @@ Records = Annotated[
     Path,
     typer.Option(envvar="ATTNBENCH_RECORDS", metavar="DIR", help="The folder of records."),
 ]
+TaskFile = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ATTNBENCH_TASK",
+        metavar="NAME|FILE",
+        help="The task of the record. (default: the task of that name, or NAME.toml here)",
+    ),
+]
 OneObject = Annotated[
     bool, typer.Option("--json", envvar="ATTNBENCH_JSON", help="Print one JSON object.")
 ]

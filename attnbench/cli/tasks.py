@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attnbench.cli import options
-from attnbench.vocabulary import TrackName
 
 if TYPE_CHECKING:
     from attnbench.tasks import TaskDefinition, Track
@@ -16,7 +15,12 @@ if TYPE_CHECKING:
 
 def tasks(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A task to show in detail.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME|FILE]",
+            help="A task, or a task file, to show in detail.",
+            show_default=False,
+        ),
     ] = None,
     gallery: Annotated[
         Path | None,
@@ -26,9 +30,7 @@ def tasks(
             help="Draw some of the task's positives and negatives.",
         ),
     ] = None,
-    track: Annotated[
-        TrackName, typer.Option(envvar="ATTNBENCH_TRACK", help="The track to draw.")
-    ] = "mini",
+    track: options.Track = None,
     data: options.Data = None,
 ) -> None:
     """List the tasks, or show one in detail.
@@ -46,9 +48,11 @@ def tasks(
     if gallery is None:
         _print_task(task, data)
         return
+    from attnbench.runs.chosen_tasks import choose_tasks
     from attnbench.stimuli.gallery import draw_gallery
 
-    draw_gallery(task, track, gallery, data)
+    chosen = choose_tasks([name], track, None)[0]
+    draw_gallery(task, chosen.track, gallery, data, chosen.backbones[0])
     typer.echo(str(gallery))
 
 
@@ -119,6 +123,10 @@ def _needs(track: Track, data: Path | None) -> list[str]:
     lines = []
     for sample in (track.adapt, track.test):
         source: Any = sample.source
+        if source.kind == "folder":
+            state = "found" if source.folder.exists() else "MISSING"
+            lines.append(f"{source.folder} {state}")
+            continue
         if source.kind != "hub":
             lines.append("none: embedded")
             continue

@@ -32,6 +32,15 @@ def verify(
             help="The submission's folder. (default: submissions/NAME here, or the shipped one)",
         ),
     ] = None,
+    task: options.TaskFile = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ATTNBENCH_BACKBONE",
+            metavar="FILE",
+            help="The backbone.toml or FILE.py:FUNCTION of a record of your own backbone.",
+        ),
+    ] = None,
     data: options.Data = None,
     as_json: options.OneObject = False,
 ) -> None:
@@ -42,7 +51,9 @@ def verify(
     from attnbench.commands.verify import verify as verify_record
     from attnbench.text import printable
 
-    verification = verify_record(record, sample=sample, submission=submission, data=data)
+    verification = verify_record(
+        record, sample=sample, submission=submission, task=task, backbone=backbone, data=data
+    )
     problems, inconclusive = verification.problems, verification.unsettled
     if as_json:
         typer.echo(verification.model_dump_json())

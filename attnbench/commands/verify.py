@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attnbench.backbones import fingerprint
+from attnbench.backbones.own_file import files_of
+from attnbench.commands.recorded_task import find_backbone, find_task
 from attnbench.commands.reproduction import mismatches, slower_adaptation
 from attnbench.devices import require_device
 from attnbench.files import write_atomically
@@ -26,10 +28,9 @@ from attnbench.records.outcome import EpisodeOutcome
 from attnbench.records.record import EpisodeResult, Record
 from attnbench.records.store import RecordStore
 from attnbench.records.verification import Verification, fingerprint_of, path_beside
-from attnbench.stimuli.episodes import Episode
+from attnbench.stimuli.episodes import Episode, TrackStimuli
 from attnbench.submission import Submission, load_submission
-from attnbench.tasks import TaskDefinition, load_task
-from attnbench.vocabulary import TrackName
+from attnbench.tasks import TaskDefinition
 
 # How often an adaptation that seems slower than recorded is timed again. Other work on the machine can
 # make an adaptation slower, but never faster.
@@ -44,6 +45,8 @@ def verify(
     *,
     sample: int | None = None,
     submission: str | Path | None = None,
+    task: str | Path | None = None,
+    backbone: str | None = None,
     data: Path | None = None,
 ) -> Verification:
     """Run a record's episodes again, compare the results, and write the outcome beside the record.
@@ -53,6 +56,9 @@ def verify(
         sample: how many targets to run, drawn at random. By default all of them.
         submission: the submission's folder. By default `submissions/NAME` if it exists here, else the
             shipped submission.
+        task: the task file of a record of one's own task. By default the task of the recorded name.
+        backbone: the backbone of a record of one's own backbone, as for `attnbench.evaluate`. By
+            default the recorded name.
         data: the data folder, as for `attnbench.evaluate`.
 
     Raises:
@@ -62,28 +68,32 @@ def verify(
     identity = recorded.identity
     require_device(identity.device)
     used = load_submission(submission or _by_name(identity.submission))
-    task = load_task(identity.task)
+    definition = find_task(identity, task)
+    network = find_backbone(identity, backbone)
     resources = ResourceCache(data, untrained=identity.untrained)
     problems = contradictions(record, recorded)
     problems += _version_mismatches(
-        recorded, used, task, fingerprint(resources.backbone(identity.backbone))
+        recorded, used, definition, fingerprint(resources.backbone(network))
     )
     inconclusive: list[str] = []
     targets: list[str] = []
     confinement: tuple[str, ...] = ()
     if not problems:
-        targets = _choose_targets(recorded, task, resources, sample)
+        stimuli = resources.stimuli(definition.tracks[identity.track], network)
+        targets = _choose_targets(recorded, stimuli, sample)
         conditions = Conditions(
             device=identity.device,
             isolation=identity.isolation,
             modules=used.modules,
-            hidden=(record.parent,),
+            hidden=(record.parent, *definition.tracks[identity.track].folders),
             data=data,
+            backbone_files=files_of(network),
             untrained=identity.untrained,
         )
         with open_judge(conditions, resources) as judge:
-            evaluator = judge.evaluator(identity.backbone)
-            for comparison in _rerun(evaluator, resources, record, recorded, used, task, targets):
+            evaluator = judge.evaluator(network)
+            timeout = definition.tracks[identity.track].timeout
+            for comparison in _rerun(evaluator, stimuli, record, recorded, used, timeout, targets):
                 problems += comparison.problems
                 inconclusive += comparison.inconclusive
             confinement = evaluator.confinement
@@ -127,12 +137,8 @@ def _named_targets(task: TaskDefinition, track: str) -> tuple[str, ...]:
     return () if isinstance(targets, str) else targets
 
 
-def _choose_targets(
-    record: Record, task: TaskDefinition, resources: ResourceCache, sample: int | None
-) -> list[str]:
+def _choose_targets(record: Record, stimuli: TrackStimuli, sample: int | None) -> list[str]:
     """Return the targets to run again, in the task's order."""
-    identity = record.identity
-    stimuli = resources.stimuli(task.tracks[identity.track], identity.backbone)
     recorded = {episode.target for episode in record.episodes}
     targets = [target for target in stimuli.targets if target in recorded]
     if sample is None:
@@ -152,24 +158,22 @@ class _Comparison:
 
 def _rerun(
     evaluator: Evaluator,
-    resources: ResourceCache,
+    stimuli: TrackStimuli,
     path: Path,
     record: Record,
     submission: Submission,
-    task: TaskDefinition,
+    timeout: float,
     targets: list[str],
 ) -> Iterator[_Comparison]:
     """Run the episodes of these targets again and compare each with the record."""
     identity = record.identity
-    track = task.tracks[identity.track]
-    stimuli = resources.stimuli(track, identity.backbone)
     recorded = {episode.target: episode for episode in record.episodes}
     scores = read_scores(path, record)
     this_device = describe_environment(identity.device, ()).device_name
     other_device = record.environment.device_name != this_device
     for target in targets:
         episode = stimuli.episode(target, identity.seed)
-        rerun = _judge_again(evaluator, submission, episode, track.timeout, recorded[target])
+        rerun = _judge_again(evaluator, submission, episode, timeout, recorded[target])
         own_scores = scores.filter(pc.equal(scores["target"], pa.scalar(target)))
         problems = [
             f"{target}: {mismatch}"

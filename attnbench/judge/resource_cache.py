@@ -43,7 +43,8 @@ class ResourceCache:
         Raises:
             AttnbenchError: if the data or the backbone cannot be loaded.
         """
-        key = track.model_dump_json(), backbone
+        # Not the JSON, which lacks the folder that paths in a task file are relative to.
+        key = repr(track), backbone
         if key not in self._stimuli:
             from attnbench.stimuli.episodes import TrackStimuli
 

@@ -83,7 +83,7 @@ class Standings:
 def standings_by_track(
     records: Sequence[Record], badges: Mapping[Identity, Badge]
 ) -> dict[str, Standings]:
-    """Return the standings of each track that has records, the smallest shipped track first, then others.
+    """Return the standings of each track that has records: shipped tracks by size, then others.
 
     Args:
         records: all records, in any order.

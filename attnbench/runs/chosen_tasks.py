@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +72,8 @@ def choose_tasks(
         wanted = f"--track {track}" if track else "a --track"
         raise AttnbenchError(f"{wanted} names a track that the tasks have: {'; '.join(lacking)}")
     return [
-        ChosenTask(task, name, (backbone,) if backbone else task.tracks[name].backbones)
-        for task, name in zip(definitions, tracks, strict=True)
+        ChosenTask(task, name, (backbone,) if backbone else _backbones(task.tracks[name], place))
+        for task, name, place in zip(definitions, tracks, tasks or list_tasks(), strict=True)
         if name is not None
     ]
 
@@ -83,3 +84,12 @@ def _track_of(task: TaskDefinition, track: str | None) -> str | None:
         return wanted
     # A task file of one's own usually has one track, whatever its name.
     return next(iter(task.tracks)) if track is None and len(task.tracks) == 1 else None
+
+
+def _backbones(track: Track, task: str | Path) -> tuple[str, ...]:
+    """Return a track's backbones; files of one's own are relative to the task file."""
+    if not Path(task).is_file():
+        return track.backbones
+    folder = Path(task).parent
+    is_file = re.compile(r".+\.toml|.+\.py:\w+").fullmatch
+    return tuple(str(folder / name) if is_file(name) else name for name in track.backbones)

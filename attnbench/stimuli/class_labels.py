@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -119,8 +120,10 @@ def find_class(name: str, classes: Sequence[str], source: str, *, synonyms: bool
     Raises:
         AttnbenchError: if it is not one of the classes, or can be several.
     """
-    if name in classes:
-        return classes.index(name)
+    # An editor and a file system may store accents in different ways.
+    for spelling in (name, unicodedata.normalize("NFC", name)):
+        if spelling in classes:
+            return classes.index(spelling)
     index = _only(name, similar_labels(name, classes), classes) if synonyms else None
     if index is None:
         near = get_close_matches(name, classes, n=3)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,20 +54,14 @@ class Dataset:
         return self.store.location(int(self.numbers[row]))
 
     def file_size(self, row: int) -> int:
-        """Return the size of a picture's file in bytes."""
-        return self.store.size(int(self.numbers[row]))
+        """Return the size of a picture's file in bytes. Raises AttnbenchError if it is not there."""
+        with self._explaining(row):
+            return self.store.size(int(self.numbers[row]))
 
     def encoded(self, row: int) -> bytes:
-        """Return the bytes of a picture's file.
-
-        Raises:
-            AttnbenchError: if the file cannot be read.
-        """
-        try:
+        """Return the bytes of a picture's file. Raises AttnbenchError if they cannot be read."""
+        with self._explaining(row):
             return self.store.read(int(self.numbers[row]))
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise self._unreadable(row, str(reason)) from None
 
     def decode(self, row: int, encoded: bytes) -> Picture:
         """Decode a picture to uint8 RGB `[3, h, w]`, see `attnbench.stimuli.decoding`.
@@ -78,10 +73,8 @@ class Dataset:
         Raises:
             AttnbenchError: if the picture is damaged, or cannot be used. The message names its file.
         """
-        try:
+        with self._explaining(row):
             return decoding.decode(encoded)
-        except decoding.UnreadablePicture as error:
-            raise self._unreadable(row, str(error)) from None
 
     def load(self, rows: Sequence[int]) -> list[Picture]:
         """Return the pictures in these rows, uint8 RGB `[3, h, w]`, each of its own size.
@@ -91,13 +84,21 @@ class Dataset:
         """
         return [self.decode(row, self.encoded(row)) for row in rows]
 
-    def _unreadable(self, row: int, reason: str) -> AttnbenchError:
-        remedy = "fetch the data set again"
-        if self.named_by_file:
-            remedy = (
-                "replace or remove it, or write skip_damaged = true into the source in the task"
-            )
-        return AttnbenchError(f"cannot read the picture {self.location(row)}: {reason}; {remedy}")
+    @contextlib.contextmanager
+    def _explaining(self, row: int) -> Iterator[None]:
+        """Turn whatever prevents reading a picture into an AttnbenchError that names its file."""
+        try:
+            yield
+        except (OSError, ValueError, decoding.UnreadablePicture) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            remedy = "fetch the data set again"
+            if self.named_by_file:
+                remedy = (
+                    "replace or remove it, or add skip_damaged = true to the source in the task"
+                )
+            raise AttnbenchError(
+                f"cannot read the picture {self.location(row)}: {reason}; {remedy}"
+            ) from None
 
 
 def numbered_name(name: str, classes: Sequence[str], labels: NDArray[np.int64], row: int) -> str:

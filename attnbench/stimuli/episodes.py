@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -161,7 +162,7 @@ class TrackStimuli:
             self._test.class_index(name)
             self._label_of(name)
 
-    @property
+    @cached_property
     def notes(self) -> list[str]:
         """Sentences for people: what was left out of the data, and which pictures it has twice."""
         return list(dict.fromkeys([*self._adapt.notes(), *self._test.notes()]))

@@ -25,16 +25,19 @@ _HEADINGS = (
 )
 
 
-def draw_gallery(task: TaskDefinition, track: str, out: Path, data: Path | None) -> None:
+def draw_gallery(
+    task: TaskDefinition, track: str, out: Path, data: Path | None, backbone: str | None = None
+) -> None:
     """Draw a grid of images: a row for some of the targets, a column for positives and negatives.
 
-    Images are shown as the track's first backbone gets them, including noise.
+    Images are shown as a backbone gets them, including noise.
 
     Args:
         task: the task.
         track: the track whose images are drawn.
         out: the PNG to write.
         data: the data folder, or None to load from the hub.
+        backbone: the backbone. By default the track's first.
 
     Raises:
         AttnbenchError: if the task has no such track, data is missing or damaged, or `out` cannot be
@@ -47,8 +50,8 @@ def draw_gallery(task: TaskDefinition, track: str, out: Path, data: Path | None)
         )
     definition = task.tracks[track]
     # Only preprocessing and labels are needed, so the weights need not be there.
-    backbone = load(definition.backbones[0], untrained=True)
-    stimuli = TrackStimuli(definition, backbone.preprocessing, backbone.labels, data)
+    network = load(backbone or definition.backbones[0], untrained=True)
+    stimuli = TrackStimuli(definition, network.preprocessing, network.labels, data)
     # Evenly spaced, as neighbouring classes tend to be alike.
     step = max(1, len(stimuli.targets) // _MAX_TARGETS)
     targets = stimuli.targets[::step][:_MAX_TARGETS]
@@ -58,7 +61,7 @@ def draw_gallery(task: TaskDefinition, track: str, out: Path, data: Path | None)
     grid = figure.subplots(len(targets), len(_HEADINGS), squeeze=False)
     for axes, target in zip(grid, targets, strict=True):
         for axis, images in zip(axes, _sample_images(stimuli, target), strict=True):
-            strip = _strip(denormalise(images, backbone.preprocessing))
+            strip = _strip(denormalise(images, network.preprocessing))
             axis.imshow(strip, interpolation="nearest")
             axis.set_axis_off()
         axes[0].text(

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from attnbench.stimuli.stores import FileStore, PictureStore, writable
 
 # Folders of Parquet files that do not name a configuration.
 _NEUTRAL_FOLDERS = ("", "data", "default")
-UNDIVIDED = (
+_UNDIVIDED = (
     ": it has no sub-folders such as train and test, so all of its pictures count as train. Take "
     'slices (train[:50%], train[50%:]) or, with kind = "folder", write '
     "split = { adapt = 0.5, test = 0.5, seed = 0 }"
@@ -83,7 +83,7 @@ def find_parquet_files(folder: Path, config: str | None) -> dict[str, list[Path]
     def add(listing: Listing, configuration: str, split: str | None) -> None:
         for file in listing.with_suffix(".parquet"):
             splits = by_configuration.setdefault(configuration, {})
-            splits.setdefault(split or _split_of_file(file.stem), []).append(file)
+            splits.setdefault(split or split_of_file(file), []).append(file)
 
     add(top, "", None)
     for name in top.folders:
@@ -100,11 +100,11 @@ def find_parquet_files(folder: Path, config: str | None) -> dict[str, list[Path]
     return by_configuration[_only_configuration(folder, config, list(by_configuration))]
 
 
-def _split_of_file(stem: str) -> str:
+def split_of_file(file: Path) -> str:
     """Return the split that the name of a Parquet file gives, or `train`."""
-    if shard := re.match(r"(.+?)-\d{5}-of-\d{5}", stem):
+    if shard := re.match(r"(.+?)-\d{5}-of-\d{5}", file.stem):
         return shard[1]
-    return next(filter(is_split_name, re.findall(r"[A-Za-z]+", stem)), "train")
+    return next(filter(is_split_name, re.findall(r"[A-Za-z]+", file.stem)), "train")
 
 
 def _only_configuration(folder: Path, config: str | None, found: Sequence[str]) -> str:
@@ -142,7 +142,7 @@ def class_folders(folder: Path, config: str | None, wanted: Sequence[str]) -> La
             name for name, listing in inner.items() if listing.folders and not listing.pictures
         ]
         if any(is_split_name(name) or name in wanted for name in nested):
-            return _split_layout(folder, top.path, nested)
+            return _split_layout(folder, top, nested)
         configurations = [name for name in nested if _holds_splits(inner[name], folder)]
         if configurations:
             top = inner[_only_configuration(top.path, config, configurations)]
@@ -150,7 +150,7 @@ def class_folders(folder: Path, config: str | None, wanted: Sequence[str]) -> La
             top = inner[nested[0]]
         else:
             break
-    return Layout(("train",), lambda _: _read(folder, {"train": top.path}), UNDIVIDED)
+    return Layout(("train",), lambda _: _read(folder, {"train": top.path}), _UNDIVIDED)
 
 
 def _holds_splits(listing: Listing, root: Path) -> bool:
@@ -159,10 +159,15 @@ def _holds_splits(listing: Listing, root: Path) -> bool:
     return any(split.folders and not split.pictures for split in splits)
 
 
-def _split_layout(root: Path, folder: Path, splits: Sequence[str]) -> Layout:
-    return Layout(
-        tuple(splits), lambda wanted: _read(root, {name: folder / name for name in wanted})
-    )
+def _split_layout(root: Path, top: Listing, splits: Sequence[str]) -> Layout:
+    others = [name for name in top.folders if name not in splits]
+    note = f"{root} is divided into {', '.join(splits)}, and without {', '.join(others)}"
+
+    def read(wanted: Sequence[str]) -> Contents:
+        contents = _read(root, {name: top.path / name for name in wanted})
+        return replace(contents, notes=(*contents.notes, note)) if others else contents
+
+    return Layout(tuple(splits), read)
 
 
 def _read(root: Path, folders: dict[str, Path]) -> Contents:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +16,26 @@ from attnbench.errors import AttnbenchError
 from attnbench.stimuli import splits
 from attnbench.stimuli.damage import without_damaged
 from attnbench.stimuli.datasets import Dataset
-from attnbench.stimuli.layouts import Contents, Layout, class_folders, find_parquet_files
+from attnbench.stimuli.hub import load_from_hub
+from attnbench.stimuli.layouts import (
+    Contents,
+    Layout,
+    class_folders,
+    find_parquet_files,
+    split_of_file,
+)
+from attnbench.stimuli.stores import writable
 from attnbench.stimuli.tables import (
     UNLABELLED,
     Columns,
     csv_layout,
+    explained,
     find_csv,
     read_parquet,
-    read_tables,
 )
 from attnbench.tasks import Division, FolderSource, HubSource
+
+_MAX_NAMED = 5
 
 
 def open_dataset(definition: HubSource, data: Path | None) -> Dataset:
@@ -43,7 +52,7 @@ def open_dataset(definition: HubSource, data: Path | None) -> Dataset:
     name = f"{definition.folder}-{definition.split}"
     try:
         if data is None:
-            contents = _load_from_hub(definition, columns)
+            contents = load_from_hub(definition, columns)
             numbers = np.arange(len(contents.labels))
         else:
             folder = data / definition.folder
@@ -58,7 +67,7 @@ def open_dataset(definition: HubSource, data: Path | None) -> Dataset:
     except AttnbenchError as error:
         access = f". {definition.access}" if definition.access else ""
         raise AttnbenchError(f"{error}{access}") from None
-    dataset = _labelled(name, contents, numbers)
+    dataset = _labelled(name, contents, numbers, definition.split)
     # The hub's ImageNet has English class names. Tasks and backbones go by WordNet ids.
     return replace(dataset, classes=as_wnids(dataset.classes, name))
 
@@ -74,13 +83,8 @@ def open_folder(definition: FolderSource, part: str) -> Dataset:
         AttnbenchError: if the folder is missing, or a picture in it cannot be read and is not to be
             skipped.
     """
-    path, split = definition.folder, definition.split
-    if not path.exists():
-        raise AttnbenchError(
-            f"there is no folder or CSV {path}; the task says path = {definition.path!r}, which is "
-            "relative to the folder of the task file"
-        )
-    name = path.stem if path.is_file() else path.resolve().name
+    path, split = _existing(definition), definition.split
+    name = writable(path.stem if path.is_file() else path.resolve().name)
     columns = Columns(definition.image, definition.label, definition.file)
     if not isinstance(split, Division):
         layout = _find_layout(path, None, columns, split or "")
@@ -98,34 +102,57 @@ def open_folder(definition: FolderSource, part: str) -> Dataset:
         numbers = splits.divide(contents.labels, names, shares, split.seed)[part]
     # Two folders may have the same name.
     cache_name = f"{name[:60]}-{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]}"
-    dataset = _labelled(name, contents, numbers)
+    dataset = _labelled(name, contents, numbers, str(split))
     dataset = replace(dataset, cache_name=cache_name, named_by_file=True)
     return without_damaged(dataset) if definition.skip_damaged else dataset
 
 
+def find_splits(definition: FolderSource) -> tuple[str, ...]:
+    """Return the names of the splits of a folder of one's own, `("train",)` if it has none.
+
+    Args:
+        definition: the source in the task. Its own split does not matter.
+
+    Raises:
+        AttnbenchError: if the folder is missing or holds several configurations.
+    """
+    columns = Columns(definition.image, definition.label, definition.file)
+    return _find_layout(_existing(definition), None, columns, "").splits
+
+
+def _existing(definition: FolderSource) -> Path:
+    path = definition.folder
+    if not path.exists():
+        raise AttnbenchError(
+            f"there is no folder or file {path}; the task says path = {definition.path!r}, which is "
+            "relative to the folder of the task file"
+        )
+    return path
+
+
 def _find_layout(path: Path, config: str | None, columns: Columns, split: str) -> Layout:
-    """Return the layout of a folder or a CSV. A folder called like the configuration is preferred."""
+    """Return the layout of a folder, of its sub-folder called like `config`, or of a file."""
     if path.is_file():
-        if path.suffix.lower() != ".csv":
-            raise AttnbenchError(f"{path} is neither a folder nor a CSV")
-        return csv_layout(path, columns)
+        if path.suffix.lower() == ".csv":
+            return csv_layout(path, columns)
+        if path.suffix.lower() == ".parquet":
+            return _parquet_layout(path.parent, {split_of_file(path): [path]}, columns)
+        raise AttnbenchError(f"{path} is neither a folder nor a CSV or Parquet file")
     if config is not None and (path / config).is_dir():
         path, config = path / config, None
-    csv_file = find_csv(path, columns) if columns.file else None
-    if csv_file is not None:
+    if csv_file := find_csv(path, columns):
         return csv_layout(csv_file, columns)
-    parquet_files = find_parquet_files(path, config)
-    if not parquet_files:
-        return class_folders(path, config, [name for name, _ in splits.parse(split)])
+    if files := find_parquet_files(path, config):
+        return _parquet_layout(path, files, columns)
+    return class_folders(path, config, [name for name, _ in splits.parse(split)])
 
+
+def _parquet_layout(root: Path, files: Mapping[str, Sequence[Path]], columns: Columns) -> Layout:
     def read(names: Sequence[str]) -> Contents:
-        files = {name: parquet_files[name] for name in names}
-        with _explained(
-            f"{path}, split {', '.join(names)}", "fetch or write its Parquet files again"
-        ):
-            return read_parquet(files, path, columns)
+        with explained(f"{root}, split {', '.join(names)}", "fetch its Parquet files again"):
+            return read_parquet({name: files[name] for name in names}, root, columns)
 
-    return Layout(tuple(parquet_files), read)
+    return Layout(tuple(files), read)
 
 
 def _read_split(
@@ -145,25 +172,32 @@ def _read_split(
     return contents, np.concatenate(selected)
 
 
-def _labelled(name: str, contents: Contents, numbers: NDArray[np.int64]) -> Dataset:
-    """Return the data set of the pictures with labels, sorted by class.
+def _labelled(name: str, contents: Contents, numbers: NDArray[np.int64], split: str) -> Dataset:
+    """Return the data set of the selected pictures that have a label, sorted by class.
 
     The order within a class stays. So pictures, and with them their names and the random draws of
     episodes, are the same whether the data lies in Parquet files or in folders.
     """
     labels = contents.labels[numbers]
+    if len(labels) == 0:
+        raise AttnbenchError(f"{name} has no pictures: the split {split} selects none")
     is_labelled = labels != UNLABELLED
     unlabelled = int((~is_labelled).sum())
+    if unlabelled == len(labels):
+        raise AttnbenchError(f"none of the {len(labels)} pictures of {name} has a label")
     notes = list(contents.notes)
     if unlabelled:
         notes.append(
             f"{unlabelled} of {len(labels)} pictures of {name} have no label and are left out"
         )
-    if unlabelled == len(labels):
-        raise AttnbenchError(
-            f"{name} has no pictures with a label; {'; '.join(notes)}".rstrip("; ")
-        )
     numbers, labels = numbers[is_labelled], labels[is_labelled]
+    lost = sorted(set(contents.labels.tolist()) - set(labels.tolist()) - {UNLABELLED})
+    if lost and "[" in split:
+        names = ", ".join(contents.classes[label] for label in lost[:_MAX_NAMED])
+        notes.append(
+            f"the slice {split} has no pictures of {len(lost)} classes ({names}"
+            f"{', …' * (len(lost) > _MAX_NAMED)}), as pictures in folders are sorted by class"
+        )
     order = np.argsort(labels, kind="stable")
     return Dataset(
         name=name,
@@ -174,34 +208,3 @@ def _labelled(name: str, contents: Contents, numbers: NDArray[np.int64]) -> Data
         cache_name=name,
         notes=tuple(notes),
     )
-
-
-def _load_from_hub(definition: HubSource, columns: Columns) -> Contents:
-    remedy = f"pass --data DIR with a folder `{definition.folder}` in it"
-    with _explained(f"{definition.hub}, split {definition.split}", remedy):
-        import datasets
-
-        table = datasets.load_dataset(
-            definition.hub,
-            definition.config,
-            split=definition.split,
-            revision=definition.revision,
-        )
-        location = f"{definition.hub}, split {definition.split}"
-        sources = [(definition.hub, location, len(table))]
-        return read_tables([table], [definition.split], sources, columns, may_read_paths=True)
-
-
-@contextlib.contextmanager
-def _explained(location: str, remedy: str) -> Iterator[None]:
-    import datasets
-
-    datasets.disable_progress_bars()
-    try:
-        yield
-    except AttnbenchError:
-        raise
-    except Exception as error:  # `datasets` raises dozens of types; the user's remedy is the same
-        raise AttnbenchError(
-            f"cannot load {location}: {type(error).__name__}: {str(error)[:300]}; {remedy}"
-        ) from None

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from attnbench.errors import AttnbenchError
 
 Indices = NDArray[np.int64]
-# The number of pictures that are loaded at once.
+# The number of pictures that are loaded at once. It must stay: the fingerprint of an episode of blends
+# covers the pictures and then the partners of each chunk.
 CHUNK = 64
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +17,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from attnbench.errors import AttnbenchError
-from attnbench.stimuli.layouts import UNDIVIDED, Contents, Layout
+from attnbench.stimuli.layouts import Contents, Layout
 from attnbench.stimuli.listing import list_folder
 from attnbench.stimuli.stores import ArrowStore, FileStore, writable
+from attnbench.text import printable
 
 # The label of a picture whose class is not known, as in the test splits of many datasets.
 UNLABELLED = -1
@@ -41,8 +43,12 @@ def find_csv(folder: Path, columns: Columns) -> Path | None:
     """
     files = []
     for path in list_folder(folder, folder).with_suffix(".csv"):
-        # Another CSV may lie there in another encoding.
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        header: list[str] = []
+        # Any other CSV may lie there, in any encoding.
+        with (
+            contextlib.suppress(OSError, csv.Error),
+            path.open(encoding="utf-8-sig", errors="replace", newline="") as file,
+        ):
             header = next(csv.reader(file), [])
         if columns.file in header and columns.label in header:
             files.append(path)
@@ -84,7 +90,9 @@ def csv_layout(path: Path, columns: Columns) -> Layout:
     splits = dict(zip(names, map(range, [0, *ends], ends), strict=False))
     store = FileStore(root, [""] * len(rows), [files[row] for row in order])
     contents = Contents(store, classes, labels[order], splits)
-    hint = "" if "split" in present else UNDIVIDED
+    hint = (
+        "" if "split" in present else ": it has no column `split`, so all pictures count as train"
+    )
     return Layout(tuple(names), lambda _: contents, hint)
 
 
@@ -115,6 +123,27 @@ def _check_files(files: Sequence[str], csv_file: Path) -> None:
         if problem:
             raise AttnbenchError(f"entry {number} of {csv_file}, {writable(name)}, {problem}")
         seen.add(target)
+
+
+@contextlib.contextmanager
+def explained(location: str, remedy: str) -> Iterator[None]:
+    """Turn every error of `datasets` into an AttnbenchError.
+
+    Args:
+        location: what is being loaded.
+        remedy: what the user can do.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        yield
+    except AttnbenchError:
+        raise
+    except Exception as error:  # `datasets` raises dozens of types; the user's remedy is the same
+        raise AttnbenchError(
+            f"cannot load {location}: {type(error).__name__}: {printable(error, 300)}; {remedy}"
+        ) from None
 
 
 def read_parquet(files: Mapping[str, Sequence[Path]], root: Path, columns: Columns) -> Contents:
@@ -188,7 +217,7 @@ def read_tables(
     )
     label_columns = [table.data.column(columns.label) for table in tables]
     names = getattr(tables[0].features[columns.label], "names", None)
-    labels, classes = _codes(label_columns, names)
+    labels, classes = _codes(label_columns, names, sources[0][1])
     ends = np.cumsum([len(table) for table in tables]).tolist()
     return Contents(
         ArrowStore(pictures, sources, may_read_paths),
@@ -199,21 +228,31 @@ def read_tables(
 
 
 def _codes(
-    columns: Sequence[pa.ChunkedArray], names: Sequence[str] | None
+    columns: Sequence[pa.ChunkedArray], names: Sequence[str] | None, location: str
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return the class index of every row, and the names of the classes."""
+    """Return the class index of every row, and the names of the classes.
+
+    Args:
+        columns: the column of labels in each table.
+        names: the names of the classes, if the column has class indices and says what they mean.
+        location: the first table, for error messages.
+    """
     kind = columns[0].type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return _codes_of_names([name for column in columns for name in column.to_pylist()])
     try:
         whole = [pc.fill_null(column.cast(pa.int64()), UNLABELLED) for column in columns]
     except pa.ArrowException as error:
-        raise AttnbenchError(f"the labels are neither whole numbers nor names: {error}") from None
+        raise AttnbenchError(
+            f"the labels of {location} are neither whole numbers nor names: {printable(error, 200)}"
+        ) from None
     labels = np.concatenate([column.to_numpy() for column in whole]).astype(np.int64)
     highest = int(labels.max(initial=UNLABELLED))
     classes = tuple(names) if names else tuple(map(str, range(highest + 1)))
     if highest >= len(classes):
-        raise AttnbenchError(f"there is a label {highest}, but only {len(classes)} class names")
+        raise AttnbenchError(
+            f"{location} has a label {highest}, but only {len(classes)} class names"
+        )
     return np.maximum(labels, UNLABELLED), classes
 
 

@@ -1,0 +1,229 @@
+"""`attnbench new-task`: a task file for a folder of one's own pictures."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from attnbench.backbones import load
+from attnbench.backbones.names import absolute_path, is_own
+from attnbench.commands.task_template import TRACK, Sizes, task_text
+from attnbench.errors import AttnbenchError
+from attnbench.files import write_atomically
+from attnbench.stimuli.class_labels import find_class
+from attnbench.stimuli.episodes import TrackStimuli
+from attnbench.stimuli.opening import find_splits, open_folder
+from attnbench.stimuli.splits import standard_name
+from attnbench.task_schema import Division, FolderSource
+from attnbench.tasks import read_task
+
+# Small, shipped with its weights, and without labels: it runs anywhere, on any pictures.
+DEFAULT_BACKBONE = "shipped/cifar-simclr"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+# More pictures than this make episodes slower, and intervals hardly narrower.
+_MAX_TO_ADAPT, _MAX_TEST_POSITIVES, _MAX_TEST_NEGATIVES = 50, 100, 400
+# With fewer pictures of a target than this, a task runs but tells little.
+_FEW_TO_ADAPT, _FEW_TO_TEST = 10, 20
+# The least of any kind, and a share of the median class: a smaller class would make all episodes small.
+_MIN_PICTURES, _MIN_SHARE = 2, 0.25
+
+Counts = dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """A task file that was written.
+
+    Attributes:
+        path: the file.
+        counts: for each class, the numbers of pictures to adapt on and to test on.
+        targets: the classes to detect.
+        notes: what was left out of the data, and what is too little of it, as sentences.
+    """
+
+    path: Path
+    counts: Counts
+    targets: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def new_task(
+    name: str,
+    images: Path,
+    *,
+    targets: Sequence[str] = (),
+    backbone: str = DEFAULT_BACKBONE,
+    skip_damaged: bool = False,
+    parent: Path = Path("."),
+) -> NewTask:
+    """Write `parent`/`name`.toml, a task that detects classes of a folder of pictures.
+
+    Every picture that its episodes with seed 0 need is read first, so the task runs as it is.
+
+    Args:
+        name: the task's name: lower-case letters, digits and hyphens.
+        images: the folder, or a CSV of files and labels; see `attnbench.task_schema.FolderSource`.
+        targets: the classes to detect. By default all classes that have enough pictures.
+        backbone: the backbone to adapt, as `attnbench.backbones.load` takes it.
+        skip_damaged: whether pictures that cannot be read are left out.
+        parent: the folder for the task file; created if needed.
+
+    Raises:
+        AttnbenchError: if the name is not valid or taken, the pictures are missing, too few or
+            damaged, or an episode would adapt on a picture that it tests on. No file is written then.
+    """
+    if not _NAME.fullmatch(name):
+        raise AttnbenchError(
+            f"{name!r} is not a valid name for a task: use up to 64 lower-case letters, digits and "
+            "hyphens, starting with a letter or digit"
+        )
+    path = parent / f"{name}.toml"
+    if path.exists():
+        raise AttnbenchError(f"{path} exists already; choose another name, or remove it")
+    network = load(backbone, untrained=True)
+    folder = FolderSource(
+        kind="folder", path=str(images), skip_damaged=skip_damaged, base=Path.cwd()
+    )
+    sources = _divide(folder)
+    counts = _count(*sources)
+    chosen = _choose_targets(counts, targets, images)
+    sizes = _choose_sizes(counts, chosen)
+    text = task_text(
+        name,
+        # Relative, so that the file can be moved together with its pictures.
+        path=_relative(images, parent),
+        sources=sources,
+        sizes=sizes,
+        targets=chosen,
+        backbone=_relative_backbone(backbone, parent),
+        classes=tuple(counts),
+        labels=network.labels,
+    )
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode(), parent)
+    except OSError as error:
+        raise AttnbenchError(f"{path} cannot be written: {error.strerror}") from None
+    try:
+        track = read_task(path).tracks[TRACK]
+        stimuli = TrackStimuli(track, network.preprocessing, network.labels, None)
+        stimuli.check([0])
+    except AttnbenchError:
+        path.unlink()
+        raise
+    notes = (*stimuli.notes, *_too_few(counts, chosen, sizes))
+    return NewTask(path, counts, chosen, notes)
+
+
+def _divide(folder: FolderSource) -> tuple[FolderSource, FolderSource]:
+    """Return the sources to adapt on and to test on: the folder's own splits, or its division."""
+    splits = {standard_name(split): split for split in find_splits(folder)}
+    if len(splits) == 1:
+        division = Division(adapt=0.5, test=0.5, seed=0)
+        divided = folder.model_copy(update={"split": division})
+        return divided, divided
+    test = splits.get("test", splits.get("validation"))
+    adapt = splits.get("train", splits.get("validation"))
+    if test is None or adapt is None or adapt == test:
+        raise AttnbenchError(
+            f"cannot tell on which splits of {folder.path} to adapt and to test "
+            f"({', '.join(splits.values())}); call them train and test"
+        )
+    return (
+        folder.model_copy(update={"split": adapt}),
+        folder.model_copy(update={"split": test}),
+    )
+
+
+def _count(adapt: FolderSource, test: FolderSource) -> Counts:
+    """Return the numbers of pictures of each class to adapt on and to test on."""
+    to_adapt, to_test = (
+        dict(zip(data.classes, np.bincount(data.labels, minlength=len(data.classes)), strict=True))
+        for data in (open_folder(adapt, "adapt"), open_folder(test, "test"))
+    )
+    return {
+        name: (int(to_adapt.get(name, 0)), int(to_test.get(name, 0)))
+        for name in sorted(to_adapt.keys() | to_test.keys())
+    }
+
+
+def _choose_targets(counts: Counts, wanted: Sequence[str], images: Path) -> tuple[str, ...]:
+    """Return the targets: those that are wanted, or else all classes with enough pictures."""
+    if len(counts) < 2:
+        raise AttnbenchError(
+            f"{images} has only the class {next(iter(counts))!r}; add a folder of pictures that do "
+            "not show it"
+        )
+    if wanted:
+        classes = list(counts)
+        indices = [find_class(name, classes, str(images), synonyms=False) for name in wanted]
+        targets = tuple(dict.fromkeys(classes[index] for index in indices))
+        least = _MIN_PICTURES
+    else:
+        targets = tuple(counts)
+        least = max(_MIN_PICTURES, int(_MIN_SHARE * np.median([min(n) for n in counts.values()])))
+    enough = tuple(name for name in targets if min(counts[name]) >= least)
+    if lacking := [name for name in targets if name not in enough and wanted]:
+        raise _not_enough(counts, lacking, images)
+    if not enough:
+        raise _not_enough(counts, targets, images)
+    return enough
+
+
+def _not_enough(counts: Counts, targets: Sequence[str], images: Path) -> AttnbenchError:
+    found = ", ".join(f"{name} has {counts[name][0]} and {counts[name][1]}" for name in targets)
+    return AttnbenchError(
+        f"{images} has too few pictures: a target needs {_MIN_PICTURES} to adapt on and "
+        f"{_MIN_PICTURES} to test on; {found}"[:2000]
+    )
+
+
+def _choose_sizes(counts: Counts, targets: Sequence[str]) -> Sizes:
+    """Return the largest useful numbers of pictures that every target has."""
+    totals = [sum(part) for part in zip(*counts.values(), strict=True)]
+    # The fewest that any target leaves: positives and negatives, to adapt on and to test on.
+    positives = [min(counts[name][part] for name in targets) for part in (0, 1)]
+    negatives = [totals[part] - max(counts[name][part] for name in targets) for part in (0, 1)]
+    to_adapt = min(_MAX_TO_ADAPT, positives[0], negatives[0])
+    return Sizes(
+        adapt_positives=to_adapt,
+        adapt_negatives=to_adapt,
+        test_positives=min(_MAX_TEST_POSITIVES, positives[1]),
+        test_negatives=min(_MAX_TEST_NEGATIVES, negatives[1]),
+    )
+
+
+def _too_few(counts: Counts, targets: Sequence[str], sizes: Sizes) -> list[str]:
+    """Return what is too little, as sentences."""
+    notes = []
+    if others := [name for name in counts if name not in targets and min(counts[name]) < 2]:
+        notes.append(f"too few pictures to be a target: {', '.join(others)}")
+    if sizes.adapt_positives < _FEW_TO_ADAPT:
+        notes.append(
+            f"{sizes.adapt_positives} positives to adapt on are few; {_FEW_TO_ADAPT} or more would "
+            "tell methods apart better"
+        )
+    if sizes.test_positives < _FEW_TO_TEST:
+        notes.append(
+            f"{sizes.test_positives} positives to test on are few: d′ will have a wide interval; "
+            f"use {_FEW_TO_TEST} or more"
+        )
+    return notes
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path.expanduser(), folder)).as_posix()
+
+
+def _relative_backbone(name: str, folder: Path) -> str:
+    """Return a backbone's name as a task file in this folder gives it."""
+    if not is_own(name):
+        return name
+    file, colon, function = name.partition(":") if not name.endswith(".toml") else (name, "", "")
+    is_file = file.endswith((".toml", ".py"))
+    return _relative(absolute_path(file), folder) + colon + function if is_file else name

@@ -1,0 +1,161 @@
+"""`attnbench records show --errors`: the pictures that detectors got wrong most surely, as a PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pyarrow.compute as pc
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from attnbench.backbones.backbone import Preprocessing
+from attnbench.commands.recorded_task import find_task
+from attnbench.errors import AttnbenchError
+from attnbench.records.integrity import read_scores
+from attnbench.records.store import RecordStore
+from attnbench.stimuli.episodes import TrackStimuli
+from attnbench.stimuli.preprocessing import resize_and_crop
+from attnbench.text import printable
+
+_MAX_TARGETS = 8
+_PER_KIND = 4
+_THUMBNAIL = Preprocessing(size=128, resize=128, mean=(0.0,) * 3, std=(1.0,) * 3)
+_MAX_NAME = 22
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """A test image and the score that a detector gave it.
+
+    Attributes:
+        name: its name in the scores.
+        score: the score. A score above 0 says that the target is present.
+    """
+
+    name: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Errors:
+    """The surest errors of a detector, the surest first.
+
+    Attributes:
+        target: the target.
+        misses: images with the target that got the lowest scores, all of them at most 0.
+        false_alarms: images without it that got the highest scores, all of them above 0.
+    """
+
+    target: str
+    misses: tuple[ScoredImage, ...]
+    false_alarms: tuple[ScoredImage, ...]
+
+
+def surest_errors(record: Path, count: int) -> list[Errors]:
+    """Return the surest errors for each target of a record.
+
+    Args:
+        record: the record's JSON file.
+        count: how many misses and how many false alarms of each target to return at most.
+
+    Raises:
+        AttnbenchError: if the record or its scores cannot be read.
+    """
+    recorded = RecordStore(record.parent).read(record)
+    try:
+        scores = read_scores(record, recorded)
+    except ValueError as error:
+        raise AttnbenchError(f"{record}: {error}") from None
+    errors = []
+    for episode in recorded.episodes:
+        if episode.status != "ok":
+            continue
+        rows = scores.filter(pc.equal(scores["target"], episode.target)).to_pylist()
+        misses = [row for row in rows if row["present"] and row["score"] <= 0]
+        false_alarms = [row for row in rows if not row["present"] and row["score"] > 0]
+        misses.sort(key=lambda row: row["score"])
+        false_alarms.sort(key=lambda row: -row["score"])
+        errors.append(
+            Errors(
+                episode.target,
+                *(
+                    tuple(ScoredImage(row["image"], row["score"]) for row in kind[:count])
+                    for kind in (misses, false_alarms)
+                ),
+            )
+        )
+    return errors
+
+
+def show_errors(
+    record: Path, out: Path, *, task: str | Path | None = None, data: Path | None = None
+) -> None:
+    """Draw the surest misses and false alarms of a record: a row for each target.
+
+    Pictures are shown as they are in the data, cropped to a square. Of more than 8 targets, those
+    with the most errors shown are drawn.
+
+    Args:
+        record: the record's JSON file.
+        out: the PNG to write.
+        task: the task's name or file. By default the task of the recorded name.
+        data: the data folder, or None to load from the hub.
+
+    Raises:
+        AttnbenchError: if the record, the task or a picture cannot be read, or `out` cannot be
+            written.
+    """
+    identity = RecordStore(record.parent).read(record).identity
+    errors = surest_errors(record, _PER_KIND)
+    errors.sort(key=lambda target: -len(target.misses) - len(target.false_alarms))
+    errors = [target for target in errors[:_MAX_TARGETS] if target.misses or target.false_alarms]
+    if not errors:
+        raise AttnbenchError(f"{record} has no misses and no false alarms to draw")
+    definition = find_task(identity, task)
+    if definition.content_hash != identity.task_sha256 or identity.track not in definition.tracks:
+        raise AttnbenchError(f"the task {definition.name} is not the recorded version")
+    # Raw pictures are drawn, so neither the backbone nor its labels are needed.
+    stimuli = TrackStimuli(definition.tracks[identity.track], _THUMBNAIL, None, data)
+    title = f"{identity.submission} on {identity.task} ({identity.track}), {identity.backbone}"
+    _draw(errors, stimuli, title, out)
+
+
+def _draw(errors: Sequence[Errors], stimuli: TrackStimuli, title: str, out: Path) -> None:
+    matplotlib.use("Agg")
+    figure = Figure(figsize=(2 * _PER_KIND * 1.5 + 1, len(errors) * 2 + 0.8))
+    figure.set_layout_engine("constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(len(errors), 2 * _PER_KIND, squeeze=False)
+    for axes, target in zip(grid, errors, strict=True):
+        for axis in axes:
+            axis.set_axis_off()
+        for kind, images, cells in (
+            (f"{printable(target.target)}: misses", target.misses, axes[:_PER_KIND]),
+            ("false alarms", target.false_alarms, axes[_PER_KIND:]),
+        ):
+            if not images:
+                cells[0].set_title(f"{kind}: none", fontsize=7, loc="left", parse_math=False)
+            for position, (axis, image) in enumerate(zip(cells, images, strict=False)):
+                _draw_image(axis, image, stimuli, kind if position == 0 else "")
+    try:
+        figure.savefig(out, format="png", dpi=110)
+    except OSError as error:
+        raise AttnbenchError(
+            f"cannot write the errors to {out} ({error.strerror}); choose another file"
+        ) from None
+
+
+def _draw_image(axis: Axes, image: ScoredImage, stimuli: TrackStimuli, heading: str) -> None:
+    """Draw a picture, or both pictures of a blend side by side, below its score and name."""
+    pictures = [
+        resize_and_crop(picture, _THUMBNAIL) for picture in stimuli.test_pictures(image.name)
+    ]
+    axis.imshow(np.concatenate(pictures, axis=2).transpose(1, 2, 0), interpolation="nearest")
+    name = printable(image.name)
+    short = name if len(name) <= _MAX_NAME else "…" + name[1 - _MAX_NAME :]
+    lines = [heading] * bool(heading) + [f"{image.score:+.2f}", short]
+    axis.set_title("\n".join(lines), fontsize=7, loc="left", parse_math=False)

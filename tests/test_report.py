@@ -1,0 +1,135 @@
+"""The printed results of an evaluation: the table, the reasons of failures, and JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from attnbench.cli import report
+from attnbench.text import printable
+
+
+def frame() -> pd.DataFrame:
+    """Three rows as `evaluate` returns them: two succeeded and one failed."""
+    ok = {
+        "submission": "attention",
+        "task": "imagenet-standard",
+        "track": "mini",
+        "backbone": "shipped/figures-vgg",
+        "seed": 0,
+        "device": "cpu",
+        "status": "ok",
+        "reason": "",
+        "targets": 12,
+        "d_prime": 2.345,
+        "d_prime_low": 2.011,
+        "d_prime_high": 2.612,
+        "criterion": -0.123,
+        "d_a": 2.5,
+        "auc": 0.96,
+        "hit_rate": 0.9,
+        "false_alarm_rate": 0.1,
+        "parameters_added": 512,
+        "parameters_changed": 0,
+        "artefact_bytes": 4000,
+        "adaptation_seconds": 0.1234,
+        "adaptation_seconds_cold": 0.2,
+        "adaptation_passes": 12.34,
+        "prediction_seconds": 0.01,
+        "isolation": "process",
+        "record": "records/a-rather-long-name-of-a-record-that-must-not-be-wrapped-at-all-now.json",
+    }
+    large = ok | {
+        "submission": "last_layer",
+        "parameters_added": 4_097_000,
+        "parameters_changed": 4_097_000,
+        "d_prime_low": -10.0,
+        "adaptation_seconds": 12.34,
+        "adaptation_passes": 1234.5,
+        "device": "cuda",
+    }
+    missing = dict.fromkeys(column for column in ok if column not in _COLUMNS_OF_FAILURES)
+    failed = ok | missing | {"status": "failed", "reason": "raised: \x1b[31m[bold]boom[/]\nagain"}
+    return pd.DataFrame([ok, large, failed | {"submission": "broken"}])
+
+
+# The columns that a failed row fills.
+_COLUMNS_OF_FAILURES = [
+    "submission",
+    "task",
+    "track",
+    "backbone",
+    "seed",
+    "device",
+    "status",
+    "reason",
+    "targets",
+    "isolation",
+    "record",
+]
+
+
+def report_text(width: int, rows: pd.DataFrame | None = None) -> str:
+    """The printed report of some rows, those of `frame()` by default."""
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    report.print_report(frame() if rows is None else rows, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_table_fits_the_terminal_without_truncation(width: int) -> None:
+    text = report_text(width)
+    table = text.split("failed: ")[0]
+    assert max(map(len, table.splitlines())) <= width
+    assert "…" not in table
+    for shown in ("imagenet-standard", "2.35", "[2.01, 2.61]", "-0.12", "4,097,000", "123 ms"):
+        assert shown in table
+    for heading in ("d′", "d_a", "passes", "vice"):
+        assert heading in table
+    assert "a-rather-long-name-of-a-record-that-must-not-be-wrapped-at-all-now.json" in text
+
+
+def test_failure_is_printed_without_control_characters() -> None:
+    text = report_text(120)
+    assert "failed: broken, imagenet-standard" in text
+    assert "[bold]boom[/] again" in text
+    assert "\x1b" not in text
+
+
+def test_json_has_one_object_per_line_with_nulls(capsys: pytest.CaptureFixture[str]) -> None:
+    report.print_json(frame())
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["submission"] for row in rows] == ["attention", "last_layer", "broken"]
+    assert list(rows[0]) == list(frame().columns)
+    assert rows[2]["d_prime"] is None
+    assert rows[0]["parameters_added"] == 512
+    assert isinstance(rows[0]["parameters_added"], int)
+
+
+def test_any_failed_is_true_for_a_failed_row() -> None:
+    assert report.any_failed(frame())
+    assert not report.any_failed(frame().head(2))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (0.0000005, "0 µs"), (0.00042, "420 µs"), (0.0123, "12.3 ms"), (1.5, "1.5 s")],
+)
+def test_seconds_have_three_significant_digits(value: float | None, text: str) -> None:
+    assert report.seconds(value) == text
+
+
+def test_report_explains_missing_times() -> None:
+    assert "--timing-only" not in report_text(80)
+    contended = frame().assign(adaptation_seconds=None, adaptation_passes=None)
+    assert "--timing-only" in report_text(80, contended)
+
+
+def test_printable_text_is_one_bounded_line() -> None:
+    assert printable("a\n\x1b[2J‮b", 100) == "a �[2J�b"
+    assert len(printable("x" * 5000)) == 1000
