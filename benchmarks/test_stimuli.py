@@ -17,7 +17,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from attnbench.backbones.backbone import Preprocessing
 from attnbench.stimuli import figures
-from attnbench.stimuli.datasets import Dataset, open_dataset
+from attnbench.stimuli.datasets import Dataset
+from attnbench.stimuli.opening import open_dataset
 from attnbench.stimuli.preprocessing import in_unit_range, normalise
 from attnbench.stimuli.sources import prepare
 from attnbench.tasks import HubSource

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from attnbench.stimuli.decoding import UnreadablePicture, decode
 
@@ -126,9 +126,26 @@ def test_the_exif_orientation_is_applied_once(kind: str) -> None:
     assert np.array_equal(turned, np.rot90(plain, 3))
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientations_are_pillows(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    encoded = _encoded(Image.fromarray(COLOURS), "PNG", exif=exif.tobytes())
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
+    assert np.array_equal(_rows(encoded), np.asarray(expected))
+
+
 def test_damaged_exif_does_not_matter() -> None:
-    for exif in (b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff"):
-        assert decode(_encoded(Image.fromarray(COLOURS), "JPEG", exif=exif)).shape == (3, 10, 14)
+    exif = Image.Exif()
+    exif[274], exif[271] = 6, "a camera"
+    intact = exif.tobytes()
+    rng = np.random.default_rng(0)
+    for kind in ("PNG", "WEBP", "JPEG"):
+        for _ in range(200):
+            damaged = np.frombuffer(intact, np.uint8).copy()
+            damaged[rng.integers(6, len(damaged), 3)] = rng.integers(0, 256, 3)
+            encoded = _encoded(Image.fromarray(COLOURS), kind, exif=damaged.tobytes())
+            assert sorted(decode(encoded).shape) == [3, 10, 14]
 
 
 def _png_of(width: int, height: int) -> bytes:

@@ -121,7 +121,7 @@ def random_episode(adaptation_images: int, test_images: int) -> Episode:
         0, 256, (2 * adaptation_images + test_images, 3, 28, 28), dtype=np.uint8
     )
     return Episode.of_pixels(
-        pixels, per_side=adaptation_images, label=0, preprocessing=preprocessing
+        pixels, per_class=adaptation_images, label=0, preprocessing=preprocessing
     )
 
 

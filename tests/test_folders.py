@@ -201,6 +201,19 @@ def test_an_unknown_split_is_an_error_that_lists_the_splits(tmp_path: Path, layo
                 open_split(split)
 
 
+def test_a_name_that_two_splits_may_have_is_an_error(tmp_path: Path) -> None:
+    folder = _split_folders(tmp_path, "dev", "train", "val")
+    assert _names(_own(folder, "dev"))[0] == "dev/cat/000.png"
+    with pytest.raises(AttnbenchError, match="several splits that 'validation' can mean: dev, val"):
+        _own(folder, "validation")
+
+
+def test_a_class_beside_splits_is_left_out_with_a_note(tmp_path: Path) -> None:
+    folder = write_classes(_split_folders(tmp_path / "pets", "train", "test"), {"bird": 2})
+    (note,) = _own(folder, "test").notes
+    assert note.endswith("divided into test, train, so its other folders are left out (bird)")
+
+
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     write_classes(tmp_path, {"bicycle": 3, "train": 2})
     assert _counts(_own(tmp_path)) == {"bicycle": 3, "train": 2}
@@ -355,12 +368,13 @@ def test_a_parquet_file_may_be_named_and_may_come_from_pandas(tmp_path: Path) ->
 def test_a_row_without_a_picture_is_an_error_that_names_it(tmp_path: Path) -> None:
     """A path in place of a picture is not followed: it may lead anywhere."""
     outside = write_picture(tmp_path / "outside.png", 1)
-    pictures = [{"bytes": None, "path": str(outside)}, {"bytes": None, "path": None}]
+    pictures = [{"bytes": None, "path": str(outside)}, {"bytes": None, "path": None}, None]
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
-    table = pa.table({"image": pictures, "label": ["cat", "dog"]}, schema=features.arrow_schema)
+    table = pa.table({"image": pictures, "label": ["a", "b", "c"]}, schema=features.arrow_schema)
     pq.write_table(table, tmp_path / "pets.parquet")
     source = _own(tmp_path / "pets.parquet")
-    for row, reason in enumerate(("has only the path", "has no picture")):
+    reasons = ("has only the path", "has no picture", "has no picture")
+    for row, reason in enumerate(reasons):
         with pytest.raises(AttnbenchError, match=rf"pets\.parquet, row {row}.*{reason}"):
             source.load([row])
 

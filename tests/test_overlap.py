@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,11 @@ def test_a_divided_folder_is_not_refused(pets: Path) -> None:
 
 def test_a_copy_under_another_name_is_refused_naming_both_files(split_pets: Path) -> None:
     shutil.copy(split_pets / "train" / "dog" / "003.png", split_pets / "test" / "bird" / "new.png")
-    _refused(_use_all(split_pets), r"adapt on 1 of .*train/dog/003\.png and .*test/bird/new\.png")
+    stimuli = _use_all(split_pets)
+    _refused(stimuli, r"adapt on 1 of .*train/dog/003\.png and .*test/bird/new\.png are the same")
+    (note,) = stimuli.notes
+    assert note.startswith("1 of 61 pictures of pets are copies of others (")
+    _refused(stimuli, re.escape(note))
 
 
 def test_a_copy_in_another_format_is_refused(split_pets: Path) -> None:

@@ -20,14 +20,16 @@ from attnbench.cli.main import main
 from attnbench.commands import reproduction
 from attnbench.commands.reproduction import mismatches
 from attnbench.judge.background_load import BackgroundLoad
-from attnbench.leaderboard.markdown import leaderboard_markdown
+from attnbench.leaderboard.markdown import markdown_of
+from attnbench.leaderboard.standings import standings_by_track
 from attnbench.records.integrity import contradictions
 from attnbench.records.outcome import EpisodeOutcome, scores_table
-from attnbench.records.record import EpisodeResult, Record
+from attnbench.records.record import EpisodeResult, Identity, Record
 from attnbench.records.store import RecordStore
 from attnbench.records.summary import summarise
 from attnbench.records.verification import badge_of, path_beside
 from attnbench.statistics.detection import detect
+from attnbench.vocabulary import Badge
 
 Edit = Callable[[dict[str, Any]], None]
 Verify = Callable[..., tuple[int | str | None, str]]
@@ -128,7 +130,7 @@ def read(path: Path) -> Record:
 
 def test_unchanged_record_contradicts_nothing(record: Path) -> None:
     assert contradictions(record, read(record)) == []
-    assert badge_of(record, read(record)) == "self-reported"
+    assert badge_of(record, contradictions(record, read(record))) == "self-reported"
 
 
 # A change to a record, and a part of the contradiction that it makes.
@@ -150,8 +152,9 @@ def test_edited_record_contradicts_itself(record: Path, name: str) -> None:
     edit(record, change)
     problems = contradictions(record, read(record))
     assert any(text in problem for problem in problems), problems
-    assert badge_of(record, read(record)) == "failed verification"
-    page = leaderboard_markdown([read(record)], {read(record).identity: "failed verification"})
+    assert badge_of(record, contradictions(record, read(record))) == "failed verification"
+    badges: dict[Identity, Badge] = {read(record).identity: "failed verification"}
+    page = markdown_of(standings_by_track([read(record)], badges), read(record).created)
     assert "| failed verification |" in page
 
 
@@ -183,15 +186,15 @@ def test_scores_that_are_not_finite_numbers_are_a_contradiction(
         ),
     )
     assert contradictions(record, read(record)) == [problem]
-    assert badge_of(record, read(record)) == "failed verification"
+    assert badge_of(record, contradictions(record, read(record))) == "failed verification"
 
 
 def test_honest_record_is_verified_and_loses_its_badge_when_edited(record: Path) -> None:
     verification = attnbench.verify(record, sample=1)
     assert verification.problems == () and len(verification.targets) == 1
-    assert badge_of(record, read(record)) == "verified"
+    assert badge_of(record, contradictions(record, read(record))) == "verified"
     edit(record, lambda content: content.update(title="Another"))
-    assert badge_of(record, read(record)) == "self-reported"
+    assert badge_of(record, contradictions(record, read(record))) == "self-reported"
 
 
 def test_consistent_forgery_fails_when_it_is_run_again(record: Path) -> None:
@@ -217,7 +220,7 @@ def test_consistent_forgery_fails_when_it_is_run_again(record: Path) -> None:
     assert contradictions(record, read(record)) == []
     verification = attnbench.verify(record, sample=1)
     assert any("scores differ" in problem for problem in verification.problems)
-    assert badge_of(record, read(record)) == "failed verification"
+    assert badge_of(record, contradictions(record, read(record))) == "failed verification"
 
 
 @pytest.fixture
@@ -267,11 +270,11 @@ def test_time_too_short_to_be_true_fails_unless_other_work_disturbed_the_rerun(
     code, output = verify(record, "--sample", "1")
     assert code == 1 and outcome in output and "adaptation recorded as 0.00 passes" in output
     assert ("on an idle machine" in output) == (background_share > 0)
-    assert badge_of(record, read(record)) == badge
+    assert badge_of(record, contradictions(record, read(record))) == badge
 
 
 def test_invalid_verification_beside_a_record_gives_no_badge(record: Path) -> None:
     path_beside(record).write_text("{}")
-    assert badge_of(record, read(record)) == "self-reported"
+    assert badge_of(record, contradictions(record, read(record))) == "self-reported"
     path_beside(record).write_bytes(b"x" * (2 << 20))
-    assert badge_of(record, read(record)) == "self-reported"
+    assert badge_of(record, contradictions(record, read(record))) == "self-reported"

@@ -47,8 +47,8 @@ def show(
     if errors is not None:
         from attnbench.commands.show_errors import show_errors
 
-        show_errors(record, errors, task=task, data=data)
-        typer.echo(str(errors))
+        has_errors = show_errors(record, errors, task=task, data=data)
+        typer.echo(str(errors) if has_errors else "no misses and no false alarms to draw")
 
 
 def _print_record(record: Record) -> None:

@@ -122,7 +122,7 @@ def noise_episode(backbone: Backbone, per_class: int = _IMAGES_PER_CLASS) -> Epi
     pixels = rng.integers(0, 256, (4 * per_class, 3, size, size), dtype=np.uint8)
     return Episode.of_pixels(
         pixels,
-        per_side=per_class,
+        per_class=per_class,
         label=None if backbone.labels is None else 0,
         preprocessing=backbone.preprocessing,
     )

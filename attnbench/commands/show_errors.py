@@ -93,7 +93,7 @@ def surest_errors(record: Path, count: int) -> list[Errors]:
 
 def show_errors(
     record: Path, out: Path, *, task: str | Path | None = None, data: Path | None = None
-) -> None:
+) -> bool:
     """Draw the surest misses and false alarms of a record: a row for each target.
 
     Pictures are shown as they are in the data, cropped to a square. Of more than 8 targets, those
@@ -105,6 +105,9 @@ def show_errors(
         task: the task's name or file. By default the task of the recorded name.
         data: the data folder, or None to load from the hub.
 
+    Returns:
+        Whether there were errors to draw.
+
     Raises:
         AttnbenchError: if the record, the task or a picture cannot be read, or `out` cannot be
             written.
@@ -114,7 +117,7 @@ def show_errors(
     errors.sort(key=lambda target: -len(target.misses) - len(target.false_alarms))
     errors = [target for target in errors[:_MAX_TARGETS] if target.misses or target.false_alarms]
     if not errors:
-        raise AttnbenchError(f"{record} has no misses and no false alarms to draw")
+        return False
     definition = find_task(identity, task)
     if definition.content_hash != identity.task_sha256 or identity.track not in definition.tracks:
         raise AttnbenchError(f"the task {definition.name} is not the recorded version")
@@ -122,6 +125,7 @@ def show_errors(
     stimuli = TrackStimuli(definition.tracks[identity.track], _THUMBNAIL, None, data)
     title = f"{identity.submission} on {identity.task} ({identity.track}), {identity.backbone}"
     _draw(errors, stimuli, title, out)
+    return True
 
 
 def _draw(errors: Sequence[Errors], stimuli: TrackStimuli, title: str, out: Path) -> None:

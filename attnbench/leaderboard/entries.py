@@ -13,10 +13,10 @@ import numpy as np
 from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.pooling import Method, Setting, method_of, setting_of
 from attnbench.leaderboard.score_summary import Floats, ScoreSummary, summarise_scores
-from attnbench.records.integrity import read_scores, responses_by_target
+from attnbench.records.integrity import contradictions_with, read_scores, responses_by_target
 from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
-from attnbench.records.verification import badge_with
+from attnbench.records.verification import badge_of
 from attnbench.vocabulary import Badge
 
 
@@ -67,7 +67,7 @@ def _entry(folder: Path, path: Path) -> Entry | str:
         responses = responses_by_target(table)
     except ValueError:
         return Entry(path.relative_to(folder), record, "failed verification", None)
-    badge = badge_with(path, record, responses)
+    badge = badge_of(path, contradictions_with(responses, record))
     usable = record.status == "ok" and badge != "failed verification"
     scores = summarise_scores(record, responses, table["image"].to_pylist()) if usable else None
     return Entry(path.relative_to(folder), record, badge, scores)

@@ -11,9 +11,7 @@ from tabulate import tabulate
 
 from attnbench.leaderboard.pooling import CostSummary, Setting, SettingResult
 from attnbench.leaderboard.ranking import Interval
-from attnbench.leaderboard.standings import Standings, StandingsRow, standings_by_track
-from attnbench.records.record import Identity, Record
-from attnbench.vocabulary import Badge
+from attnbench.leaderboard.standings import Standings, StandingsRow
 
 _CONTENDED = "—"
 _LEGEND = (
@@ -50,26 +48,6 @@ _READOUT_LEGEND = (
     "targets."
 )
 _TEXT_LIMIT = 160
-
-
-def leaderboard_markdown(
-    records: Sequence[Record],
-    badges: Mapping[Identity, Badge] | None = None,
-    *,
-    stale: int = 0,
-) -> str:
-    """Return the page for these records, in any order.
-
-    Args:
-        records: all records to show.
-        badges: by record identity; a record without one is self-reported.
-        stale: see `markdown_of`.
-
-    Returns:
-        Markdown that ends in a newline.
-    """
-    newest = max((record.created for record in records), default="")
-    return markdown_of(standings_by_track(records, badges or {}), newest, stale)
 
 
 def markdown_of(tracks: Mapping[str, Standings], newest: str, stale: int = 0) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from attnbench.records.integrity import Responses, contradictions, contradictions_with
-from attnbench.records.record import Environment, Record, Sha256, Text
+from attnbench.records.record import Environment, Sha256, Text
 from attnbench.vocabulary import Badge
 
 _MAX_BYTES = 1 << 20
@@ -49,25 +48,16 @@ def fingerprint_of(record: Path) -> str:
     return hashlib.sha256(record.read_bytes()).hexdigest()
 
 
-def badge_of(path: Path, record: Record) -> Badge:
+def badge_of(path: Path, contradictions: Sequence[str]) -> Badge:
     """Return the badge of a record.
 
     A record that contradicts itself has failed, whatever its verification says.
 
     Args:
         path: the record's JSON file.
-        record: the record in it.
+        contradictions: what `attnbench.records.integrity` finds in the record.
     """
-    return _badge(path, contradictions(path, record))
-
-
-def badge_with(path: Path, record: Record, responses: Mapping[str, Responses]) -> Badge:
-    """As `badge_of`, with scores that have been read already."""
-    return _badge(path, contradictions_with(responses, record))
-
-
-def _badge(path: Path, problems: list[str]) -> Badge:
-    if problems:
+    if contradictions:
         return "failed verification"
     try:
         file = path_beside(path)

@@ -94,7 +94,8 @@ class Dataset:
             remedy = "fetch the data set again"
             if self.named_by_file:
                 remedy = (
-                    "replace or remove it, or add skip_damaged = true to the source in the task"
+                    "replace or remove it, or leave it out: skip_damaged = true in the source of the "
+                    "task, or --skip-damaged of new-task"
                 )
             raise AttnbenchError(
                 f"cannot read the picture {self.location(row)}: {reason}; {remedy}"

@@ -6,7 +6,7 @@ import io
 import warnings
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from attnbench.stimuli.preprocessing import Picture
 from attnbench.text import printable
@@ -15,10 +15,20 @@ from attnbench.text import printable
 VERSION = 2
 # Pillow has decoders of many more formats, some of which start other programs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000")
-# Decoding takes up to 10 bytes a pixel.
+# Pillow takes 4 bytes a pixel, the array and its contiguous copy 3 each: a gigabyte in all.
 _MAX_PIXELS = 100_000_000
 # The shorter side is resized to some hundred pixels, whatever length that gives the longer side.
 _MAX_ASPECT_RATIO = 50
+# What makes a picture upright, by its EXIF orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _WHITE_IS_ZERO = 0  # a value of TIFF's tag "photometric interpretation"
 
 
@@ -106,12 +116,15 @@ def _to_8_bits(picture: Image.Image) -> Image.Image:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    """Apply the orientation that the camera noted in the EXIF data."""
+    """Apply the orientation that the camera noted in the EXIF data.
+
+    Pillow's `exif_transpose` also writes the EXIF data anew, and fails if they are damaged.
+    """
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged metadata need not matter to the pixels
         return picture
-    return ImageOps.exif_transpose(picture) if orientation in range(2, 9) else picture
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from attnbench.stimuli.datasets import Dataset
+
+_Place = tuple[Dataset, int]
 
 # Comparing more pictures could mean reading more than a disk gives in a minute.
 _MAX_COMPARED = 100_000
@@ -26,36 +28,47 @@ def contents_of(pictures: NDArray[np.uint8], indices: NDArray[np.int64]) -> dict
     return dict(zip(map(content_of, pictures), indices.tolist(), strict=True))
 
 
-def describe_duplicates(source: Dataset) -> str:
-    """Return a sentence that counts the files that a source has more than once, or an empty text.
+def describe_duplicates(sources: Iterable[Dataset]) -> str:
+    """Return a sentence that counts the files that are copies of others, or an empty text.
 
-    Only pictures of equal size in bytes are read, so this takes little time.
+    Only files of equal size are read, so this takes little time.
+
+    Args:
+        sources: the data sets among whose pictures copies are searched. They may share pictures.
     """
-    if len(source.labels) > _MAX_COMPARED:
+    sources = list(sources)
+    if sum(len(source.labels) for source in sources) > _MAX_COMPARED:
         return ""
-    rows = range(len(source.labels))
+    places = {
+        source.location(row): (source, row)
+        for source in sources
+        for row in range(len(source.labels))
+    }
     copies = [
         group
-        for of_size in _groups((source.file_size(row), row) for row in rows)
-        for group in _groups((xxhash.xxh3_128_digest(source.encoded(row)), row) for row in of_size)
+        for of_size in _groups(places.values(), lambda source, row: source.file_size(row))
+        for group in _groups(
+            of_size, lambda source, row: xxhash.xxh3_128_digest(source.encoded(row))
+        )
     ]
     if not copies:
         return ""
     surplus = sum(len(group) - 1 for group in copies)
     examples = "; ".join(
-        " = ".join(source.location(row) for row in group[:_EXAMPLES])
+        " = ".join(source.location(row) for source, row in group[:_EXAMPLES])
         for group in copies[:_EXAMPLES]
     )
+    names = " and ".join(dict.fromkeys(source.name for source in sources))
     return (
-        f"{surplus} of {len(source.labels)} pictures of {source.name} are copies of others ({examples}"
+        f"{surplus} of {len(places)} pictures of {names} are copies of others ({examples}"
         f"{'; …' * (len(copies) > _EXAMPLES)}); an episode that would adapt on a picture and test on "
         "its copy is refused"
     )
 
 
-def _groups(items: Iterable[tuple[object, int]]) -> list[list[int]]:
-    """Return the rows that share a key with another row, grouped by key."""
-    rows_by_key: dict[object, list[int]] = defaultdict(list)
-    for key, row in items:
-        rows_by_key[key].append(row)
-    return [rows for rows in rows_by_key.values() if len(rows) > 1]
+def _groups(places: Iterable[_Place], key: Callable[[Dataset, int], object]) -> list[list[_Place]]:
+    """Return the pictures that share a key with another picture, grouped by key."""
+    by_key: dict[object, list[_Place]] = defaultdict(list)
+    for source, row in places:
+        by_key[key(source, row)].append((source, row))
+    return [group for group in by_key.values() if len(group) > 1]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from attnbench.backbones.backbone import Preprocessing
 from attnbench.backbones.imagenet import IMAGENET_A_WNIDS
 from attnbench.errors import AttnbenchError
-from attnbench.stimuli.duplicates import contents_of
+from attnbench.stimuli.duplicates import contents_of, describe_duplicates
 from attnbench.stimuli.image_sets import ImageSet
 from attnbench.stimuli.preprocessing import Images, Picture, in_unit_range, normalise
 from attnbench.stimuli.selection import Role, Selection
@@ -94,21 +94,21 @@ class Episode:
         cls,
         pixels: NDArray[np.uint8],
         *,
-        per_side: int,
+        per_class: int,
         label: int | None,
         preprocessing: Preprocessing,
     ) -> Episode:
         """Return an episode of given pixels, for checks and benchmarks.
 
         Args:
-            pixels: uint8 `[4 * per_side, 3, H, W]`: positives and negatives to adapt on, then
+            pixels: uint8 `[4 * per_class, 3, H, W]`: positives and negatives to adapt on, then
                 positives and negatives to test on.
-            per_side: the number of images in each of these four groups.
+            per_class: the number of images in each of these four groups.
             label: the target's index in the backbone's labels, or None.
             preprocessing: the backbone's.
         """
         images = normalise(in_unit_range(pixels), preprocessing)
-        pos, neg, test = np.split(images, [per_side, 2 * per_side])
+        pos, neg, test = np.split(images, [per_class, 2 * per_class])
         return cls(
             target="made up",
             seed=0,
@@ -116,7 +116,7 @@ class Episode:
             rivals=(),
             pos=pos,
             neg=neg,
-            present=np.arange(len(test)) < per_side,
+            present=np.arange(len(test)) < per_class,
             image_ids=tuple(f"made-up/{i}" for i in range(len(test))),
             fingerprint=hashlib.sha256(pixels.tobytes()).hexdigest(),
             make=lambda order, out=None: np.take(test, order, axis=0, out=out),
@@ -165,7 +165,10 @@ class TrackStimuli:
     @cached_property
     def notes(self) -> list[str]:
         """Sentences for people: what was left out of the data, and which pictures it has twice."""
-        return list(dict.fromkeys([*self._adapt.notes(), *self._test.notes()]))
+        sets = (self._adapt.dataset, self._test.dataset)
+        sources = [source for source in sets if source is not None]
+        notes = [note for source in sources for note in source.notes]
+        return list(filter(None, dict.fromkeys([*notes, describe_duplicates(sources)])))
 
     def check(self, seeds: Iterable[int]) -> None:
         """Check everything that the episodes of these seeds need, before the first of them.
@@ -286,7 +289,7 @@ class TrackStimuli:
             f"the episode of {target!r} with seed {seed} would adapt on {len(common)} of the "
             f"{len(tested)} pictures that it tests on: {pair}. Remove copies, and let `adapt` and "
             "`test` draw from different splits; for a folder without splits, write "
-            "split = { adapt = 0.5, test = 0.5, seed = 0 }"
+            f"split = {{ adapt = 0.5, test = 0.5, seed = 0 }}. {'; '.join(self.notes)}".rstrip(". ")
         )
 
 

@@ -16,7 +16,7 @@ from attnbench.backbones.imagenet_names import wnids_of
 from attnbench.errors import AttnbenchError
 from attnbench.stimuli.class_labels import ClassLabels, find_class
 from attnbench.stimuli.datasets import Dataset
-from attnbench.stimuli.duplicates import content_of, describe_duplicates
+from attnbench.stimuli.duplicates import content_of
 from attnbench.stimuli.filtration import filter_pictures
 from attnbench.stimuli.generators import blend, noise
 from attnbench.stimuli.preprocessing import Images, Picture, in_unit_range, normalise
@@ -77,12 +77,10 @@ class ImageSet:
             )
         return prepare(self._source, self._preprocessing)
 
-    def notes(self) -> tuple[str, ...]:
-        """Return what was left out of the source, and its duplicates, as sentences for people."""
-        if not isinstance(self._source, Dataset):
-            return ()
-        duplicates = describe_duplicates(self._source)
-        return (*self._source.notes, *([duplicates] if duplicates else []))
+    @property
+    def dataset(self) -> Dataset | None:
+        """The source if its pictures are files, and None if they are drawn or embedded."""
+        return self._source if isinstance(self._source, Dataset) else None
 
     def class_index(self, target: str) -> int:
         """Return the index of a target among the classes. Raises AttnbenchError if it is not one."""

@@ -161,7 +161,10 @@ def _holds_splits(listing: Listing, root: Path) -> bool:
 
 def _split_layout(root: Path, top: Listing, splits: Sequence[str]) -> Layout:
     others = [name for name in top.folders if name not in splits]
-    note = f"{root} is divided into {', '.join(splits)}, and without {', '.join(others)}"
+    note = (
+        f"{root} is divided into {', '.join(splits)}, so its other folders are left out "
+        f"({', '.join(others)})"
+    )
 
     def read(wanted: Sequence[str]) -> Contents:
         contents = _read(root, {name: top.path / name for name in wanted})

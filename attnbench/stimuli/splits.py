@@ -79,7 +79,7 @@ def positions_of_slice(slice_: str, count: int) -> range:
         count: the number of pictures in the split.
 
     Raises:
-        AttnbenchError: if the slice is malformed, or reaches beyond the split.
+        AttnbenchError: if the slice is malformed.
     """
     if not slice_:
         return range(count)

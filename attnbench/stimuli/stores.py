@@ -107,15 +107,16 @@ class ArrowStore:
 
     def location(self, number: int) -> str:
         table, row = self._table_and_row(number)
-        file = self.pictures[number].as_py()["path"]
+        picture = self.pictures[number]
+        file = picture["path"].as_py() if picture.is_valid else None
         return f"{self.tables[table][1]}, row {row}" + (f" ({file})" if file else "")
 
     def size(self, number: int) -> int:
         return len(self.read(number))
 
     def read(self, number: int) -> bytes:
-        picture: dict[str, Any] | None = self.pictures[number].as_py()
-        if picture is None or not (picture["bytes"] or picture["path"]):
+        picture: dict[str, Any] = self.pictures[number].as_py() or {}
+        if not (picture.get("bytes") or picture.get("path")):
             raise ValueError("the row has no picture")
         if picture["bytes"] is None:
             if not self.may_read_paths:
