@@ -148,9 +148,9 @@ def test_trusted_packages_and_data_are_hidden(tmp_path: Path) -> None:
 def test_trusted_package_that_is_missing_is_an_error(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """A renamed package must not become visible: that needs a change of TRUSTED_PACKAGES."""
-    packages = (*visible_paths.TRUSTED_PACKAGES, name)
-    monkeypatch.setattr(visible_paths, "TRUSTED_PACKAGES", packages)
+    """A renamed package must not become visible: that needs a change of HIDDEN_PACKAGES."""
+    packages = (*visible_paths.HIDDEN_PACKAGES, name)
+    monkeypatch.setattr(visible_paths, "HIDDEN_PACKAGES", packages)
     with pytest.raises(RuntimeError, match=f"cannot hide {name} from workers"):
         visible_paths.hidden_folders()
 

@@ -12,7 +12,7 @@ from attnbench.resources import submissions_folder, tasks_folder, weights_folder
 
 # The trusted packages of attnbench. They draw stimuli with their labels, keep results, or judge.
 # Workers need none of them, and can neither import nor read them.
-TRUSTED_PACKAGES = (
+HIDDEN_PACKAGES = (
     "attnbench.cli",
     "attnbench.commands",
     "attnbench.engines",
@@ -63,7 +63,7 @@ def hidden_folders(also: Iterable[Path] = ()) -> list[Path]:
     Raises:
         RuntimeError: if a folder that must be hidden is not where its module says.
     """
-    hidden = [_folder_of(package) for package in TRUSTED_PACKAGES]
+    hidden = [_folder_of(package) for package in HIDDEN_PACKAGES]
     hidden += [tasks_folder(), submissions_folder(), weights_folder()]
     hidden.append(_folder_of("sklearn") / "datasets" / "data")
     missing = [path for path in hidden if not path.is_dir()]

@@ -13,7 +13,17 @@ from attnbench.stimuli.stores import writable
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 # Pictures that are not read. They are counted, so that nobody misses them unawares.
-_OTHER_PICTURE_SUFFIXES = {".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".svg", ".psd"}
+_OTHER_PICTURE_SUFFIXES = {
+    ".gif",
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jp2",
+    ".jxl",
+    ".dng",
+    ".svg",
+    ".psd",
+}
 # Left behind by operating systems and archives. Names that begin with a dot are ignored too.
 _CLUTTER = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN")
 
