@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from attnbench.isolation.scratch import remove
 from attnbench.judge import template
 from tests import exploit_traces, weakened_sandbox
 from tests.defence import Defence
@@ -47,6 +48,7 @@ class WeakenedJudges:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._stack = ExitStack()
+        self._scratch: Path | None = None
         self._defence = Defence("none", stops=())
         self._judge: ExploitJudge | None = self._open(self._defence)
         self._count = 0
@@ -80,6 +82,7 @@ class WeakenedJudges:
             patch.setattr(template, "_SANDBOX", weakened_sandbox.__name__)
         judge = self._stack.enter_context(ExploitJudge("process"))
         patch.setattr(template, "_START_SECONDS", ANSWER_SECONDS)
+        self._scratch = exploit_traces.scratch_of(judge.server).resolve()
         return judge
 
     def clean_up(self) -> None:
@@ -98,9 +101,11 @@ class WeakenedJudges:
             self.close()
 
     def close(self) -> None:
-        """Close the judge."""
+        """Close the judge, and remove what a weakened fork server leaves of its scratch folder."""
         self._stack.close()
-        self._judge = None
+        if self._scratch is not None:
+            remove(self._scratch)
+        self._judge = self._scratch = None
 
     def _write_twin(self) -> Path:
         self._count += 1

@@ -33,14 +33,15 @@ def _attnbench(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str
     )
 
 
-def _photos(folder: Path, count: int = 24) -> Path:
+def _photos(folder: Path, count: int) -> Path:
     """Write random pictures of three classes, so that every method makes errors."""
     return write_classes(folder, {"cat": count, "dog": count, "rabbit": count})
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_commands_of_the_page_work_in_order(tmp_path: Path) -> None:
-    _photos(tmp_path / "photos")
+    _photos(tmp_path / "photos", 8)
     torch.manual_seed(0)
     torch.save(resnet18(num_classes=3).state_dict(), tmp_path / "resnet18.pth")
     text = PAGE.read_text("utf-8")

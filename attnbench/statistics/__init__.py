@@ -1,5 +1,5 @@
 """Statistics: pure functions of arrays.
 
-A statistic that records are to contain also needs a field in `attnbench.records.record`, and is computed
+A statistic that records are to contain also needs a field in `attnbench.records.record`. It is computed
 for a record in `attnbench.records.summary`.
 """

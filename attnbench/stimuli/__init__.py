@@ -1,7 +1,7 @@
 """From a task's definition to the images of an episode.
 
-To add a source, give it a table in `attnbench.task_schema` and open it in `sources`; to add a generator,
-likewise, and apply it in `image_sets`. On the way from a file to an image:
+A new source gets a table in `attnbench.task_schema` and is opened in `sources`. A new generator gets a
+table too, and is applied in `image_sets`. On the way from a file to an image:
 
 - `opening` finds pictures: in a folder (`listing`, `layouts`, `splits`), a CSV or Parquet files
   (`tables`), or on the hub (`hub`).
