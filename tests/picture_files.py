@@ -6,12 +6,17 @@ import io
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from attnbench.backbones.backbone import Preprocessing
+from attnbench.stimuli.datasets import Dataset
 from attnbench.stimuli.episodes import TrackStimuli
-from attnbench.tasks import Track
+from attnbench.stimuli.opening import open_dataset, open_folder
+from attnbench.tasks import FolderSource, HubSource, Track
 
 SMALL = Preprocessing(size=16, resize=16, mean=(0.5,) * 3, std=(0.5,) * 3)
 
@@ -61,3 +66,38 @@ def folder_stimuli(
 ) -> TrackStimuli:
     """The episodes of `folder_track`."""
     return TrackStimuli(folder_track(path, split, **changes), SMALL, labels, None)
+
+
+def own_source(path: Path, split: Any = None, part: str = "adapt", **changes: Any) -> Dataset:
+    """A folder of one's own pictures."""
+    table = {"kind": "folder", "path": str(path), "split": split}
+    return open_folder(FolderSource.model_validate(table | changes), part)
+
+
+def hub_source(data: Path, split: str, **changes: Any) -> Dataset:
+    """The folder `pets` of a data folder, in place of a data set of the hub."""
+    table = {"kind": "hub", "hub": "nobody/pets", "folder": "pets", "split": split}
+    return open_dataset(HubSource.model_validate(table | changes), data)
+
+
+def names_of(source: Dataset) -> list[str]:
+    """The names of all pictures in records."""
+    return [source.image_name(row) for row in range(len(source.labels))]
+
+
+def counts_of(source: Dataset) -> dict[str, int]:
+    """The number of pictures of each class."""
+    counts = np.bincount(source.labels, minlength=len(source.classes)).tolist()
+    return dict(zip(source.classes, counts, strict=True))
+
+
+def write_parquet(file: Path, labels: list[Any], label_type: Any = None, first: int = 0) -> None:
+    """Write a Parquet file of one picture per label, with labels of ClassLabel cat and dog."""
+    label_type = label_type or datasets.ClassLabel(names=["cat", "dog"])
+    features = datasets.Features({"image": datasets.Image(), "label": label_type})
+    pictures = [
+        {"bytes": encoded_picture(first + row), "path": None} for row, _ in enumerate(labels)
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table({"image": pictures, "label": labels}, schema=features.arrow_schema)
+    pq.write_table(table, file)

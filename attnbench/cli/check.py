@@ -40,8 +40,8 @@ def check(
         str | None,
         typer.Option(
             envvar="ATTNBENCH_BACKBONE",
-            metavar="NAME",
-            help="The backbone to check it on. (default: a small shipped one)",
+            metavar="NAME|FILE",
+            help="The backbone to check it on, as for evaluate. (default: a small shipped one)",
         ),
     ] = None,
     untrained: Annotated[

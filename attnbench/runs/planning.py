@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from attnbench.backbones import fingerprint
+from attnbench.backbones.own_file import name_in_records
 from attnbench.devices import require_device
 from attnbench.engines.engine import Job
 from attnbench.judge.resource_cache import ResourceCache
@@ -130,7 +131,7 @@ def rows_of_rejected(
             "submission": submission.name,
             "task": chosen.task.name,
             "track": chosen.track,
-            "backbone": backbone,
+            "backbone": name_in_records(backbone),
             "seed": seed,
             "device": request.device,
             "status": "failed",

@@ -22,6 +22,7 @@ def job(make_record: Callable[..., Record]) -> Job:
         identity=make_record().identity,
         submission=None,  # type: ignore[arg-type]
         track=None,  # type: ignore[arg-type]
+        backbone="shipped/digits-cnn",
         target="cat",
         timeout=1.0,
         cold=False,

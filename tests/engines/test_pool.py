@@ -73,6 +73,7 @@ def make_jobs(make_record: Callable[..., Record]) -> Callable[[int], list[Job]]:
         identity=make_record().identity,
         submission=None,  # type: ignore[arg-type]
         track=None,  # type: ignore[arg-type]
+        backbone="shipped/digits-cnn",
         target="",
         timeout=1.0,
         cold=False,
