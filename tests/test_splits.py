@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -55,10 +56,7 @@ def test_an_unknown_split_is_an_error_that_lists_the_splits(tmp_path: Path, layo
         write_parquet(tmp_path / "pets" / "train.parquet", [0, 1])
     else:
         _split_folders(tmp_path / "pets", "train" if layout == "splits" else "")
-    for open_split in (
-        lambda split: own_source(tmp_path / "pets", split),
-        lambda s: hub_source(tmp_path, s),
-    ):
+    for open_split in (partial(own_source, tmp_path / "pets"), partial(hub_source, tmp_path)):
         assert len(open_split("train").labels)
         for split in ("tset", "test", "test[:3]", "validation"):
             with pytest.raises(AttnbenchError, match=r"no split '\w+'; its splits are train"):

@@ -76,7 +76,12 @@ def _lock_of(folder: Path) -> Path:
 
 
 def _remove_locked(folder: Path) -> None:
-    """Remove a scratch folder and its lock file, which this process holds."""
+    """Remove a scratch folder and its lock file, which this process holds.
+
+    If the folder cannot be removed, the lock file stays, so that a later process tries again.
+    """
     remove(folder)
+    if folder.exists():
+        return
     # Removed while it is held: a process that waits for it sees that, and creates a new one.
     _lock_of(folder).unlink(missing_ok=True)

@@ -35,7 +35,8 @@ from attnbench.wire.channel import (
 
 # The module that the fork server's process runs. The judge starts it by name and never imports it.
 _SANDBOX = "attnbench.sandbox"
-# The only variables that workers inherit. None of them reveals data sets, records or the user.
+# The variables that workers inherit from the user, besides those of `_environment`. None of them
+# reveals data sets, records or secrets.
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME")
 _START_SECONDS = 300.0
 # Every layer allocates and frees large tensors. Keep that memory, in pages of 2 MiB, instead of
@@ -268,8 +269,8 @@ def _environment(isolation: IsolationLevel) -> dict[str, str]:
         environment["TMPDIR"] = os.environ["TMPDIR"]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    # The fork server has another home. It finds the weights that the evaluator has downloaded, and
-    # downloads none itself.
+    # The fork server has another home. These say where the evaluator's downloads are, so that it finds
+    # weights there and downloads none itself. Workers know the folders' names, but cannot list them.
     environment.update({name: str(folder) for name, folder in download_folders().items()})
     environment["HF_HUB_OFFLINE"] = "1"
     # By default, NumPy's BLAS threads spin for 2^26 cycles after a product. Torch needs those cores.
