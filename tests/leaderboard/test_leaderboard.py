@@ -6,21 +6,27 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from attnbench.leaderboard.markdown import escape, leaderboard_markdown
+from attnbench.leaderboard.markdown import escape, markdown_of
 from attnbench.leaderboard.staleness import count_stale
-from attnbench.leaderboard.standings import standings_of_track
+from attnbench.leaderboard.standings import standings_by_track, standings_of_track
 from attnbench.records.record import Readout, Record
 from attnbench.records.store import RecordStore
 from attnbench.version import __version__
 
 MakeRecord = Callable[..., Record]
 ROOT = Path(__file__).parents[2]
+
+
+def page_of(records: Sequence[Record], stale: int = 0) -> str:
+    """The page for records that nobody has verified."""
+    newest = max((record.created for record in records), default="")
+    return markdown_of(standings_by_track(records, {}), newest, stale)
 
 
 def test_the_same_records_give_the_same_bytes_in_any_order(make_record: MakeRecord) -> None:
@@ -30,10 +36,10 @@ def test_the_same_records_give_the_same_bytes_in_any_order(make_record: MakeReco
         for seed in range(2)
         for track in ("mini", "small")
     ]
-    expected = leaderboard_markdown(records)
+    expected = page_of(records)
     for seed in range(10):
         random.Random(seed).shuffle(records)
-        assert leaderboard_markdown(records) == expected
+        assert page_of(records) == expected
 
 
 def _rows(page: str) -> list[list[str]]:
@@ -44,7 +50,7 @@ def _rows(page: str) -> list[list[str]]:
 def test_rows_are_ordered_by_rank_and_failures_come_last_with_their_reason(
     make_record: MakeRecord,
 ) -> None:
-    page = leaderboard_markdown(
+    page = page_of(
         [
             make_record(submission="weak", d_prime=0.5),
             make_record(submission="broken", reason="the scores of 3 images are NaN"),
@@ -59,7 +65,7 @@ def test_rows_are_ordered_by_rank_and_failures_come_last_with_their_reason(
 
 
 def test_a_row_pools_the_seeds_of_one_submission_version(make_record: MakeRecord) -> None:
-    page = leaderboard_markdown(
+    page = page_of(
         [
             make_record(seed=0, d_prime=1.0),
             make_record(seed=1, d_prime=2.0),
@@ -71,7 +77,7 @@ def test_a_row_pools_the_seeds_of_one_submission_version(make_record: MakeRecord
 
 
 def test_each_track_has_a_table(make_record: MakeRecord) -> None:
-    page = leaderboard_markdown([make_record(track="small"), make_record(track="mini")])
+    page = page_of([make_record(track="small"), make_record(track="mini")])
     assert page.index("## mini") < page.index("## small")
     assert "## full" not in page
 
@@ -79,14 +85,14 @@ def test_each_track_has_a_table(make_record: MakeRecord) -> None:
 def test_a_wrong_declared_number_of_parameters_is_shown_beside_the_measured_one(
     make_record: MakeRecord,
 ) -> None:
-    assert "96 (declared 12)" in leaderboard_markdown([make_record(declared_parameters=12)])
-    page = leaderboard_markdown([make_record(declared_parameters=96)])
+    assert "96 (declared 12)" in page_of([make_record(declared_parameters=12)])
+    page = page_of([make_record(declared_parameters=96)])
     assert "declared" not in page.split("##")[1]
 
 
 def test_argmax_readouts_have_their_own_table(make_record: MakeRecord) -> None:
     plain = make_record()
-    assert "argmax" not in leaderboard_markdown([plain])
+    assert "argmax" not in page_of([plain])
     readout = Readout(
         hits=30,
         positives=50,
@@ -101,7 +107,7 @@ def test_argmax_readouts_have_their_own_table(make_record: MakeRecord) -> None:
         episode.model_copy(update={"readouts": {"argmax-all": readout}})
         for episode in plain.episodes
     ]
-    page = leaderboard_markdown([plain.model_copy(update={"episodes": tuple(episodes)})])
+    page = page_of([plain.model_copy(update={"episodes": tuple(episodes)})])
     (row,) = [line for line in page.splitlines() if line.startswith("| noisy-mnist | argmax-all")]
     assert [cell.strip() for cell in row.split("|")[5:9]] == ["0.600", "0.0200", "2.30", "+0.90"]
     assert "argmax-targets |" not in page
@@ -112,7 +118,7 @@ def test_not_applicable_is_not_a_failure_and_a_partial_mean_says_so(
 ) -> None:
     inapplicable = make_record(task="cifar-ssl", submission="two", reason="no head")
     inapplicable = inapplicable.model_copy(update={"status": "not applicable"})
-    page = leaderboard_markdown(
+    page = page_of(
         [
             make_record(submission="one", d_prime=1.0),
             make_record(submission="two", d_prime=1.01),
@@ -135,15 +141,15 @@ def test_d_a_is_compared_with_the_control(make_record: MakeRecord) -> None:
         if episode.measures is not None
     ]
     better = better.model_copy(update={"episodes": tuple(episodes)})
-    cells = {row[1]: row[5] for row in _rows(leaderboard_markdown([control, better]))}
+    cells = {row[1]: row[5] for row in _rows(page_of([control, better]))}
     assert cells[r"bias\_only"].startswith("+0.00") and cells["better"].startswith("+0.50")
 
 
 def test_contended_times_are_not_shown(make_record: MakeRecord) -> None:
     alone = make_record(submission="alone")
-    assert "had the device to itself" not in leaderboard_markdown([alone])
+    assert "had the device to itself" not in page_of([alone])
     contended = make_record(submission="contended", contended=True)
-    page = leaderboard_markdown([alone, contended])
+    page = page_of([alone, contended])
     assert "**—**: no episode had the device to itself" in page
     cells = {row[1]: row[7:10] for row in _rows(page)}
     assert cells == {"alone": ["96", "0.500 s", "5.00"], "contended": ["96", "—", "—"]}
@@ -155,19 +161,19 @@ def test_times_are_medians_over_uncontended_episodes(make_record: MakeRecord) ->
     assert second.cost is not None
     slow = second.cost.model_copy(update={"adaptation_seconds": 90.0, "contended": True})
     episodes = (first, second.model_copy(update={"cost": slow}))
-    page = leaderboard_markdown([record.model_copy(update={"episodes": episodes})])
+    page = page_of([record.model_copy(update={"episodes": episodes})])
     assert _rows(page)[0][8:10] == ["0.500 s", "5.00"]
 
 
 def test_the_page_without_records_says_how_to_make_one() -> None:
-    assert "attnbench evaluate submissions/attention" in leaderboard_markdown([])
+    assert "attnbench evaluate submissions/attention" in page_of([])
 
 
 def test_hostile_text_stays_in_its_line(make_record: MakeRecord) -> None:
     hostile = (
         "a | b\n# pwned <script>alert(1)</script> [x](javascript:y) `z` \x1b[31m \u202eabc " * 9
     )
-    page = leaderboard_markdown([make_record(reason=hostile)])
+    page = page_of([make_record(reason=hostile)])
     (row,) = [line for line in page.splitlines() if "pwned" in line]
     assert row.startswith("- made-up on noisy-mnist: ")
     for forbidden in ("<script", "\x1b", "\u202e"):
@@ -248,8 +254,8 @@ def test_stale_records_are_counted_and_noted(make_record: MakeRecord) -> None:
         make_record(attnbench=f"0.0.1, {__version__}", seed=2, track="small"),
     ]
     assert count_stale(records) == 2
-    assert "earlier version" not in leaderboard_markdown(records)
-    heading, _, note, _, *_ = leaderboard_markdown(records, stale=2).splitlines()
+    assert "earlier version" not in page_of(records)
+    heading, _, note, _, *_ = page_of(records, stale=2).splitlines()
     assert heading == "# Leaderboard"
     assert note == (
         "2 of 3 records were made with an earlier version of attnbench and will be made again."
@@ -260,5 +266,5 @@ def test_the_published_leaderboard_is_up_to_date() -> None:
     loaded, problems = RecordStore(ROOT / "records").load_all()
     assert loaded and not problems
     records = [record for _, record in loaded]
-    page = leaderboard_markdown(records, stale=count_stale(records))
+    page = page_of(records, stale=count_stale(records))
     assert (ROOT / "leaderboard.md").read_text("utf-8") == page

@@ -35,7 +35,7 @@ def is_redistributable(task: TaskDefinition) -> bool:
     """Return whether attnbench draws or ships all pictures of the task's track `mini`."""
     track = task.tracks.get("mini")
     return track is not None and all(
-        sample.source.kind != "hub" for sample in (track.adapt, track.test)
+        sample.source.kind not in ("hub", "folder") for sample in (track.adapt, track.test)
     )
 
 
