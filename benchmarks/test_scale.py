@@ -83,6 +83,7 @@ def plans(episodes: int) -> list[Plan]:
         Plan(
             submission=submission,
             track=task.tracks["mini"],
+            backbone="shipped/digits-cnn",
             targets=tuple(f"target {number}" for number in range(TARGETS)),
             timeout=60.0,
             identity=Identity(
