@@ -12,8 +12,8 @@ import torch
 from made_up_networks import copy_examples, outputs_of, trained
 from torchvision import models
 
+from attnbench.backbone_names import absolute
 from attnbench.backbones import Preprocessing, fingerprint, load
-from attnbench.backbones.names import absolute
 from attnbench.backbones.own_file import files_of, name_in_records
 from attnbench.errors import AttnbenchError
 from attnbench.stimuli.cache import PictureCache

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from attnbench.backbone_names import is_own
 from attnbench.backbones.backbone import Backbone, Preprocessing, fingerprint
-from attnbench.backbones.names import is_own
 
 __all__ = ["Backbone", "Preprocessing", "fingerprint", "load"]
 

@@ -20,7 +20,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from attnbench.backbones.names import absolute, absolute_path, is_own, split_function
+from attnbench.backbone_names import absolute, is_own, split_function
 from attnbench.errors import AttnbenchError
 from attnbench.plugins import packaged_backbone
 
@@ -188,7 +188,7 @@ def find_own(name: str) -> OwnBackbone:
         AttnbenchError: if there is none, or its TOML file is not valid.
     """
     if name.endswith(".toml"):
-        return _of_toml(absolute_path(name))
+        return _of_toml(Path(absolute(name)))
     if split_function(name):
         return _of_function(absolute(name))
     packaged = packaged_backbone(name)
@@ -196,7 +196,7 @@ def find_own(name: str) -> OwnBackbone:
         return _of_toml(packaged)
     if packaged is not None:
         return _of_function(packaged, name)
-    path = absolute_path(name)
+    path = Path(name).expanduser().absolute()
     if path.is_dir():
         hint = f"{path} is a folder; name the file in it: {path / 'backbone.toml'}"
     elif path.suffix == ".py":

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnbench.backbone_names import is_own
 from attnbench.engines.engine import Engine
 from attnbench.engines.registry import create_engine
 from attnbench.errors import AttnbenchError
@@ -129,9 +130,7 @@ def evaluate(
 def _own_backbone_files(tasks: Sequence[ChosenTask]) -> tuple[Path, ...]:
     """The files of backbones of the user's own, which the fork server must read."""
     names = {name for task in tasks for name in task.backbones}
-    own = sorted(
-        name for name in names if not name.startswith(("shipped/", "torchvision/", "timm/"))
-    )
+    own = sorted(filter(is_own, names))
     if not own:
         return ()  # without importing torch
     from attnbench.backbones.own_file import files_of

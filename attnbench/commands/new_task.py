@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from attnbench.backbone_names import with_file
 from attnbench.backbones import load
-from attnbench.backbones.names import absolute_path, is_own
 from attnbench.commands.task_template import TRACK, Sizes, task_text
 from attnbench.errors import AttnbenchError
 from attnbench.files import write_atomically
@@ -100,7 +100,7 @@ def new_task(
         sources=sources,
         sizes=sizes,
         targets=chosen,
-        backbone=_relative_backbone(backbone, parent),
+        backbone=with_file(backbone, lambda file: _relative(file, parent)),
         classes=tuple(counts),
         labels=network.labels,
     )
@@ -218,12 +218,3 @@ def _too_few(counts: Counts, targets: Sequence[str], sizes: Sizes) -> list[str]:
 
 def _relative(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(path.expanduser(), folder)).as_posix()
-
-
-def _relative_backbone(name: str, folder: Path) -> str:
-    """Return a backbone's name as a task file in this folder gives it."""
-    if not is_own(name):
-        return name
-    file, colon, function = name.partition(":") if not name.endswith(".toml") else (name, "", "")
-    is_file = file.endswith((".toml", ".py"))
-    return _relative(absolute_path(file), folder) + colon + function if is_file else name

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from attnbench.backbone_names import absolute
 from attnbench.backbones.backbone import Backbone, tensors_of
-from attnbench.backbones.names import absolute
 from attnbench.judge import prediction_checks
 from attnbench.judge.argmax_readouts import argmax_readouts
 from attnbench.judge.environment import describe_environment

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attnbench.backbone_names import with_file
 from attnbench.errors import AttnbenchError
 from attnbench.task_schema import TaskDefinition, Track
 from attnbench.tasks import list_tasks, load_task
@@ -91,5 +91,4 @@ def _backbones(track: Track, task: str | Path) -> tuple[str, ...]:
     if not Path(task).is_file():
         return track.backbones
     folder = Path(task).parent
-    is_file = re.compile(r".+\.toml|.+\.py:\w+").fullmatch
-    return tuple(str(folder / name) if is_file(name) else name for name in track.backbones)
+    return tuple(with_file(name, lambda file: folder / file) for name in track.backbones)
