@@ -23,7 +23,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 # Names of tasks and tracks. They are parts of file names, so the characters are limited.
-PlainName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+PLAIN_NAME = r"^[a-z0-9][a-z0-9-]{0,63}$"
+PlainName = Annotated[str, Field(pattern=PLAIN_NAME)]
 _NoiseLevel = Annotated[float, Field(ge=0)]
 
 

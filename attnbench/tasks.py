@@ -45,6 +45,7 @@ __all__ = [
     "Track",
     "list_tasks",
     "load_task",
+    "parse_task",
     "read_task",
 ]
 
@@ -98,8 +99,25 @@ def read_task(path: Path) -> TaskDefinition:
             key and the allowed values.
     """
     try:
-        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AttnbenchError(f"cannot read {path} as TOML: {error}") from None
+    return parse_task(text, path)
+
+
+def parse_task(text: str, path: Path) -> TaskDefinition:
+    """Validate the text of a task file.
+
+    Args:
+        text: the TOML.
+        path: the file that it is or will be in. Its folder is what paths are relative to.
+
+    Raises:
+        AttnbenchError: as `read_task`.
+    """
+    try:
+        table: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise AttnbenchError(f"cannot read {path} as TOML: {error}") from None
     try:
         # Absolute, as the definition may be used in a process with another working directory.

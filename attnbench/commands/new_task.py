@@ -14,17 +14,15 @@ from attnbench.backbone_names import with_file
 from attnbench.backbones import load
 from attnbench.commands.task_template import TRACK, Sizes, task_text
 from attnbench.errors import AttnbenchError
-from attnbench.files import write_atomically
 from attnbench.stimuli.class_labels import find_class
 from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.stimuli.opening import find_splits, open_folder
 from attnbench.stimuli.splits import standard_name
-from attnbench.task_schema import Division, FolderSource
-from attnbench.tasks import read_task
+from attnbench.task_schema import PLAIN_NAME, Division, FolderSource
+from attnbench.tasks import parse_task
 
 # Small, shipped with its weights, and without labels: it runs anywhere, on any pictures.
 DEFAULT_BACKBONE = "shipped/cifar-simclr"
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 # More pictures than this make episodes slower, and intervals hardly narrower.
 _MAX_TO_ADAPT, _MAX_TEST_POSITIVES, _MAX_TEST_NEGATIVES = 50, 100, 400
 # With fewer pictures of a target than this, a task runs but tells little.
@@ -77,7 +75,7 @@ def new_task(
         AttnbenchError: if the name is not valid or taken, the pictures are missing, too few or
             damaged, or an episode would adapt on a picture that it tests on. No file is written then.
     """
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(PLAIN_NAME, name):
         raise AttnbenchError(
             f"{name!r} is not a valid name for a task: use up to 64 lower-case letters, digits and "
             "hyphens, starting with a letter or digit"
@@ -105,17 +103,14 @@ def new_task(
         labels=network.labels,
     )
     try:
+        # First, as the paths in the file lead out of this folder with "..".
         parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.encode(), parent)
-    except OSError as error:
-        raise AttnbenchError(f"{path} cannot be written: {error.strerror}") from None
-    try:
-        track = read_task(path).tracks[TRACK]
+        track = parse_task(text, path).tracks[TRACK]
         stimuli = TrackStimuli(track, network.preprocessing, network.labels, None)
         stimuli.check([0])
-    except AttnbenchError:
-        path.unlink()
-        raise
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise AttnbenchError(f"{path} cannot be written: {error.strerror}") from None
     notes = (*stimuli.notes, *_too_few(counts, chosen, sizes))
     return NewTask(path, counts, chosen, notes)
 
@@ -168,19 +163,14 @@ def _choose_targets(counts: Counts, wanted: Sequence[str], images: Path) -> tupl
         targets = tuple(counts)
         least = max(_MIN_PICTURES, int(_MIN_SHARE * np.median([min(n) for n in counts.values()])))
     enough = tuple(name for name in targets if min(counts[name]) >= least)
-    if lacking := [name for name in targets if name not in enough and wanted]:
-        raise _not_enough(counts, lacking, images)
-    if not enough:
-        raise _not_enough(counts, targets, images)
+    lacking = [name for name in targets if name not in enough]
+    if not enough or (wanted and lacking):
+        found = ", ".join(f"{name} has {counts[name][0]} and {counts[name][1]}" for name in lacking)
+        raise AttnbenchError(
+            f"{images} has too few pictures: a target needs {_MIN_PICTURES} to adapt on and "
+            f"{_MIN_PICTURES} to test on; {found}"[:2000]
+        )
     return enough
-
-
-def _not_enough(counts: Counts, targets: Sequence[str], images: Path) -> AttnbenchError:
-    found = ", ".join(f"{name} has {counts[name][0]} and {counts[name][1]}" for name in targets)
-    return AttnbenchError(
-        f"{images} has too few pictures: a target needs {_MIN_PICTURES} to adapt on and "
-        f"{_MIN_PICTURES} to test on; {found}"[:2000]
-    )
 
 
 def _choose_sizes(counts: Counts, targets: Sequence[str]) -> Sizes:
@@ -201,7 +191,9 @@ def _choose_sizes(counts: Counts, targets: Sequence[str]) -> Sizes:
 def _too_few(counts: Counts, targets: Sequence[str], sizes: Sizes) -> list[str]:
     """Return what is too little, as sentences."""
     notes = []
-    if others := [name for name in counts if name not in targets and min(counts[name]) < 2]:
+    if others := [
+        name for name in counts if name not in targets and min(counts[name]) < _MIN_PICTURES
+    ]:
         notes.append(f"too few pictures to be a target: {', '.join(others)}")
     if sizes.adapt_positives < _FEW_TO_ADAPT:
         notes.append(

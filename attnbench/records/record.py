@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from attnbench.statistics.detection import Counts, Detection
+from attnbench.task_schema import PlainName
 from attnbench.vocabulary import ArgmaxRule, DeviceKind, IsolationLevel, Status
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -28,10 +29,10 @@ class Identity(_Model):
 
     submission: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     submission_sha256: Sha256
-    task: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    task: PlainName
     task_version: int
     task_sha256: Sha256
-    track: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    track: PlainName
     backbone: Annotated[str, Field(pattern=r"^[a-z]+/[A-Za-z0-9_.-]{1,80}$")]
     backbone_sha256: Sha256
     untrained: bool
