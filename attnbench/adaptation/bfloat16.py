@@ -62,7 +62,9 @@ class Bfloat16Layer(nn.Module):
 
     @cached_property
     def converted(self) -> nn.Module:
-        return copy.deepcopy(self.layer).to(torch.bfloat16)
+        # A convolution of channels-last inputs would convert its weights again at each call.
+        converted = copy.deepcopy(self.layer).to(torch.bfloat16)
+        return converted.to(memory_format=torch.channels_last)
 
     def forward(self, inputs: Tensor) -> Tensor:
         outputs = cast(Tensor, self.converted(inputs.to(torch.bfloat16)))
