@@ -50,11 +50,22 @@ class Job:
 
 
 @dataclass(frozen=True)
+class UnusableImages:
+    """An episode was not run, because its images cannot be used. This says nothing of the submission.
+
+    Attributes:
+        reason: such as the name of a damaged picture.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class CompletedJob:
     """A job and its outcome."""
 
     job: Job
-    outcome: EpisodeOutcome
+    outcome: EpisodeOutcome | UnusableImages
 
 
 RunJobs = Callable[[Iterable[Job]], Generator[CompletedJob]]

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from attnbench.engines.engine import Job
+from attnbench.engines.engine import Job, UnusableImages
+from attnbench.errors import AttnbenchError
 from attnbench.judge.conditions import Conditions
 from attnbench.judge.judge import Judge, open_judge
 from attnbench.judge.resource_cache import ResourceCache
@@ -25,11 +26,14 @@ class EpisodeRunner:
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
 
-    def judge(self, job: Job) -> EpisodeOutcome:
-        """Judge a job. Raises AttnbenchError if its images or its backbone cannot be loaded."""
+    def judge(self, job: Job) -> EpisodeOutcome | UnusableImages:
+        """Judge a job. Raises AttnbenchError if its data set or its backbone cannot be opened."""
         evaluator = self._judge.evaluator(job.backbone)
         stimuli = self._judge.resources.stimuli(job.track, job.backbone)
-        episode = stimuli.episode(job.target, job.identity.seed)
+        try:
+            episode = stimuli.episode(job.target, job.identity.seed)
+        except AttnbenchError as error:
+            return UnusableImages(str(error))
         if job.timed is None:
             outcome = evaluator.judge(job.submission, episode, job.timeout, cold=job.cold)
         else:

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Protocol
 
-from attnbench.engines.engine import CompletedJob, Job
+from attnbench.engines.engine import CompletedJob, Job, UnusableImages
 from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class RunnerHandle(Protocol):
         """Start or restart the runner. Return when it can judge. Raises RunnerLost if stopped."""
         ...
 
-    def judge(self, job: Job) -> EpisodeOutcome:
+    def judge(self, job: Job) -> EpisodeOutcome | UnusableImages:
         """See `EpisodeRunner.judge`. Raises RunnerLost as well."""
         ...
 
@@ -58,7 +58,7 @@ def run_on_pool(runners: Sequence[RunnerHandle], jobs: Iterable[Job]) -> Generat
     pending = _PendingJobs(jobs)
     if not pending.has_more():
         return
-    busy: dict[Future[EpisodeOutcome | None], tuple[RunnerHandle, Job | None]] = {}
+    busy: dict[Future[EpisodeOutcome | UnusableImages | None], tuple[RunnerHandle, Job | None]] = {}
     idle = list(runners)
     with ThreadPoolExecutor(len(runners), thread_name_prefix="runner") as threads:
 

@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from attnbench.engines.data_bundle import DataBundle, pack, unpack
-from attnbench.engines.engine import MEMORY_BYTES, Job, RunJobs
+from attnbench.engines.engine import MEMORY_BYTES, Job, RunJobs, UnusableImages
 from attnbench.engines.episode_runner import EpisodeRunner, open_runner
 from attnbench.engines.pool import RunnerLost, run_on_pool
 from attnbench.errors import AttnbenchError
@@ -126,11 +126,11 @@ class ActorRunner:
         if not self._get(actor.has_data.remote()) and data is not None:
             self._get(actor.receive.remote(self._pack_data(data)))
 
-    def judge(self, job: Job) -> EpisodeOutcome:
+    def judge(self, job: Job) -> EpisodeOutcome | UnusableImages:
         """See `EpisodeRunner.judge`. Raises RunnerLost if the actor or its node ends."""
         if (actor := self._actor) is None:
             raise RunnerLost
-        outcome: EpisodeOutcome = self._get(actor.judge.remote(job))
+        outcome: EpisodeOutcome | UnusableImages = self._get(actor.judge.remote(job))
         return outcome
 
     def stop(self) -> None:
@@ -169,7 +169,7 @@ class _RunnerActor:
         folder = unpack(bundle, cache_folder() / "data", get=ray.get)
         self._conditions = replace(self._conditions, data=folder)
 
-    def judge(self, job: Job) -> EpisodeOutcome:
+    def judge(self, job: Job) -> EpisodeOutcome | UnusableImages:
         # Not in the constructor: the data may still have to arrive.
         if self._runner is None:
             self._runner = self._opened.enter_context(open_runner(self._conditions))

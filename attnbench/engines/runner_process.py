@@ -13,7 +13,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Protocol
 
-from attnbench.engines.engine import Job
+from attnbench.engines.engine import Job, UnusableImages
 from attnbench.engines.pool import RunnerLost
 from attnbench.errors import AttnbenchError
 from attnbench.isolation.linux import die_with_parent
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Runner(Protocol):
     """The interface of `EpisodeRunner`, which runs in the process."""
 
-    def judge(self, job: Job) -> EpisodeOutcome:
+    def judge(self, job: Job) -> EpisodeOutcome | UnusableImages:
         """Judge a job."""
         ...
 
@@ -68,7 +68,7 @@ class ProcessRunner:
         with _lost_if_closed():
             ours.send(self._open_runner)
 
-    def judge(self, job: Job) -> EpisodeOutcome:
+    def judge(self, job: Job) -> EpisodeOutcome | UnusableImages:
         """See `EpisodeRunner.judge`. Raises RunnerLost if the process ends."""
         connection = self._connection
         if connection is None:
@@ -78,7 +78,7 @@ class ProcessRunner:
             reply = connection.recv()
         if isinstance(reply, BaseException):
             raise reply
-        outcome: EpisodeOutcome = reply
+        outcome: EpisodeOutcome | UnusableImages = reply
         return outcome
 
     def stop(self) -> None:
@@ -111,7 +111,7 @@ def serve(connection: Connection) -> None:
             except EOFError:
                 return
             try:
-                reply: EpisodeOutcome | BaseException = runner.judge(job)
+                reply: EpisodeOutcome | UnusableImages | BaseException = runner.judge(job)
             except AttnbenchError as error:
                 reply = error
             connection.send(reply)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from attnbench.records.record import EpisodeResult, Identity
+    from attnbench.records.record import Identity
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,16 @@ class Progress:
         self._done = 0
         report(Planned(dict(by_task), tuple(reused)))
 
-    def episode_ended(self, identity: Identity, result: EpisodeResult) -> None:
+    def episode_ended(self, identity: Identity, target: str, status: str, reason: str) -> None:
         """Count an episode and report it."""
         self._done += 1
         self.report(
             EpisodeDone(
                 submission=identity.submission,
                 task=identity.task,
-                target=result.target,
-                status=result.status,
-                reason=result.reason,
+                target=target,
+                status=status,
+                reason=reason,
                 done=self._done,
                 total=self._total,
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +11,8 @@ from typing import Self
 
 import pyarrow as pa
 
-from attnbench.engines.engine import CompletedJob, Job, RunJobs
+from attnbench.engines.engine import CompletedJob, Job, RunJobs, UnusableImages
+from attnbench.errors import AttnbenchError
 from attnbench.records.record import Identity, Record, merge_environments
 from attnbench.records.rows import row_of
 from attnbench.records.store import RecordStore
@@ -22,6 +23,7 @@ from attnbench.runs.planning import Plan
 # How many targets of a record are also adapted to in a cold process, that is without a rehearsal.
 # The extra time of a cold process hardly depends on the target, and measuring it takes an adaptation.
 _COLD_TARGETS = 1
+_MAX_REASONS = 10
 
 
 def make_records(
@@ -40,6 +42,10 @@ def make_records(
         folder: the folder of records.
         fresh: whether to make existing records again.
         report: called with each event.
+
+    Raises:
+        AttnbenchError: after everything else has run, if the images of some episodes cannot be used.
+            Their records are not written; the episodes that ran are kept for the next run.
     """
     store = RecordStore(folder)
     if fresh:
@@ -54,8 +60,10 @@ def make_records(
         # Now the records that other runs were making meanwhile. Such a run may be waiting for one of
         # ours. We hold no claim any more and take one at a time, so there is no deadlock.
         for plan in todo:
-            if plan.identity not in records:
+            if plan.identity not in records and plan.identity not in writer.unusable:
                 writer.write(run_jobs(writer.jobs([plan], wait=True)))
+    if writer.unusable:
+        raise AttnbenchError(_explain_unusable(writer.unusable))
     return [row_of(record, path) for path, record in (records[plan.identity] for plan in plans)]
 
 
@@ -76,6 +84,9 @@ class RecordWriter:
         records: the records that exist already; those written are added.
         progress: counts and reports each episode.
         fresh: whether to make existing records again.
+
+    Attributes:
+        unusable: why some episodes did not run, for each record that lacks them.
     """
 
     def __init__(
@@ -91,6 +102,7 @@ class RecordWriter:
         self._progress = progress
         self._fresh = fresh
         self._open: dict[Identity, _OpenRecord] = {}
+        self.unusable: dict[Identity, list[str]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -129,12 +141,17 @@ class RecordWriter:
         # Closing the generator ends the engine's work at once if this process is interrupted.
         with closing(completed):
             for done in completed:
-                identity = done.job.identity
-                self._store.partial(identity).add(done.outcome)
-                self._progress.episode_ended(identity, done.outcome.result)
+                identity, target = done.job.identity, done.job.target
+                if isinstance(done.outcome, UnusableImages):
+                    self.unusable.setdefault(identity, []).append(done.outcome.reason)
+                    status, reason = "failed", done.outcome.reason
+                else:
+                    self._store.partial(identity).add(done.outcome)
+                    status, reason = done.outcome.result.status, done.outcome.result.reason
+                self._progress.episode_ended(identity, target, status, reason)
                 missing = self._open[identity].missing
-                missing.remove(done.job.target)
-                if not missing:
+                missing.remove(target)
+                if not missing and identity not in self.unusable:
                     self._complete(identity)
 
     def _complete(self, identity: Identity) -> None:
@@ -143,6 +160,19 @@ class RecordWriter:
         self._records[identity] = path, self._store.read(path)
         self._open.pop(identity).claim.close()
         self._progress.report(RecordWritten(path))
+
+
+def _explain_unusable(unusable: Mapping[Identity, Sequence[str]]) -> str:
+    """Return a message that names every problem once."""
+    reasons = dict.fromkeys(reason for reasons in unusable.values() for reason in reasons)
+    records = ", ".join(
+        dict.fromkeys(f"{identity.submission} on {identity.task}" for identity in unusable)
+    )
+    return (
+        "; ".join([*list(reasons)[:_MAX_REASONS], *["…"] * (len(reasons) > _MAX_REASONS)])
+        + f". Not written, therefore: the records of {records}. All other episodes have run and are "
+        "kept: once the pictures are in order, run the same command again"
+    )
 
 
 def _existing_records(

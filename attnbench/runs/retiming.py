@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from attnbench.engines.engine import Job, RunJobs
+from attnbench.engines.engine import Job, RunJobs, UnusableImages
 from attnbench.errors import AttnbenchError
 from attnbench.records.integrity import read_scores
 from attnbench.records.outcome import EpisodeOutcome
@@ -40,7 +40,7 @@ def retime_records(
         A row per plan, see `attnbench.records.rows`.
 
     Raises:
-        AttnbenchError: if a record does not exist.
+        AttnbenchError: if a record does not exist, or the images of an episode cannot be used.
     """
     store = RecordStore(folder)
     records = {plan.identity: _existing_record(store, plan) for plan in plans}
@@ -55,7 +55,10 @@ def retime_records(
         jobs = (job for plan in plans for job in _jobs(plan, contended[plan.identity]))
         for done in claims.enter_context(closing(run_jobs(jobs))):
             identity = done.job.identity
-            progress.episode_ended(identity, done.outcome.result)
+            if isinstance(done.outcome, UnusableImages):
+                raise AttnbenchError(done.outcome.reason)
+            result = done.outcome.result
+            progress.episode_ended(identity, result.target, result.status, result.reason)
             timed[identity].append(done.outcome)
             if len(timed[identity]) == len(contended[identity]):
                 path, record = records[identity]
