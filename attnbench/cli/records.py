@@ -71,7 +71,7 @@ def _print_record(record: Record) -> None:
     for episode in record.episodes:
         name = Text(printable(episode.target))
         if episode.measures is None or episode.cost is None:
-            table.add_row(name, "", "", "", "", end_section=False)
+            table.add_row(name, "", "", "", "")
             table.add_row(Text(f"  {printable(episode.reason)}"), "", "", "", "")
             continue
         measures = episode.measures

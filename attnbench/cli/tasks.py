@@ -44,15 +44,14 @@ def tasks(
     if name is None:
         _print_list([load_task(task_name) for task_name in list_tasks()], data)
         return
-    task = load_task(name)
     if gallery is None:
-        _print_task(task, data)
+        _print_task(load_task(name), data)
         return
     from attnbench.runs.chosen_tasks import choose_tasks
     from attnbench.stimuli.gallery import draw_gallery
 
     chosen = choose_tasks([name], track, None)[0]
-    draw_gallery(task, chosen.track, gallery, data, chosen.backbones[0])
+    draw_gallery(chosen.task, chosen.track, gallery, data, chosen.backbones[0])
     typer.echo(str(gallery))
 
 

@@ -22,19 +22,25 @@ def find_task(identity: Identity, given: str | Path | None) -> TaskDefinition:
         AttnbenchError: if there is no such task, or it has another name than the recorded one.
     """
     if given is None:
-        file = Path(f"{identity.task}.toml")
-        if identity.task not in list_tasks() and not file.is_file():
-            raise AttnbenchError(
-                f"the record is of the task {identity.task}, which is not shipped; name its file with "
-                "--task"
-            )
-        given = identity.task if identity.task in list_tasks() else file
+        given = identity.task
+        if given not in list_tasks():
+            given = Path(f"{given}.toml")
+            if not given.is_file():
+                raise AttnbenchError(
+                    f"the record is of the task {identity.task}, which is not shipped; name its file "
+                    "with --task"
+                )
     task = load_task(given)
     if task.name != identity.task:
         raise AttnbenchError(
             f"the record is of the task {identity.task}, but {given} is {task.name}"
         )
     return task
+
+
+def is_recorded_version(task: TaskDefinition, identity: Identity) -> bool:
+    """Return whether a task is the very version that a record was made with."""
+    return task.content_hash == identity.task_sha256 and identity.track in task.tracks
 
 
 def find_backbone(identity: Identity, given: str | None) -> str:

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attnbench.backbones.backbone import Preprocessing
-from attnbench.commands.recorded_task import find_task
+from attnbench.commands.recorded_task import find_task, is_recorded_version
 from attnbench.errors import AttnbenchError
 from attnbench.records.integrity import read_scores
+from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
 from attnbench.stimuli.episodes import TrackStimuli
+from attnbench.stimuli.gallery import save_png
 from attnbench.stimuli.preprocessing import resize_and_crop
 from attnbench.text import printable
 
@@ -55,23 +56,23 @@ class Errors:
     false_alarms: tuple[ScoredImage, ...]
 
 
-def surest_errors(record: Path, count: int) -> list[Errors]:
+def surest_errors(path: Path, record: Record, count: int) -> list[Errors]:
     """Return the surest errors for each target of a record.
 
     Args:
-        record: the record's JSON file.
+        path: the record's JSON file. Its scores lie beside it.
+        record: its content.
         count: how many misses and how many false alarms of each target to return at most.
 
     Raises:
-        AttnbenchError: if the record or its scores cannot be read.
+        AttnbenchError: if the scores cannot be read.
     """
-    recorded = RecordStore(record.parent).read(record)
     try:
-        scores = read_scores(record, recorded)
+        scores = read_scores(path, record)
     except ValueError as error:
-        raise AttnbenchError(f"{record}: {error}") from None
+        raise AttnbenchError(f"{path}: {error}") from None
     errors = []
-    for episode in recorded.episodes:
+    for episode in record.episodes:
         if episode.status != "ok":
             continue
         rows = scores.filter(pc.equal(scores["target"], episode.target)).to_pylist()
@@ -112,14 +113,15 @@ def show_errors(
         AttnbenchError: if the record, the task or a picture cannot be read, or `out` cannot be
             written.
     """
-    identity = RecordStore(record.parent).read(record).identity
-    errors = surest_errors(record, _PER_KIND)
+    recorded = RecordStore(record.parent).read(record)
+    identity = recorded.identity
+    errors = surest_errors(record, recorded, _PER_KIND)
     errors.sort(key=lambda target: -len(target.misses) - len(target.false_alarms))
     errors = [target for target in errors[:_MAX_TARGETS] if target.misses or target.false_alarms]
     if not errors:
         return False
     definition = find_task(identity, task)
-    if definition.content_hash != identity.task_sha256 or identity.track not in definition.tracks:
+    if not is_recorded_version(definition, identity):
         raise AttnbenchError(f"the task {definition.name} is not the recorded version")
     # Raw pictures are drawn, so neither the backbone nor its labels are needed.
     stimuli = TrackStimuli(definition.tracks[identity.track], _THUMBNAIL, None, data)
@@ -129,7 +131,6 @@ def show_errors(
 
 
 def _draw(errors: Sequence[Errors], stimuli: TrackStimuli, title: str, out: Path) -> None:
-    matplotlib.use("Agg")
     figure = Figure(figsize=(2 * _PER_KIND * 1.5 + 1, len(errors) * 2 + 0.8))
     figure.set_layout_engine("constrained")
     figure.suptitle(title)
@@ -145,12 +146,7 @@ def _draw(errors: Sequence[Errors], stimuli: TrackStimuli, title: str, out: Path
                 cells[0].set_title(f"{kind}: none", fontsize=7, loc="left", parse_math=False)
             for position, (axis, image) in enumerate(zip(cells, images, strict=False)):
                 _draw_image(axis, image, stimuli, kind if position == 0 else "")
-    try:
-        figure.savefig(out, format="png", dpi=110)
-    except OSError as error:
-        raise AttnbenchError(
-            f"cannot write the errors to {out} ({error.strerror}); choose another file"
-        ) from None
+    save_png(figure, out)
 
 
 def _draw_image(axis: Axes, image: ScoredImage, stimuli: TrackStimuli, heading: str) -> None:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from attnbench.backbones import fingerprint
 from attnbench.backbones.own_file import files_of
-from attnbench.commands.recorded_task import find_backbone, find_task
+from attnbench.commands.recorded_task import find_backbone, find_task, is_recorded_version
 from attnbench.commands.reproduction import mismatches, slower_adaptation
 from attnbench.devices import require_device
 from attnbench.files import write_atomically
@@ -79,21 +79,23 @@ def verify(
     targets: list[str] = []
     confinement: tuple[str, ...] = ()
     if not problems:
-        stimuli = resources.stimuli(definition.tracks[identity.track], network)
+        track = definition.tracks[identity.track]
+        stimuli = resources.stimuli(track, network)
         targets = _choose_targets(recorded, stimuli, sample)
         conditions = Conditions(
             device=identity.device,
             isolation=identity.isolation,
             modules=used.modules,
-            hidden=(record.parent, *definition.tracks[identity.track].folders),
+            hidden=(record.parent, *track.folders),
             data=data,
             backbone_files=files_of(network),
             untrained=identity.untrained,
         )
         with open_judge(conditions, resources) as judge:
             evaluator = judge.evaluator(network)
-            timeout = definition.tracks[identity.track].timeout
-            for comparison in _rerun(evaluator, stimuli, record, recorded, used, timeout, targets):
+            for comparison in _rerun(
+                evaluator, stimuli, record, recorded, used, track.timeout, targets
+            ):
                 problems += comparison.problems
                 inconclusive += comparison.inconclusive
             confinement = evaluator.confinement
@@ -122,7 +124,7 @@ def _version_mismatches(
     identity = record.identity
     if submission.sha256 != identity.submission_sha256:
         yield f"the submission in {submission.folder} is not the recorded version"
-    if task.content_hash != identity.task_sha256 or identity.track not in task.tracks:
+    if not is_recorded_version(task, identity):
         yield f"the task {task.name} is not the recorded version"
     else:
         recorded = {episode.target for episode in record.episodes}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -43,7 +42,6 @@ def draw_gallery(
         AttnbenchError: if the task has no such track, data is missing or damaged, or `out` cannot be
             written.
     """
-    matplotlib.use("Agg")
     if track not in task.tracks:
         raise AttnbenchError(
             f"{task.name} has no track {track!r}; its tracks are {', '.join(task.tracks)}"
@@ -74,11 +72,20 @@ def draw_gallery(
         )
     for axis, heading in zip(grid[0], _HEADINGS, strict=True):
         axis.set_title(heading, fontsize=10)
+    save_png(figure, out)
+
+
+def save_png(figure: Figure, out: Path) -> None:
+    """Write a figure as a PNG.
+
+    Raises:
+        AttnbenchError: if `out` cannot be written.
+    """
     try:
         figure.savefig(out, format="png", dpi=110)
     except OSError as error:
         raise AttnbenchError(
-            f"cannot write the gallery to {out} ({error.strerror}); choose another file"
+            f"cannot write {out} ({error.strerror}); choose another file"
         ) from None
 
 
