@@ -17,6 +17,7 @@ from attnbench.backbones.published_weights import load_weights
 from attnbench.backbones.stage_splitting import (
     Stages,
     features_and_head,
+    random_images,
     sequential_stages,
     split_into_stages,
 )
@@ -164,7 +165,7 @@ def _num_outputs(own: OwnBackbone, model: nn.Module, size: int) -> int:
         raise AttnbenchError(f"{own.source}: the network has no parameters")
     try:
         with torch.no_grad():
-            outputs = model(_random_images(size))
+            outputs = model(random_images(size))
     except Exception as error:  # the network's code can raise anything
         raise AttnbenchError(
             f"{own.source}: the network fails on images [2, 3, {size}, {size}]: "
@@ -180,15 +181,11 @@ def _num_outputs(own: OwnBackbone, model: nn.Module, size: int) -> int:
     return outputs.shape[1]
 
 
-def _random_images(size: int) -> Tensor:
-    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-
-
 def _stages(own: OwnBackbone, network: Network, size: int) -> Stages:
     if not own.settings.stages:
         stages = network.split(network.model, size)
         return {name: stage for name, stage in stages.items() if not isinstance(stage, nn.Identity)}
-    images = _random_images(size)
+    images = random_images(size)
     try:
         stages = named_stages(network.model, own.settings.stages, images)
     except ValueError as error:
@@ -204,7 +201,7 @@ def _find_stages(own: OwnBackbone, model: nn.Module, size: int) -> Stages:
     """The stages of a function's network: its own, its library's, or what tracing finds."""
     if isinstance(model, Backbone):
         return dict(model.named_children())
-    images = _random_images(size)
+    images = random_images(size)
     splitters = [
         lambda model: found_stages(model, images, inside=True),
         lambda model: found_stages(model, images, inside=False),

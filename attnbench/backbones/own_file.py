@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,7 @@ class OwnBackbone:
             path = self.folder / labels
             lines = _read(path, "labels").splitlines()
             labels = [line.strip() for line in lines if line.strip()]
-        if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        if twice := sorted(label for label, count in Counter(labels).items() if count > 1):
             raise AttnbenchError(f"{self.source}: labels: {twice[0]!r} is there twice")
         return tuple(labels)
 

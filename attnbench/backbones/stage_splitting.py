@@ -39,7 +39,7 @@ def split_into_stages(
     Raises:
         AttnbenchError: if no splitter preserves the output.
     """
-    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = random_images(size)
     with torch.no_grad():
         expected = model(images)
         for splitter in splitters:
@@ -53,6 +53,11 @@ def split_into_stages(
     raise AttnbenchError(
         f"cannot split {name} into stages: no sequence of its modules gives its output"
     )
+
+
+def random_images(size: int) -> Tensor:
+    """Return two images to run a network on: float32 `[2, 3, size, size]`, always the same."""
+    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def sequential_stages(model: nn.Module) -> Stages:

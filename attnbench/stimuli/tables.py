@@ -7,6 +7,7 @@ import csv
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,7 @@ def csv_layout(path: Path, columns: Columns) -> Layout:
     names = list(dict.fromkeys(split_of_row))
     # Rows of a split together, in the order of the CSV.
     order = sorted(range(len(rows)), key=lambda row: names.index(split_of_row[row]))
-    ends = np.cumsum([split_of_row.count(name) for name in names]).tolist()
-    splits = dict(zip(names, map(range, [0, *ends], ends), strict=False))
+    splits = _consecutive(names, [split_of_row.count(name) for name in names])
     store = FileStore(root, [""] * len(rows), [files[row] for row in order])
     contents = Contents(store, classes, labels[order], splits)
     hint = (
@@ -218,13 +218,20 @@ def read_tables(
     label_columns = [table.data.column(columns.label) for table in tables]
     names = getattr(tables[0].features[columns.label], "names", None)
     labels, classes = _codes(label_columns, names, sources[0][1])
-    ends = np.cumsum([len(table) for table in tables]).tolist()
     return Contents(
         ArrowStore(pictures, sources, may_read_paths),
         classes,
         labels,
-        dict(zip(splits, map(range, [0, *ends], ends), strict=False)),
+        _consecutive(splits, [len(table) for table in tables]),
     )
+
+
+def _consecutive(splits: Sequence[str], sizes: Sequence[int]) -> dict[str, range]:
+    """Return the numbers of the pictures of splits that follow one another."""
+    ends = list(accumulate(sizes))
+    return {
+        split: range(end - size, end) for split, size, end in zip(splits, sizes, ends, strict=True)
+    }
 
 
 def _codes(
