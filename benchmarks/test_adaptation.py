@@ -9,13 +9,8 @@ without trained weights: times do not depend on them, and losses are compared on
 
 from __future__ import annotations
 
-import copy
 import importlib.util
-import math
 import re
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -26,26 +21,21 @@ from torch.nn.functional import softplus
 
 from attnbench.adaptation import (
     Gains,
-    balanced_loss,
-    batches,
-    frozen_features,
     middle_stage,
     num_channels,
     stages_with_maps,
 )
-from attnbench.adaptation.bfloat16 import should_use_bfloat16, supports_bfloat16
+from attnbench.adaptation.bfloat16 import supports_bfloat16
 from attnbench.adaptation.detectors import LogOdds
-from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
 from attnbench.judge.template import MALLOC_TUNABLES
 from attnbench.submission import load_submission
 from benchmarks.conftest import Keep
 from benchmarks.measured import Figure
-from benchmarks.rounds import in_process, in_rounds, seconds_of
-from benchmarks.studies.quick_against_plain import bfloat16
+from benchmarks.race import TARGET, Adapt, Contender, Course, Race, figures_of, run
+from benchmarks.rounds import in_process, in_rounds
 from tests.submissions.adapted import load_program
 
-IMAGES_PER_CLASS, TARGET = 64, 3
 EPOCHS, BATCH_SIZE = 10, 16
 
 # For VGG-16: upper limits in passes with bfloat16, and in float32 in the fastest passes in float32.
@@ -60,160 +50,6 @@ AIMS = {
 
 # Settings of the C library's memory allocator: those of attnbench's workers, and its defaults.
 MEMORY = {"as in a worker": MALLOC_TUNABLES, "as PyTorch comes": ""}
-
-Adapt = Callable[[Backbone, Tensor, Tensor], nn.Module]
-
-
-@dataclass(frozen=True)
-class Course:
-    """What all contenders of a race are given.
-
-    Attributes:
-        backbone: to be copied by each of them.
-        pos, neg: images `[n, 3, h, w]`.
-        losses: the final losses of the contenders so far, by name.
-    """
-
-    backbone: Backbone
-    pos: Tensor
-    neg: Tensor
-    losses: dict[str, float]
-
-    @classmethod
-    def on(cls, name: str, losses: dict[str, float]) -> Course:
-        """Return the course on a backbone."""
-        backbone = load(name, untrained=name.startswith("torchvision/"))
-        backbone.target = TARGET
-        size = backbone.preprocessing.size
-        images = torch.randn(
-            2, IMAGES_PER_CLASS, 3, size, size, generator=torch.Generator().manual_seed(0)
-        )
-        # Positives are a little brighter at the top left, so that there is something to learn.
-        images[0, :, :, : size // 2, : size // 2] += 0.3
-        return cls(backbone, images[0], images[1], dict(losses))
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A way to adapt.
-
-    Attributes:
-        name: its row in the table.
-        adapt: returns a detector.
-        aims: its key in `AIMS`; empty if it has no aims.
-        once: whether it is so slow that it runs in one round only.
-    """
-
-    name: str
-    adapt: Adapt
-    aims: str = ""
-    once: bool = False
-
-
-Race = Callable[[Course], list[Contender]]
-
-
-@dataclass
-class Times:
-    """The times and the loss of a contender.
-
-    Attributes:
-        aim: an upper limit in passes, or None.
-        seconds: one per round.
-        loss: at the end of an adaptation.
-    """
-
-    aim: float | None = None
-    seconds: list[float] = field(default_factory=list)
-    loss: float = math.nan
-
-
-PASS, BEST_PASS, IN_FLOAT32 = "a pass", "the best pass in float32", ", float32 only"
-
-
-def run(race: Race, backbone: str, rounds: int, losses: dict[str, float]) -> dict[str, Times]:
-    """Run all contenders in turn. If they have aims, also run them in float32 only.
-
-    Args:
-        race: returns the contenders.
-        backbone: the name of the backbone.
-        rounds: the number of rounds.
-        losses: final losses of contenders that ran in another process.
-    """
-    course = Course.on(backbone, losses)
-    times = {PASS: Times(), BEST_PASS: Times()}
-    for _ in range(rounds):
-        times[PASS].seconds.append(seconds_of(lambda: run_pass(course)))
-        times[BEST_PASS].seconds.append(seconds_of(lambda: run_best_pass(course)))
-        for contender in race(course):
-            if contender.once and contender.name in course.losses:
-                continue
-            aims = AIMS.get(contender.aims) if backbone == AIMED_AT else None
-            aim, aim_in_float32 = aims or (None, None)
-            # Without bfloat16, a contender with aims would run twice in float32.
-            if aims is None or should_use_bfloat16(course.backbone, course.pos.device):
-                entry = times.setdefault(contender.name, Times(aim))
-                _measure(entry, contender, course)
-                course.losses[contender.name] = entry.loss
-            if aims is not None:
-                with bfloat16(False):
-                    entry = times.setdefault(contender.name + IN_FLOAT32, Times(aim_in_float32))
-                    _measure(entry, contender, course)
-    return times
-
-
-def _measure(times: Times, contender: Contender, course: Course) -> None:
-    backbone = copy.deepcopy(course.backbone)
-    torch.manual_seed(0)
-    started = time.perf_counter()
-    detector = contender.adapt(backbone, course.pos, course.neg)
-    times.seconds.append(time.perf_counter() - started)
-    if math.isnan(times.loss):  # It is the same in every round.
-        times.loss = loss_of(detector, course)
-
-
-def figures_of(times: dict[str, Times], column: str) -> list[Figure]:
-    """Return the passes and the loss of each contender.
-
-    Times in float32 only are multiples of the fastest pass in float32.
-    """
-    figures = [Figure(row=PASS, column=column, unit="s", values=times[PASS].seconds)]
-    for name, entry in times.items():
-        if name == PASS:
-            continue
-        pass_seconds = times[BEST_PASS if name.endswith(IN_FLOAT32) else PASS].seconds
-        # Contenders that run only once have fewer rounds than the pass.
-        passes = [
-            seconds / unit for seconds, unit in zip(entry.seconds, pass_seconds, strict=False)
-        ]
-        figures.append(Figure(row=name, column=column, values=passes, aim=entry.aim))
-        if not math.isnan(entry.loss):
-            figures.append(Figure(row=name, column="loss", unit="nats", values=[entry.loss]))
-    return figures
-
-
-@torch.no_grad()
-def run_pass(course: Course) -> None:
-    """Run a pass as the evaluator does: the backbone as it was handed out, PyTorch's defaults."""
-    for images in (course.pos, course.neg):
-        for rows in batches(images):
-            course.backbone(images[rows])
-
-
-def run_best_pass(course: Course) -> None:
-    """Run the fastest known pass in float32: channels-last, last layers on all images at once."""
-    for images in (course.pos, course.neg):
-        frozen_features(course.backbone.upto(course.backbone.stages[-1]), images, exact=True)
-
-
-@torch.no_grad()
-def loss_of(detector: nn.Module, course: Course) -> float:
-    """Return the class-balanced loss of a detector on the images it was adapted to."""
-    scores = [
-        torch.cat([detector(images[rows]) for rows in batches(images)])
-        for images in (course.pos, course.neg)
-    ]
-    return balanced_loss(*scores).item()
 
 
 def shipped(name: str, **overrides: object) -> Adapt:
@@ -291,6 +127,10 @@ def plain_probe(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
     return nn.Sequential(encoder, nn.Flatten(), linear, nn.Flatten(0))
 
 
+def _aims(name: str, course: Course) -> tuple[float, float] | None:
+    return AIMS.get(name) if course.backbone.name == AIMED_AT else None
+
+
 # Races. The names of these functions are part of the names of tables.
 
 
@@ -309,7 +149,7 @@ def attention(course: Course) -> list[Contender]:
     ia3 = shipped("ia3", layers=re.escape(layer_name), epochs=EPOCHS)
     contenders = [
         Contender("plain loop", plain_attention, once=True),
-        Contender("`attention`", to_the_same_loss, aims="attention"),
+        Contender("`attention`", to_the_same_loss, _aims("attention", course)),
         Contender("(IA)³ of `peft` on the layer behind, trained by `fit_adam`", ia3, once=True),
     ]
     if importlib.util.find_spec("tensorflow"):
@@ -320,7 +160,7 @@ def attention(course: Course) -> list[Contender]:
 def last_layer(course: Course) -> list[Contender]:
     return [
         Contender("plain loop", plain_last_layer, once=True),
-        Contender("`last_layer`", shipped("last_layer"), aims="last_layer"),
+        Contender("`last_layer`", shipped("last_layer"), _aims("last_layer", course)),
     ]
 
 
@@ -328,10 +168,7 @@ def read_outs(course: Course) -> list[Contender]:
     names = ("linear_probe", "ridge_probe", "lda", "prototype")
     return [
         Contender("scikit-learn's logistic regression on features", plain_probe),
-        *(
-            Contender(f"`{name}`", shipped(name), aims=name if name in AIMS else "")
-            for name in names
-        ),
+        *(Contender(f"`{name}`", shipped(name), _aims(name, course)) for name in names),
     ]
 
 

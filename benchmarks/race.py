@@ -1,0 +1,175 @@
+"""A race of ways to adapt: contenders that run in turn on the same images, timed in passes."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from attnbench.adaptation import balanced_loss, batches, frozen_features
+from attnbench.adaptation.bfloat16 import should_use_bfloat16
+from attnbench.backbones import load
+from attnbench.backbones.backbone import Backbone
+from benchmarks.measured import Figure
+from benchmarks.rounds import seconds_of
+from benchmarks.studies.quick_against_plain import bfloat16
+
+IMAGES_PER_CLASS, TARGET = 64, 3
+
+Adapt = Callable[[Backbone, Tensor, Tensor], nn.Module]
+
+
+@dataclass(frozen=True)
+class Course:
+    """What all contenders of a race are given.
+
+    Attributes:
+        backbone: to be copied by each of them.
+        pos, neg: images `[n, 3, h, w]`.
+        losses: the final losses of the contenders so far, by name.
+    """
+
+    backbone: Backbone
+    pos: Tensor
+    neg: Tensor
+    losses: dict[str, float]
+
+    @classmethod
+    def on(cls, name: str, losses: dict[str, float]) -> Course:
+        """Return the course on a backbone."""
+        backbone = load(name, untrained=name.startswith("torchvision/"))
+        backbone.target = TARGET
+        size = backbone.preprocessing.size
+        images = torch.randn(
+            2, IMAGES_PER_CLASS, 3, size, size, generator=torch.Generator().manual_seed(0)
+        )
+        # Positives are a little brighter at the top left, so that there is something to learn.
+        images[0, :, :, : size // 2, : size // 2] += 0.3
+        return cls(backbone, images[0], images[1], dict(losses))
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A way to adapt.
+
+    Attributes:
+        name: its row in the table.
+        adapt: returns a detector.
+        aims: upper limits in passes, and in float32 only in the fastest passes in float32; or None.
+        once: whether it is so slow that it runs in one round only.
+    """
+
+    name: str
+    adapt: Adapt
+    aims: tuple[float, float] | None = None
+    once: bool = False
+
+
+Race = Callable[[Course], list[Contender]]
+
+
+@dataclass
+class Times:
+    """The times and the loss of a contender.
+
+    Attributes:
+        aim: an upper limit in passes, or None.
+        seconds: one per round.
+        loss: at the end of an adaptation.
+    """
+
+    aim: float | None = None
+    seconds: list[float] = field(default_factory=list)
+    loss: float = math.nan
+
+
+PASS, BEST_PASS, IN_FLOAT32 = "a pass", "the best pass in float32", ", float32 only"
+
+
+def run(race: Race, backbone: str, rounds: int, losses: dict[str, float]) -> dict[str, Times]:
+    """Run all contenders in turn. If they have aims, also run them in float32 only.
+
+    Args:
+        race: returns the contenders.
+        backbone: the name of the backbone.
+        rounds: the number of rounds.
+        losses: final losses of contenders that ran in another process.
+    """
+    course = Course.on(backbone, losses)
+    times = {PASS: Times(), BEST_PASS: Times()}
+    for _ in range(rounds):
+        times[PASS].seconds.append(seconds_of(lambda: run_pass(course)))
+        times[BEST_PASS].seconds.append(seconds_of(lambda: run_best_pass(course)))
+        for contender in race(course):
+            if contender.once and contender.name in course.losses:
+                continue
+            aim, aim_in_float32 = contender.aims or (None, None)
+            # Without bfloat16, a contender with aims would run twice in float32.
+            if contender.aims is None or should_use_bfloat16(course.backbone, course.pos.device):
+                entry = times.setdefault(contender.name, Times(aim))
+                _measure(entry, contender, course)
+                course.losses[contender.name] = entry.loss
+            if contender.aims is not None:
+                with bfloat16(False):
+                    entry = times.setdefault(contender.name + IN_FLOAT32, Times(aim_in_float32))
+                    _measure(entry, contender, course)
+    return times
+
+
+def _measure(times: Times, contender: Contender, course: Course) -> None:
+    backbone = copy.deepcopy(course.backbone)
+    torch.manual_seed(0)
+    started = time.perf_counter()
+    detector = contender.adapt(backbone, course.pos, course.neg)
+    times.seconds.append(time.perf_counter() - started)
+    if math.isnan(times.loss):  # It is the same in every round.
+        times.loss = loss_of(detector, course)
+
+
+def figures_of(times: dict[str, Times], column: str) -> list[Figure]:
+    """Return the passes and the loss of each contender.
+
+    Times in float32 only are multiples of the fastest pass in float32.
+    """
+    figures = [Figure(row=PASS, column=column, unit="s", values=times[PASS].seconds)]
+    for name, entry in times.items():
+        if name == PASS:
+            continue
+        pass_seconds = times[BEST_PASS if name.endswith(IN_FLOAT32) else PASS].seconds
+        # Contenders that run only once have fewer rounds than the pass.
+        passes = [
+            seconds / unit for seconds, unit in zip(entry.seconds, pass_seconds, strict=False)
+        ]
+        figures.append(Figure(row=name, column=column, values=passes, aim=entry.aim))
+        if not math.isnan(entry.loss):
+            figures.append(Figure(row=name, column="loss", unit="nats", values=[entry.loss]))
+    return figures
+
+
+@torch.no_grad()
+def run_pass(course: Course) -> None:
+    """Run a pass as the evaluator does: the backbone as it was handed out, PyTorch's defaults."""
+    for images in (course.pos, course.neg):
+        for rows in batches(images):
+            course.backbone(images[rows])
+
+
+def run_best_pass(course: Course) -> None:
+    """Run the fastest known pass in float32: channels-last, last layers on all images at once."""
+    for images in (course.pos, course.neg):
+        frozen_features(course.backbone.upto(course.backbone.stages[-1]), images, exact=True)
+
+
+@torch.no_grad()
+def loss_of(detector: nn.Module, course: Course) -> float:
+    """Return the class-balanced loss of a detector on the images it was adapted to."""
+    scores = [
+        torch.cat([detector(images[rows]) for rows in batches(images)])
+        for images in (course.pos, course.neg)
+    ]
+    return balanced_loss(*scores).item()
