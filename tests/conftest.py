@@ -58,6 +58,13 @@ def rows_of(indices: Iterable[int]) -> NDArray[np.int64]:
 
 
 @pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of cached arrays, for this test only."""
+    monkeypatch.setenv("ATTNBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
 def backbone() -> Backbone:
     """A fresh small backbone, which the test may change."""
     return small_backbone()

@@ -35,9 +35,7 @@ FIRST_NAMES = [names[0] for names in names_by_wnid().values()]
 HALVES = {"adapt": 0.5, "test": 0.5}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ATTNBENCH_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def test_the_names_are_those_of_the_1000_classes() -> None:

@@ -32,10 +32,7 @@ CLASSES = ("ant", "bee", "cat", "dog")
 PER_CLASS = 12
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ATTNBENCH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def _picture(seed: int, mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> bytes:

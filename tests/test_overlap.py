@@ -29,10 +29,7 @@ PETS = {"bird": 10, "cat": 10, "dog": 10}
 HALVES = {"adapt": 0.5, "test": 0.5}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ATTNBENCH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from picture_files import write_classes, write_picture
 from PIL import Image
 from torchvision.models import resnet18
 
 from attnbench.commands.new_task import new_task
 from attnbench.errors import AttnbenchError
 from attnbench.text import printable
-from tests.picture_files import write_classes, write_picture
 
 PAGE = Path(__file__).parents[1] / "docs" / "own-data.md"
 PETS = "records/own/pets"

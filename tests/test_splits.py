@@ -22,9 +22,7 @@ from attnbench.errors import AttnbenchError
 PETS = {"cat": 6, "dog": 4}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ATTNBENCH_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def _split_folders(root: Path, *names: str) -> Path:

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 import attnbench
+from attnbench.engines.engine import Job
+from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
 
 SUBMISSIONS = ["bias_only", "attention"]
@@ -22,6 +24,20 @@ def sequential_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame = attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=folder)
     assert frame["status"].tolist() == ["ok", "ok"]
     return folder
+
+
+@pytest.fixture
+def job(make_record: Callable[..., Record]) -> Job:
+    """A job that can be passed around, but not run: it has neither submission nor track."""
+    return Job(
+        identity=make_record().identity,
+        submission=None,  # type: ignore[arg-type]
+        track=None,  # type: ignore[arg-type]
+        backbone="shipped/digits-cnn",
+        target="cat",
+        timeout=1.0,
+        cold=False,
+    )
 
 
 @pytest.fixture

@@ -6,27 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from attnbench.engines.engine import Job
 from attnbench.engines.job_queue import JobQueue
-from attnbench.records.record import Record
-
-
-@pytest.fixture
-def job(make_record: Callable[..., Record]) -> Job:
-    return Job(
-        identity=make_record().identity,
-        submission=None,  # type: ignore[arg-type]
-        track=None,  # type: ignore[arg-type]
-        backbone="shipped/digits-cnn",
-        target="cat",
-        timeout=1.0,
-        cold=False,
-    )
 
 
 def test_each_job_is_taken_once_and_its_result_is_read_once(tmp_path: Path, job: Job) -> None:

@@ -16,7 +16,6 @@ from attnbench.engines.engine import Job
 from attnbench.engines.pool import RunnerLost, run_on_pool
 from attnbench.errors import AttnbenchError
 from attnbench.records.outcome import EpisodeOutcome
-from attnbench.records.record import Record
 
 
 @dataclass
@@ -67,17 +66,8 @@ class FakeJob:
 
 
 @pytest.fixture
-def make_jobs(make_record: Callable[..., Record]) -> Callable[[int], list[Job]]:
+def make_jobs(job: Job) -> Callable[[int], list[Job]]:
     """A function that makes so many jobs, with the targets "0", "1" and so on."""
-    job = Job(
-        identity=make_record().identity,
-        submission=None,  # type: ignore[arg-type]
-        track=None,  # type: ignore[arg-type]
-        backbone="shipped/digits-cnn",
-        target="",
-        timeout=1.0,
-        cold=False,
-    )
     return lambda count: [replace(job, target=str(number)) for number in range(count)]
 
 
