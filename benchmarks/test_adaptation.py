@@ -181,7 +181,7 @@ def whole_network(course: Course) -> list[Contender]:
     "race",
     [
         attention,
-        read_outs,
+        pytest.param(read_outs, marks=pytest.mark.slow),
         pytest.param(last_layer, marks=pytest.mark.slow),
         pytest.param(whole_network, marks=pytest.mark.slow),
     ],

@@ -62,10 +62,14 @@ def test_commands_of_the_page_work_in_order(tmp_path: Path) -> None:
 
 def test_new_task_writes_a_task_that_runs(tmp_path: Path) -> None:
     _photos(tmp_path / "my photos", 8)
-    created = _attnbench("new-task", "pets", "--images", "my photos", folder=tmp_path)
+    created = _attnbench(
+        "new-task", "pets", "--images", "my photos", "--in", "my tasks", folder=tmp_path
+    )
     assert created.returncode == 0, created.stderr
+    assert "attnbench evaluate attention --task 'my tasks/pets.toml'" in created.stdout
     assert "cat: 4, 4" in created.stdout and "4 positives to adapt on are few" in created.stdout
-    run = _attnbench("evaluate", "last_layer", "--task", "pets.toml", "--json", folder=tmp_path)
+    task = ("--task", "my tasks/pets.toml")
+    run = _attnbench("evaluate", "last_layer", *task, "--json", folder=tmp_path)
     row = json.loads(run.stdout.splitlines()[0])
     assert (row["track"], row["task"], row["targets"]) == ("own", "pets", 3), run.stderr
     shown = _attnbench(
@@ -74,6 +78,7 @@ def test_new_task_writes_a_task_that_runs(tmp_path: Path) -> None:
         f"{PETS}/last_layer@shipped-cifar-simclr@seed0@cpu.json",
         "--errors",
         "errors.png",
+        *task,
         folder=tmp_path,
     )
     assert shown.returncode == 0, shown.stderr

@@ -37,7 +37,7 @@ negatives = 4
 """
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_other_episodes_run_and_are_kept(tmp_path: Path, workers: int) -> None:
     # All cats are test pictures of the target cat, and nearly none of the target dog.
     write_classes(tmp_path / "data" / "pets" / "train", {"cat": 6, "dog": 6, "rabbit": 60})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -27,5 +28,6 @@ def new(
 
     created = create_submission(name, folder)
     typer.echo(f"Created {created}, which runs as it is:")
-    typer.echo(f"  attnbench check {created}")
-    typer.echo(f"  attnbench evaluate {created}")
+    path = shlex.quote(str(created))
+    typer.echo(f"  attnbench check {path}")
+    typer.echo(f"  attnbench evaluate {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -74,5 +75,6 @@ def new_task(
     for note in created.notes:
         typer.echo(f"note: {printable(note)}")
     typer.echo(f"Created {created.path}, which runs as it is:")
-    typer.echo(f"  attnbench tasks {created.path} --gallery {name}.png")
-    typer.echo(f"  attnbench evaluate attention --task {created.path}")
+    file = shlex.quote(str(created.path))
+    typer.echo(f"  attnbench tasks {file} --gallery {name}.png")
+    typer.echo(f"  attnbench evaluate attention --task {file}")

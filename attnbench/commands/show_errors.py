@@ -25,7 +25,10 @@ from attnbench.text import printable
 _MAX_TARGETS = 8
 _PER_KIND = 4
 _THUMBNAIL = Preprocessing(size=128, resize=128, mean=(0.0,) * 3, std=(1.0,) * 3)
-_MAX_NAME = 22
+# Characters that fit above one picture, and above the four of a kind.
+_MAX_NAME, _MAX_HEADING = 20, 70
+# Inches around each picture. Texts take no part in the layout: long ones would pull it apart.
+_ROW_GAP, _COLUMN_GAP = 0.3, 0.05
 
 
 @dataclass(frozen=True)
@@ -132,18 +135,18 @@ def show_errors(
 
 def _draw(errors: Sequence[Errors], stimuli: TrackStimuli, title: str, out: Path) -> None:
     figure = Figure(figsize=(2 * _PER_KIND * 1.5 + 1, len(errors) * 2 + 0.8))
-    figure.set_layout_engine("constrained")
+    figure.set_layout_engine("constrained", h_pad=_ROW_GAP, w_pad=_COLUMN_GAP)
     figure.suptitle(title)
     grid = figure.subplots(len(errors), 2 * _PER_KIND, squeeze=False)
     for axes, target in zip(grid, errors, strict=True):
         for axis in axes:
             axis.set_axis_off()
         for kind, images, cells in (
-            (f"{printable(target.target)}: misses", target.misses, axes[:_PER_KIND]),
+            (f"{printable(target.target, _MAX_HEADING)}: misses", target.misses, axes[:_PER_KIND]),
             ("false alarms", target.false_alarms, axes[_PER_KIND:]),
         ):
             if not images:
-                cells[0].set_title(f"{kind}: none", fontsize=7, loc="left", parse_math=False)
+                _write_above(cells[0], f"{kind}: none")
             for position, (axis, image) in enumerate(zip(cells, images, strict=False)):
                 _draw_image(axis, image, stimuli, kind if position == 0 else "")
     save_png(figure, out)
@@ -158,4 +161,17 @@ def _draw_image(axis: Axes, image: ScoredImage, stimuli: TrackStimuli, heading: 
     name = printable(image.name)
     short = name if len(name) <= _MAX_NAME else "…" + name[1 - _MAX_NAME :]
     lines = [heading] * bool(heading) + [f"{image.score:+.2f}", short]
-    axis.set_title("\n".join(lines), fontsize=7, loc="left", parse_math=False)
+    _write_above(axis, "\n".join(lines))
+
+
+def _write_above(axis: Axes, text: str) -> None:
+    axis.text(
+        0,
+        1.04,
+        text,
+        fontsize=7,
+        verticalalignment="bottom",
+        transform=axis.transAxes,
+        parse_math=False,
+        in_layout=False,
+    )

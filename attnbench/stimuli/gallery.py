@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from attnbench.errors import AttnbenchError
 from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.stimuli.preprocessing import Images
 from attnbench.tasks import TaskDefinition
+from attnbench.text import printable
 
 _MAX_TARGETS = 4
 _IMAGES_PER_CELL = 5
+_MAX_NAME, _LINE_LENGTH = 48, 12
 _HEADINGS = (
     "adaptation: target present",
     "adaptation: target absent",
@@ -65,7 +68,7 @@ def draw_gallery(
         axes[0].text(
             -0.03,
             0.5,
-            target.replace(" ", "\n"),
+            "\n".join(textwrap.wrap(printable(target, _MAX_NAME), _LINE_LENGTH)),
             transform=axes[0].transAxes,
             ha="right",
             va="center",
