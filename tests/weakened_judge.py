@@ -24,6 +24,7 @@ from attnbench.judge import (
     parameter_count,
     prediction_checks,
     prediction_session,
+    replies,
     template,
     worker_session,
 )
@@ -70,7 +71,8 @@ def ignore_exit_codes(patch: pytest.MonkeyPatch) -> None:
 
 def keep_invalid_unicode(patch: pytest.MonkeyPatch) -> None:
     """Keep lone surrogates in what a worker writes."""
-    patch.setattr(failures, "valid_unicode", lambda text: text)
+    for module in (failures, replies):
+        patch.setattr(module, "valid_unicode", lambda text: text)
 
 
 def no_header_limit(patch: pytest.MonkeyPatch) -> None:
@@ -161,16 +163,16 @@ def send_images_with_the_request(patch: pytest.MonkeyPatch) -> None:
 
 def trust_the_time_of_the_worker(patch: pytest.MonkeyPatch) -> None:
     """Take the adaptation's time from the worker's message."""
-    adapt, expect = WorkerSession._adapt, failures.expect
-    replies: list[Message] = []
+    adapt, expect = WorkerSession._adapt, replies.expect
+    received: list[Message] = []
 
     def remember(*arguments: Any) -> Message:
-        replies.append(expect(*arguments))
-        return replies[-1]
+        received.append(expect(*arguments))
+        return received[-1]
 
     def adapt_by_the_clock_of_the_worker(self: WorkerSession, *arguments: Any) -> Any:
         adaptation = adapt(self, *arguments)
-        return replace(adaptation, seconds=max(0.0, replies[-1].fields["seconds"]))
+        return replace(adaptation, seconds=max(0.0, received[-1].fields["seconds"]))
 
     patch.setattr(worker_session, "expect", remember)
     patch.setattr(WorkerSession, "_adapt", adapt_by_the_clock_of_the_worker)

@@ -28,8 +28,8 @@ from attnbench.runs.events import (
     Noted,
     Planned,
     RecordWritten,
-    seconds_left,
 )
+from attnbench.runs.progress import seconds_left
 from attnbench.text import duration, printable
 from attnbench.vocabulary import ProgressStyle
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attnbench.judge.failures import checked_outputs, expect, nondeterministic_operations
+from attnbench.judge.replies import checked_outputs, expect, nondeterministic_operations
 from attnbench.judge.template import Worker
 from attnbench.stimuli.episodes import Episode
 from attnbench.wire.artefact import Artefact

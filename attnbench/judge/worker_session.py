@@ -13,15 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attnbench.judge.failures import (
-    EpisodeFailure,
-    WorkerKilled,
-    describe_exit,
-    expect,
-    nondeterministic_operations,
-)
+from attnbench.judge.failures import EpisodeFailure, WorkerKilled, describe_exit
 from attnbench.judge.parameter_count import InvalidArtefact, canonical
 from attnbench.judge.prediction_session import Prediction, PredictionSession
+from attnbench.judge.replies import expect, nondeterministic_operations
 from attnbench.judge.template import Template, Worker
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import Submission

@@ -17,8 +17,9 @@ from attnbench.records.record import Identity, Record, merge_environments
 from attnbench.records.rows import row_of
 from attnbench.records.store import RecordStore
 from attnbench.records.summary import overall, summarise
-from attnbench.runs.events import EpisodeStarted, Event, Progress, RecordWritten
+from attnbench.runs.events import EpisodeStarted, Event, RecordWritten
 from attnbench.runs.planning import Plan
+from attnbench.runs.progress import Progress
 
 # How many targets of a record are also adapted to in a cold process, that is without a rehearsal.
 # The extra time of a cold process hardly depends on the target, and measuring it takes an adaptation.

@@ -15,8 +15,9 @@ from attnbench.records.record import EpisodeResult, Identity, Record, merge_envi
 from attnbench.records.rows import row_of
 from attnbench.records.store import RecordStore
 from attnbench.records.summary import summarise
-from attnbench.runs.events import Event, Progress, RecordWritten
+from attnbench.runs.events import Event, RecordWritten
 from attnbench.runs.planning import Plan
+from attnbench.runs.progress import Progress
 
 
 def retime_records(

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attnbench.errors import AttnbenchError
 from attnbench.files import write_atomically
-from attnbench.runs.events import EpisodeDone, Event, Planned, seconds_left
+from attnbench.runs.events import EpisodeDone, Event, Planned
+from attnbench.runs.progress import seconds_left
 
 _FOLDER = ".runs"
 _MAX_BYTES = 1 << 20

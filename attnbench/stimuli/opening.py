@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from attnbench.backbones.imagenet_names import as_wnids
 from attnbench.errors import AttnbenchError
 from attnbench.stimuli import splits
+from attnbench.stimuli.csv_files import csv_layout, find_csv
 from attnbench.stimuli.damage import without_damaged
 from attnbench.stimuli.datasets import Dataset
 from attnbench.stimuli.hub import load_from_hub
@@ -28,9 +29,7 @@ from attnbench.stimuli.stores import writable
 from attnbench.stimuli.tables import (
     UNLABELLED,
     Columns,
-    csv_layout,
     explained,
-    find_csv,
     read_parquet,
 )
 from attnbench.tasks import Division, FolderSource, HubSource
