@@ -113,6 +113,7 @@ def disturb(folder: Path, undisturbed: Path, kills: int, seed: int) -> None:
     assert_as_undisturbed(folder, undisturbed)
 
 
+@pytest.mark.slow
 def test_run_killed_at_a_random_moment_gives_the_same_results(
     tmp_path: Path, undisturbed: Path
 ) -> None:

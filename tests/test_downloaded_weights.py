@@ -66,7 +66,7 @@ def hub_cache(folder: Path, repository: str, content: bytes) -> Path:
     return model / "blobs" / "123"
 
 
-@pytest.mark.parametrize("isolation", ["process", "bwrap"])
+@pytest.mark.parametrize("isolation", ["process", pytest.param("bwrap", marks=pytest.mark.slow)])
 def test_weights_of_timm_are_found_in_the_cache_of_the_hub(isolation: str, tmp_path: Path) -> None:
     timm = pytest.importorskip("timm", reason="needs attnbench[timm]")
     if isolation == "bwrap" and shutil.which("bwrap") is None:

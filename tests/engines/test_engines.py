@@ -49,27 +49,29 @@ def kill_first(text: str, *, after: int) -> Callable[[Event], None]:
     return on_event
 
 
-def test_two_workers_give_the_same_results_and_mark_their_times_as_contended(
-    tmp_path: Path, assert_same: AssertSame
-) -> None:
-    frame = attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=tmp_path, workers=2)
-    assert_same(tmp_path)
+@pytest.fixture(scope="module")
+def records_of_two_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The records of a run with two workers, one of which was killed after two episodes."""
+    folder = tmp_path_factory.mktemp("two-workers")
+    kill = kill_first("attnbench.engines.runner_process", after=2)
+    frame = attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=folder, workers=2, on_event=kill)
     assert frame["adaptation_seconds"].isna().all() and frame["d_prime"].notna().all()
-    for path, record in RecordStore(tmp_path).load_all()[0]:
+    return folder
+
+
+def test_two_workers_give_the_same_results_even_if_one_is_killed(
+    records_of_two_workers: Path, assert_same: AssertSame
+) -> None:
+    assert_same(records_of_two_workers)
+    for path, record in RecordStore(records_of_two_workers).load_all()[0]:
         assert record.summary.contended == len(record.episodes) == 5
         assert not contradictions(path, record)
 
 
-def test_killed_runner_does_not_change_results(tmp_path: Path, assert_same: AssertSame) -> None:
-    kill = kill_first("attnbench.engines.runner_process", after=2)
-    attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=tmp_path, workers=2, on_event=kill)
-    assert_same(tmp_path)
-
-
 def test_timing_only_times_contended_episodes_again(
-    tmp_path: Path, assert_same: AssertSame
+    tmp_path: Path, records_of_two_workers: Path, assert_same: AssertSame
 ) -> None:
-    attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=tmp_path, workers=2)
+    shutil.copytree(records_of_two_workers, tmp_path, dirs_exist_ok=True)
     with pytest.raises(AttnbenchError, match="leave out --workers"):
         attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=tmp_path, workers=2, timing_only=True)
     with pytest.raises(AttnbenchError, match="no record of none on imagenet-standard"):

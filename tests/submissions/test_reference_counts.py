@@ -13,7 +13,7 @@ VGG, RESNET, VIT = "torchvision/vgg16", "torchvision/resnet50", "torchvision/vit
 KNOWN = [
     ("attention", VGG, 512),
     ("attention", RESNET, 1_024),
-    ("attention", VIT, 768),
+    pytest.param("attention", VIT, 768, marks=pytest.mark.slow),
     ("bias_only", VGG, 1),
     ("last_layer", VGG, 4_097_000),
     ("last_layer", RESNET, 2_049_000),
