@@ -119,7 +119,7 @@ def test_every_example_is_in_the_table_and_loads_untrained(examples: Path) -> No
 def test_a_function_is_named_directly(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(examples)
     backbone = load("skip_network.py:make")
-    assert backbone.name == name_in_records("skip_network.py:make") == "own/skip_network"
+    assert backbone.name == name_in_records("skip_network.py:make") == "own/skip_network-make"
     assert backbone.labels is None and backbone.stages == SKIP_STAGES
     assert backbone.preprocessing.size == 224 and backbone.preprocessing.resize == 256
     report = attnbench.check("linear_probe", backbone="skip_network.py:make")

@@ -178,7 +178,8 @@ def _of_function(reference: str, name: str | None = None) -> OwnBackbone:
     if path.suffix == ".py":
         folder, stem, architecture = path.parent, path.stem, f"{path.name}:{function}"
     settings = BackboneFile(architecture=architecture)
-    return OwnBackbone(reference, folder, _own_name(name or stem), settings)
+    # A file may have several functions, whose records must not replace each other.
+    return OwnBackbone(reference, folder, _own_name(name or f"{stem}-{function}"), settings)
 
 
 def _own_name(name: str) -> str:

@@ -41,6 +41,14 @@ TaskFile = Annotated[
         help="The task of the record. (default: the task of that name, or NAME.toml here)",
     ),
 ]
+RecordedBackbone = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ATTNBENCH_BACKBONE",
+        metavar="FILE",
+        help="The backbone.toml or FILE.py:FUNCTION of a record of your own backbone.",
+    ),
+]
 OneObject = Annotated[
     bool, typer.Option("--json", envvar="ATTNBENCH_JSON", help="Print one JSON object.")
 ]

@@ -35,6 +35,7 @@ def show(
         ),
     ] = None,
     task: options.TaskFile = None,
+    backbone: options.RecordedBackbone = None,
     data: options.Data = None,
 ) -> None:
     """Show a record: its targets with their hits and false alarms.
@@ -47,7 +48,7 @@ def show(
     if errors is not None:
         from attnbench.commands.show_errors import show_errors
 
-        has_errors = show_errors(record, errors, task=task, data=data)
+        has_errors = show_errors(record, errors, task=task, backbone=backbone, data=data)
         typer.echo(str(errors) if has_errors else "no misses and no false alarms to draw")
 
 

@@ -33,14 +33,7 @@ def verify(
         ),
     ] = None,
     task: options.TaskFile = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            envvar="ATTNBENCH_BACKBONE",
-            metavar="FILE",
-            help="The backbone.toml or FILE.py:FUNCTION of a record of your own backbone.",
-        ),
-    ] = None,
+    backbone: options.RecordedBackbone = None,
     data: options.Data = None,
     as_json: options.OneObject = False,
 ) -> None:

@@ -57,7 +57,8 @@ def compare(
         identity = record.identity
         is_wanted = all(value in (None, getattr(identity, key)) for key, value in wanted.items())
         if identity.submission in submissions and record.status == "ok" and is_wanted:
-            key = identity.track, identity.task, identity.backbone, identity.task_sha256
+            versions = identity.task_sha256, identity.backbone_sha256
+            key = (identity.track, identity.task, identity.backbone, *versions)
             by_setting[key].append((path, record))
     comparisons = [
         _compare_on_task(key, submissions, group)
@@ -66,8 +67,8 @@ def compare(
     ]
     if not comparisons:
         raise AttnbenchError(
-            f"{records} has no task with a complete record of each of {', '.join(submissions)}; "
-            "`attnbench evaluate` makes them"
+            f"{records} has no task with a complete record of each of {', '.join(submissions)} on "
+            "the same versions of task and backbone; `attnbench evaluate` makes them"
         )
     return comparisons
 
@@ -75,7 +76,7 @@ def compare(
 def _compare_on_task(
     key: tuple[str, ...], submissions: Sequence[str], records: list[tuple[Path, Record]]
 ) -> TaskComparison:
-    track, task, backbone, _ = key
+    track, task, backbone, *_ = key
     trials_by_target = _common_trials(submissions, records)
     if not trials_by_target:
         raise AttnbenchError(

@@ -131,7 +131,7 @@ def _version_mismatches(
         if recorded < set(_named_targets(task, identity.track)):
             yield "the record lacks targets of the task"
     if backbone_sha256 != identity.backbone_sha256:
-        yield f"the weights of {identity.backbone} are not the recorded ones"
+        yield f"the backbone {identity.backbone} (weights, labels or code) is not the recorded version"
 
 
 def _named_targets(task: TaskDefinition, track: str) -> tuple[str, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from attnbench.backbones import fingerprint
 from attnbench.backbones.own_file import name_in_records
@@ -41,6 +42,8 @@ class Plan:
         targets: the targets of the track. The record has an episode for each.
         timeout: seconds for one adaptation.
         identity: the identity of the record.
+        fingerprint_of: returns the fingerprint that a target's episode would have now. None if the
+            task reads no pictures of one's own, which are the only ones that change.
     """
 
     submission: Submission
@@ -49,6 +52,13 @@ class Plan:
     targets: tuple[str, ...]
     timeout: float
     identity: Identity
+    fingerprint_of: Callable[[str], str] | None = None
+
+    def has_same_images(self, result: EpisodeResult) -> bool:
+        """Return whether an earlier result is of the images that its episode would have now."""
+        if self.fingerprint_of is None:
+            return True
+        return self.fingerprint_of(result.target) == result.images_sha256
 
     def job(self, target: str, *, cold: bool, timed: EpisodeResult | None = None) -> Job:
         """Return the job for the episode of one target; see `Job` for the arguments."""
@@ -112,6 +122,9 @@ def make_plans(
                         seed=seed,
                         device=request.device,
                         isolation=request.isolation,
+                    ),
+                    fingerprint_of=(
+                        partial(stimuli.fingerprint, seed=seed) if stimuli.is_own else None
                     ),
                 )
                 for submission in submissions

@@ -17,7 +17,13 @@ from attnbench.records.record import Identity, Record, merge_environments
 from attnbench.records.rows import row_of
 from attnbench.records.store import RecordStore
 from attnbench.records.summary import overall, summarise
-from attnbench.runs.events import EpisodeStarted, Event, RecordWritten
+from attnbench.runs.events import EpisodeStarted, Event, Noted, RecordWritten
+from attnbench.runs.existing_records import (
+    existing_records,
+    find_record,
+    missing_targets,
+    notes_of_replaced,
+)
 from attnbench.runs.planning import Plan
 from attnbench.runs.progress import Progress
 
@@ -52,9 +58,11 @@ def make_records(
     if fresh:
         for plan in plans:
             store.partial(plan.identity).discard()
-    records = {} if fresh else _existing_records(store, plans)
+    records = {} if fresh else existing_records(store, plans)
+    for note in [] if fresh else notes_of_replaced(store, plans, records):
+        report(Noted(note))
     todo = [plan for plan in plans if plan.identity not in records]
-    missing = (plan.identity for plan in todo for _ in _missing_targets(store, plan))
+    missing = (plan.identity for plan in todo for _ in missing_targets(store, plan))
     progress = Progress(missing, (path for path, _ in records.values()), report)
     with RecordWriter(store, records, progress, fresh=fresh) as writer:
         writer.write(run_jobs(writer.jobs(todo, wait=False)))
@@ -124,10 +132,10 @@ class RecordWriter:
                 if not claim.enter_context(self._store.claim(plan.identity, wait=wait)):
                     continue
                 # Another run may have made the record since. Then that record is used.
-                if not self._fresh and (existing := self._store.find(plan.identity)):
+                if not self._fresh and (existing := find_record(self._store, plan)):
                     self._records[plan.identity] = existing
                     continue
-                targets = _missing_targets(self._store, plan)
+                targets = missing_targets(self._store, plan)
                 self._open[plan.identity] = _OpenRecord(plan, set(targets), claim.pop_all())
             if not targets:
                 self._complete(plan.identity)
@@ -174,18 +182,6 @@ def _explain_unusable(unusable: Mapping[Identity, Sequence[str]]) -> str:
         + f". Not written, therefore: the records of {records}. All other episodes have run and are "
         "kept: once the pictures are in order, run the same command again"
     )
-
-
-def _existing_records(
-    store: RecordStore, plans: Iterable[Plan]
-) -> dict[Identity, tuple[Path, Record]]:
-    existing = ((plan.identity, store.find(plan.identity)) for plan in plans)
-    return {identity: record for identity, record in existing if record is not None}
-
-
-def _missing_targets(store: RecordStore, plan: Plan) -> list[str]:
-    finished = store.partial(plan.identity).finished()
-    return [target for target in plan.targets if target not in finished]
 
 
 def _write(store: RecordStore, plan: Plan) -> Path:

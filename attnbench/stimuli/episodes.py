@@ -159,7 +159,7 @@ class TrackStimuli:
             for image_set in (self._adapt, self._test):
                 image_set.class_index(target)
         for name in track.labels:
-            self._test.class_index(name)
+            self._test.class_index(name, what="labels: ")
             self._label_of(name)
 
     @cached_property
@@ -193,7 +193,7 @@ class TrackStimuli:
         if problems:
             more = [f"… ({len(problems)} problems in all)"] * (len(problems) > _MAX_PROBLEMS)
             raise AttnbenchError("; ".join([*problems[:_MAX_PROBLEMS], *more, *self.notes]))
-        if not (self._adapt.is_own or self._test.is_own):
+        if not self.is_own:
             return
         for target, seed in itertools.product(self.targets, seeds):
             adapt, test = self._select(target, seed)
@@ -244,6 +244,24 @@ class TrackStimuli:
             make=lambda order, out=None: self._test.build_images(test.subset(order), seed, out),
         )
 
+    @property
+    def is_own(self) -> bool:
+        """Whether pictures are in a folder of one's own, where anybody may change them."""
+        return self._adapt.is_own or self._test.is_own
+
+    def fingerprint(self, target: str, seed: int) -> str:
+        """Return the fingerprint of an episode without building it; see `Episode.fingerprint`.
+
+        Raises:
+            AttnbenchError: if there are too few pictures, or one of them is damaged.
+        """
+        digest = hashlib.sha256()
+        selections = self._select(target, seed)
+        for image_set, selection in zip((self._adapt, self._test), selections, strict=True):
+            for chunk in selection.chunks():
+                digest.update(image_set.load_pictures(selection.subset(chunk)).tobytes())
+        return digest.hexdigest()
+
     def test_pictures(self, image_id: str) -> tuple[Picture, ...]:
         """Return the pictures that a test image was made from, as they are in the data.
 
@@ -284,12 +302,19 @@ class TrackStimuli:
             return
         first = self._adapt.location(adapted[common[0]])
         second = self._test.location(tested[common[0]])
-        pair = f"{first} and {second} are the same picture" if first != second else first
+        pair, remedy = f"{first} and {second} are the same picture", "Remove one of each pair"
+        if first == second:
+            pair, remedy = (
+                first,
+                (
+                    "Let `adapt` and `test` draw from different splits; for a folder without splits, "
+                    "write split = { adapt = 0.5, test = 0.5, seed = 0 } in both"
+                ),
+            )
         raise AttnbenchError(
             f"the episode of {target!r} with seed {seed} would adapt on {len(common)} of the "
-            f"{len(tested)} pictures that it tests on: {pair}. Remove copies, and let `adapt` and "
-            "`test` draw from different splits; for a folder without splits, write "
-            f"split = {{ adapt = 0.5, test = 0.5, seed = 0 }}. {'; '.join(self.notes)}".rstrip(". ")
+            f"{len(tested)} pictures that it tests on: {pair}. {remedy}. "
+            f"{'; '.join(self.notes)}".rstrip(". ")
         )
 
 
