@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
@@ -100,8 +101,10 @@ def read_task(path: Path) -> TaskDefinition:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise AttnbenchError(f"cannot read {path} as TOML: {error}") from None
+    except OSError as error:
+        raise AttnbenchError(f"cannot read the task file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise AttnbenchError(f"{path} is not a text file in UTF-8") from None
     return parse_task(text, path)
 
 
@@ -123,22 +126,45 @@ def parse_task(text: str, path: Path) -> TaskDefinition:
         # Absolute, as the definition may be used in a process with another working directory.
         return TaskDefinition.model_validate(table, context={"folder": path.absolute().parent})
     except ValidationError as error:
-        raise AttnbenchError(f"{path} is not a valid task: {_explain(error)}") from None
+        raise AttnbenchError(f"{path} is not a valid task: {_explain(error, table)}") from None
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, table: dict[str, Any]) -> str:
     """Return one line that lists every invalid key with its problem."""
-    problems = []
+    problems: dict[str, list[str]] = {}
     for detail in error.errors():
-        key = ".".join(str(part) for part in detail["loc"]) or "the whole file"
-        allowed = ""
+        message = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
-            allowed = f" (allowed here: {_allowed_keys(detail['loc'])})"
-        problems.append(f"{key}: {detail['msg']}{allowed}")
-    return "; ".join(problems)
+            allowed = _allowed_keys(detail["loc"])
+            if "Extra inputs" in message:  # pydantic's own words, not those of `FolderSource`
+                near = get_close_matches(str(detail["loc"][-1]), allowed, n=1)
+                message = "unknown key" + (f"; did you mean {near[0]}?" if near else "")
+            message += f" (allowed here: {', '.join(allowed)})"
+        elif detail["type"] == "missing":
+            message = "is missing"
+        is_missing = detail["type"] == "missing"
+        key = _key_in_file(detail["loc"], table, missing=is_missing) or "the whole file"
+        problems.setdefault(key, []).append(message)
+    # For a value that may be of several types, pydantic says what is wrong with it as each of them.
+    return "; ".join(
+        f"{key}: {', or '.join(dict.fromkeys(messages))}" for key, messages in problems.items()
+    )
 
 
-def _allowed_keys(location: tuple[int | str, ...]) -> str:
+def _key_in_file(location: tuple[int | str, ...], table: dict[str, Any], *, missing: bool) -> str:
+    """Return a location as the user wrote it: without the names that pydantic gives to types."""
+    key: list[str] = []
+    node: Any = table
+    for part in location:
+        try:
+            node = node[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        key.append(str(part))
+    return ".".join([*key, str(location[-1])] if missing else key)
+
+
+def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys allowed in the table in which pydantic found an unknown key."""
     tables: dict[str, type[BaseModel]] = {"adapt": Sample, "test": Sample, "table": Division}
     # pydantic ends the location of a union's member with its tag, which is the `kind`.
@@ -148,4 +174,4 @@ def _allowed_keys(location: tuple[int | str, ...]) -> str:
     if len(location) >= 3 and location[0] == "tracks":
         # The table is the last part but one, or the last if the error is about the whole table.
         parent = tables.get(str(location[-2])) or tables.get(str(location[-1])) or Track
-    return ", ".join(name for name, field in parent.model_fields.items() if not field.exclude)
+    return [name for name, field in parent.model_fields.items() if not field.exclude]
