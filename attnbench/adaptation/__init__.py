@@ -8,6 +8,7 @@ from attnbench.adaptation.detectors import (
     LinearDetector,
     log_odds,
     split_trainable_head,
+    target_output,
 )
 from attnbench.adaptation.features import (
     GlobalAveragePool,
@@ -58,5 +59,6 @@ __all__ = [
     "select_by_validation",
     "split_trainable_head",
     "stages_with_maps",
+    "target_output",
     "validation_split",
 ]

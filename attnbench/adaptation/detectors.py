@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.adaptation.features import channels_last, frozen_features
+from attnbench.backbones.backbone import Backbone
+from attnbench.errors import NotApplicable
 
 
 def log_odds(logits: Tensor, target: int) -> Tensor:
@@ -43,6 +45,20 @@ class LogOdds(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         return log_odds(logits, self.target)
+
+
+def target_output(backbone: Backbone) -> int:
+    """Return the index of the target among the backbone's outputs.
+
+    Raises:
+        NotApplicable: if the backbone has no output for the target.
+    """
+    if backbone.target is None:
+        raise NotApplicable(
+            "the backbone has no output for this target; if it has one under another name, the task's "
+            "`labels` must say which (docs/own-data.md)"
+        )
+    return backbone.target
 
 
 class LinearReadout(nn.Module):

@@ -2,11 +2,9 @@
 
 from torch import Tensor, nn
 
-from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector
+from attnbench import Backbone
+from attnbench.adaptation import Detector, target_output
 
 
 def adapt(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
-    if backbone.target is None:
-        raise NotApplicable("the backbone has no output for this target")
-    return Detector(backbone, backbone.target, pos[:1])
+    return Detector(backbone, target_output(backbone), pos[:1])
