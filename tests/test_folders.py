@@ -136,7 +136,7 @@ def test_the_folder_itself_may_be_a_symlink(tmp_path: Path) -> None:
     [
         ([], "there is no folder or file"),
         (["readme.txt"], "found no pictures"),
-        (["cat/a.heic"], r"found no pictures .*formats that are not read \(\.heic\)"),
+        (["cat/a.heic"], r"found no pictures .*format is not read \(\.heic\)"),
         (["a.png"], "found no pictures .*in no class's folder"),
     ],
 )

@@ -148,7 +148,10 @@ def _options_without_effect(
     """A note for each option that changes nothing in this run."""
     notes = []
     if data is not None and not any(task.uses_data_folder for task in tasks):
-        notes.append(f"--data {data} has no effect: no task of this run reads the data folder")
+        what = (
+            "no task of this run reads the data folder" if data.is_dir() else "it is not a folder"
+        )
+        notes.append(f"--data {data} has no effect: {what}")
     if address is not None and engine == "local":
         notes.append(f"--address {address} has no effect with the local engine")
     return notes

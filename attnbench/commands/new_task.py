@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from attnbench.backbones import load
 from attnbench.commands.task_template import TRACK, Sizes, task_text
 from attnbench.errors import AttnbenchError
 from attnbench.stimuli.class_labels import find_class
+from attnbench.stimuli.datasets import Dataset
 from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.stimuli.opening import find_splits, open_folder
 from attnbench.stimuli.splits import standard_name
@@ -88,9 +90,15 @@ def new_task(
         kind="folder", path=str(images), skip_damaged=skip_damaged, base=Path.cwd()
     )
     sources = _divide(folder)
-    counts = _count(*sources)
-    chosen = _choose_targets(counts, targets, images)
-    sizes = _choose_sizes(counts, chosen)
+    opened = open_folder(sources[0], "adapt"), open_folder(sources[1], "test")
+    counts = _count(*opened)
+    try:
+        chosen = _choose_targets(counts, targets, images)
+        sizes = _choose_sizes(counts, chosen, images)
+    except AttnbenchError as problem:
+        # Pictures may be too few because others were left out.
+        left_out = dict.fromkeys(note for dataset in opened for note in dataset.notes)
+        raise AttnbenchError("; ".join([str(problem), *left_out])) from None
     text = task_text(
         name,
         # Relative, so that the file can be moved together with its pictures.
@@ -135,11 +143,11 @@ def _divide(folder: FolderSource) -> tuple[FolderSource, FolderSource]:
     )
 
 
-def _count(adapt: FolderSource, test: FolderSource) -> Counts:
+def _count(adapt: Dataset, test: Dataset) -> Counts:
     """Return the numbers of pictures of each class to adapt on and to test on."""
     to_adapt, to_test = (
         dict(zip(data.classes, np.bincount(data.labels, minlength=len(data.classes)), strict=True))
-        for data in (open_folder(adapt, "adapt"), open_folder(test, "test"))
+        for data in (adapt, test)
     )
     return {
         name: (int(to_adapt.get(name, 0)), int(to_test.get(name, 0)))
@@ -173,12 +181,21 @@ def _choose_targets(counts: Counts, wanted: Sequence[str], images: Path) -> tupl
     return enough
 
 
-def _choose_sizes(counts: Counts, targets: Sequence[str]) -> Sizes:
-    """Return the largest useful numbers of pictures that every target has."""
+def _choose_sizes(counts: Counts, targets: Sequence[str], images: Path) -> Sizes:
+    """Return the largest useful numbers of pictures that every target has.
+
+    Raises:
+        AttnbenchError: if there are too few pictures without a target.
+    """
     totals = [sum(part) for part in zip(*counts.values(), strict=True)]
     # The fewest that any target leaves: positives and negatives, to adapt on and to test on.
     positives = [min(counts[name][part] for name in targets) for part in (0, 1)]
     negatives = [totals[part] - max(counts[name][part] for name in targets) for part in (0, 1)]
+    if min(negatives) < _MIN_PICTURES:
+        raise AttnbenchError(
+            f"{images} has too few pictures that do not show a target: {negatives[0]} to adapt on and "
+            f"{negatives[1]} to test on, but {_MIN_PICTURES} of each are needed"
+        )
     to_adapt = min(_MAX_TO_ADAPT, positives[0], negatives[0])
     return Sizes(
         adapt_positives=to_adapt,
@@ -195,6 +212,13 @@ def _too_few(counts: Counts, targets: Sequence[str], sizes: Sizes) -> list[str]:
         name for name in counts if name not in targets and min(counts[name]) < _MIN_PICTURES
     ]:
         notes.append(f"too few pictures to be a target: {', '.join(others)}")
+    spellings = defaultdict(list)
+    for name in counts:
+        spellings[name.casefold()].append(name)
+    if alike := [" and ".join(names) for names in spellings.values() if len(names) > 1]:
+        notes.append(
+            f"these are different classes, as upper and lower case count: {'; '.join(alike)}"
+        )
     if sizes.adapt_positives < _FEW_TO_ADAPT:
         notes.append(
             f"{sizes.adapt_positives} positives to adapt on are few; {_FEW_TO_ADAPT} or more would "

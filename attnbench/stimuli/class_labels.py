@@ -108,7 +108,9 @@ def near_labels(text: str, labels: Sequence[str]) -> list[str]:
     return [_describe(label) for label in dict.fromkeys(by_name[name] for name in close)][:5]
 
 
-def find_class(name: str, classes: Sequence[str], source: str, *, synonyms: bool) -> int:
+def find_class(
+    name: str, classes: Sequence[str], source: str, *, synonyms: bool, what: str = "target"
+) -> int:
     """Return the index of a target among the classes of a data set.
 
     Args:
@@ -116,6 +118,7 @@ def find_class(name: str, classes: Sequence[str], source: str, *, synonyms: bool
         classes: the data set's classes.
         source: the data set's name, for the error message.
         synonyms: as in `ClassLabels`.
+        what: what the name is, for the error message.
 
     Raises:
         AttnbenchError: if it is not one of the classes, or can be several.
@@ -128,7 +131,7 @@ def find_class(name: str, classes: Sequence[str], source: str, *, synonyms: bool
     if index is None:
         near = get_close_matches(name, classes, n=3)
         raise AttnbenchError(
-            f"target {name!r} is not a class of {source}; "
+            f"{what} {name!r} is not a class of {source}; "
             + (f"similar classes are {', '.join(near)}; " if near else "")
             + f"its classes are {', '.join(classes)}"[:1000]
         )

@@ -56,7 +56,8 @@ def csv_layout(path: Path, columns: Columns) -> Layout:
         if column not in present:
             raise AttnbenchError(
                 f"{path} has no column {column!r}; its columns are {', '.join(present) or 'none'}. "
-                "Write file,label in its first line, or name its columns in the task (file, label)"
+                "Write file,label in its first line, separated by a comma, or name the columns in the "
+                "source of a task (file, label)"
             )
     files = [row[columns.file] for row in rows]
     _check_files(files, path)

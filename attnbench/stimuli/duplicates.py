@@ -59,10 +59,14 @@ def describe_duplicates(sources: Iterable[Dataset]) -> str:
         for group in copies[:_EXAMPLES]
     )
     names = " and ".join(dict.fromkeys(source.name for source in sources))
+    conflicts = sum(
+        len({source.classes[source.labels[row]] for source, row in group}) > 1 for group in copies
+    )
+    conflict = f"; {conflicts} of them in several classes at once" if conflicts else ""
     return (
         f"{surplus} of {len(places)} pictures of {names} are copies of others ({examples}"
-        f"{'; …' * (len(copies) > _EXAMPLES)}); an episode that would adapt on a picture and test on "
-        "its copy is refused"
+        f"{'; …' * (len(copies) > _EXAMPLES)}){conflict}; an episode that would adapt on a picture "
+        "and test on its copy is refused"
     )
 
 

@@ -58,7 +58,8 @@ def draw_gallery(
     targets = stimuli.targets[::step][:_MAX_TARGETS]
     figure = Figure(figsize=(len(_HEADINGS) * 3.4, len(targets) * 0.75 + 0.8))
     figure.set_layout_engine("constrained", w_pad=0.1)
-    figure.suptitle(f"{task.title} ({task.name}, {track})")
+    name = f"{task.name}, {track}" if task.title != task.name else track
+    figure.suptitle(f"{task.title} ({name})")
     grid = figure.subplots(len(targets), len(_HEADINGS), squeeze=False)
     for axes, target in zip(grid, targets, strict=True):
         for axis, images in zip(axes, _sample_images(stimuli, target), strict=True):

@@ -82,9 +82,10 @@ class ImageSet:
         """The source if its pictures are files, and None if they are drawn or embedded."""
         return self._source if isinstance(self._source, Dataset) else None
 
-    def class_index(self, target: str) -> int:
+    def class_index(self, target: str, what: str = "target") -> int:
         """Return the index of a target among the classes. Raises AttnbenchError if it is not one."""
-        return find_class(target, self.classes, self.name, synonyms=self.class_labels.synonyms)
+        synonyms = self.class_labels.synonyms
+        return find_class(target, self.classes, self.name, synonyms=synonyms, what=what)
 
     def select(self, target: str, targets: Sequence[str], seed: int) -> Selection:
         """Select the pictures of an episode, without replacement and reproducibly.

@@ -197,11 +197,11 @@ def _read(root: Path, folders: dict[str, Path]) -> Contents:
         splits[split] = range(start, len(files))
     notes = []
     if loose:
-        notes.append(f"{loose} pictures of {root} are in no class's folder and are left out")
+        notes.append(f"left out as they are in no class's folder: {loose} pictures of {root}")
     if other:
         suffixes = ", ".join(sorted(other))
         notes.append(
-            f"{other.total()} pictures of {root} are in formats that are not read ({suffixes})"
+            f"left out as their format is not read ({suffixes}): {other.total()} pictures of {root}"
         )
     if not files:
         raise AttnbenchError(
