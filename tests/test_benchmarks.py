@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attnbench.errors import AttnbenchError
 from benchmarks.measured import Figure, Machine, Result, cell, compared, keep, read, table
 
 ROOT = Path(__file__).parents[1]
@@ -146,11 +147,17 @@ def test_missing_results_file_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", '[{"benchmark": 3}]'])
-def test_damaged_results_file_is_an_error_and_kept(tmp_path: Path, text: str) -> None:
+def test_damaged_results_cannot_be_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "damaged.json").write_text(text)
+    with pytest.raises(AttnbenchError, match=r"damaged\.json"):
+        read(tmp_path / "damaged.json")
+
+
+def test_damaged_results_file_is_an_error_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "damaged.json"
-    path.write_text(text)
+    path.write_text("{}")
     for arguments in (["compare", path], ["run", "--out", path]):
         done = command(*arguments)
         assert done.returncode == 2 and "damaged.json" in done.stderr
         assert "Traceback" not in done.stderr
-    assert path.read_text() == text
+    assert path.read_text() == "{}"

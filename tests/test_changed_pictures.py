@@ -68,26 +68,3 @@ def test_a_record_of_other_pictures_is_not_reused(tmp_path: Path) -> None:
     (told,) = notes
     assert "as the pictures have changed since" in told and "prototype@" in told
     assert evaluate() == changed and notes == []
-
-
-def test_records_of_two_networks_with_one_name_are_not_compared(tmp_path: Path) -> None:
-    photos = write_classes(tmp_path / "photos", {"cat": 8, "dog": 8})
-    new_task("pets", photos, targets=["cat"], parent=tmp_path)
-    code = """
-import torch
-from torch import nn
-
-def make():
-    torch.manual_seed({seed})
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-"""
-    for seed, submission in enumerate(("prototype", "linear_probe")):
-        (tmp_path / "net.py").write_text(code.format(seed=seed), encoding="utf-8")
-        attnbench.evaluate(
-            [submission],
-            tasks=[tmp_path / "pets.toml"],
-            backbone=f"{tmp_path}/net.py:make",
-            records=tmp_path / "records",
-        )
-    with pytest.raises(AttnbenchError, match="same versions of task and backbone"):
-        attnbench.compare(["prototype", "linear_probe"], records=tmp_path / "records")

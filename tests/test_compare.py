@@ -41,6 +41,7 @@ def _write(
     sensitivity: float,
     *,
     seed: int = 0,
+    backbone_sha256: str = "c" * 64,
 ) -> None:
     tables = []
     for number, target in enumerate(TARGETS):
@@ -52,9 +53,13 @@ def _write(
         images = [f"{target}{image}" for image in range(120)]
         tables.append(scores_table(target, images, present, score))
     scores = pa.concat_tables(tables)
-    episode = make_record(submission=name, seed=seed).episodes[0]
-    episodes = [episode.model_copy(update={"target": target}) for target in TARGETS]
-    record = make_record(submission=name, seed=seed, episodes=episodes)
+    episode = make_record().episodes[0]
+    record = make_record(
+        submission=name,
+        seed=seed,
+        backbone_sha256=backbone_sha256,
+        episodes=[episode.model_copy(update={"target": target}) for target in TARGETS],
+    )
     # Records need not keep images in the same order.
     shuffled = np.random.default_rng(len(name)).permutation(scores.num_rows)
     RecordStore(folder).save(record, scores.take(pa.array(shuffled)))
@@ -77,6 +82,13 @@ def test_records_of_different_seeds_cannot_be_compared(tmp_path: Path, write: Wr
     write("one", 2.0, seed=0)
     write("two", 2.0, seed=1)
     with pytest.raises(AttnbenchError, match="no episode in common"):
+        compare(["one", "two"], records=tmp_path)
+
+
+def test_two_networks_of_one_name_are_not_compared(tmp_path: Path, write: Write) -> None:
+    write("one", 2.0)
+    write("two", 2.0, backbone_sha256="d" * 64)
+    with pytest.raises(AttnbenchError, match="same versions of task and backbone"):
         compare(["one", "two"], records=tmp_path)
 
 

@@ -73,7 +73,8 @@ def test_readme_commands_that_add_a_method_work(tmp_path: Path) -> None:
     commands = _commands_of_readme("attnbench new")
     assert [command[0] for command in commands] == ["new", "check", "evaluate"]
     for command in commands:
-        _run(command, tmp_path)
+        if command[0] != "check":  # CONTRIBUTING.md has the same one, and the test below runs it
+            _run(command, tmp_path)
     assert list(tmp_path.glob("records/mini/noisy-mnist/my-method@*.json"))
 
 

@@ -136,6 +136,7 @@ def test_parameter_counts_on_vgg16(command: Command, name: str) -> None:
     assert (report["parameters_added"], report["parameters_changed"]) == VGG16_COUNTS[name]
 
 
+@pytest.mark.slow
 def test_bias_only_moves_the_criterion_and_nothing_else(tmp_path: Path) -> None:
     frame = attnbench.evaluate(["none", "bias_only"], tasks=["noisy-mnist"], records=tmp_path)
     assert tuple(frame.columns) == COLUMNS and frame["status"].tolist() == ["ok", "ok"]

@@ -154,6 +154,7 @@ def test_ctrl_c_ends_all_processes_and_the_same_command_resumes(
     assert_same(folder / "records")
 
 
+@pytest.mark.slow
 def test_slurm_gives_the_same_results_when_a_task_is_killed(
     tmp_path: Path, assert_same: AssertSame
 ) -> None:
