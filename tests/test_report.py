@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from attnbench.cli import report
+from attnbench.cli import report, results_table
 from attnbench.text import printable
 
 
@@ -73,25 +73,43 @@ _COLUMNS_OF_FAILURES = [
 ]
 
 
-def report_text(width: int, rows: pd.DataFrame | None = None) -> str:
+def report_text(width: int, rows: pd.DataFrame | None = None, *, wide: bool = False) -> str:
     """The printed report of some rows, those of `frame()` by default."""
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    report.print_report(frame() if rows is None else rows, console)
+    report.print_report(frame() if rows is None else rows, console, wide=wide)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_table_fits_the_terminal_without_truncation(width: int) -> None:
+@pytest.mark.parametrize("width", [60, 80, 96, 120])
+def test_table_fits_the_terminal_without_broken_lines(width: int) -> None:
     text = report_text(width)
-    table = text.split("failed: ")[0]
-    assert max(map(len, table.splitlines())) <= width
-    assert "…" not in table
-    for shown in ("imagenet-standard", "2.35", "[2.01, 2.61]", "-0.12", "4,097,000", "123 ms"):
-        assert shown in table
-    for heading in ("d′", "d_a", "passes", "vice"):
-        assert heading in table
+    table = text.split("failed: ")[0].splitlines()
+    assert max(map(len, table)) <= width
+    assert "…" not in "".join(table)
+    assert table[0].startswith("task / submission") and "d′ [95 %]" in table[0]
+    (attention,) = [line for line in table if "attention" in line]
+    assert "2.35 [2.01, 2.61]" in attention and "2.50" in attention
+    headings = ("targets", "c", "parameters", "adaptation", "passes", "device")
+    missing = [heading for heading in headings if f" {heading}" not in table[0]]
+    # What is not in the table is named below it.
+    note = f"Too narrow for all columns. --wide also shows: {', '.join(missing)}"
+    assert (note in " ".join(" ".join(table).split())) == bool(missing)
+    assert ("4,097,000 + 4,097,000" in text) == ("parameters" not in missing)
     assert "a-rather-long-name-of-a-record-that-must-not-be-wrapped-at-all-now.json" in text
+
+
+def test_wide_table_has_all_columns_in_any_terminal() -> None:
+    assert report_text(60, wide=True).splitlines()[0] == report_text(200).splitlines()[0]
+
+
+def test_rows_of_a_task_stand_together() -> None:
+    rows = pd.concat([frame(), frame().assign(task="noisy-mnist")]).sample(frac=1, random_state=0)
+    lines = report_text(200, rows).split("failed: ")[0].splitlines()[2:]
+    names = [line.split("  ")[0] or line.split()[0] for line in lines]
+    tasks = [name for name in names if name in ("imagenet-standard", "noisy-mnist")]
+    assert sorted(tasks) == ["imagenet-standard", "noisy-mnist"]
+    assert len(names) == 2 * 4 and names.index(tasks[1]) == 4
 
 
 def test_failure_is_printed_without_control_characters() -> None:
@@ -121,7 +139,7 @@ def test_any_failed_is_true_for_a_failed_row() -> None:
     [(None, "–"), (0.0000005, "0 µs"), (0.00042, "420 µs"), (0.0123, "12.3 ms"), (1.5, "1.5 s")],
 )
 def test_seconds_have_three_significant_digits(value: float | None, text: str) -> None:
-    assert report.seconds(value) == text
+    assert results_table.seconds(value) == text
 
 
 def test_report_explains_missing_times() -> None:

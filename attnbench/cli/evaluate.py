@@ -110,6 +110,14 @@ def evaluate(
             "a terminal and lines elsewhere.",
         ),
     ] = "auto",
+    wide: Annotated[
+        bool,
+        typer.Option(
+            "--wide",
+            envvar="ATTNBENCH_WIDE",
+            help="Print all columns of the table, even if the terminal is too narrow for them.",
+        ),
+    ] = False,
     as_json: Annotated[
         bool,
         typer.Option("--json", envvar="ATTNBENCH_JSON", help="Print one JSON object per row."),
@@ -151,6 +159,6 @@ def evaluate(
     if as_json:
         print_json(frame)
     else:
-        print_report(frame)
+        print_report(frame, wide=wide)
     if any_failed(frame):
         raise typer.Exit(1)
