@@ -10,6 +10,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -169,6 +170,11 @@ def load_submission(path_or_name: str | Path) -> Submission:
     return Submission(folder, manifest, files, _hash(files))
 
 
+def shipped_submissions() -> list[str]:
+    """Return the names of the submissions that attnbench ships, sorted."""
+    return sorted(path.parent.name for path in submissions_folder().glob(f"*/{MANIFEST}"))
+
+
 def _find(path_or_name: str | Path) -> Path:
     path = Path(path_or_name).expanduser()
     if path.is_dir():
@@ -186,11 +192,12 @@ def _find(path_or_name: str | Path) -> Path:
     packaged = entry_point_folders("attnbench.submissions")
     if text in packaged:
         return packaged[text].resolve()
-    shipped = sorted(p.parent.name for p in shipped_folder.glob(f"*/{MANIFEST}"))
-    known = ", ".join([*shipped, *packaged])
+    known = [*shipped_submissions(), *packaged]
+    near = get_close_matches(name or text, known, n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
     raise AttnbenchError(
-        f"no submission {text!r}: there is no such folder, and neither attnbench nor an installed "
-        f"package has one of that name (known: {known or 'none'})"
+        f"no submission {text!r}: {meant}there is no such folder, and neither attnbench nor an "
+        f"installed package has one of that name (known: {', '.join(known) or 'none'})"
     )
 
 

@@ -216,3 +216,42 @@ def test_unreadable_submission_is_a_row_and_other_submissions_run(
         "is not a valid manifest" in rows["broken"]["reason"] and "name" in rows["broken"]["reason"]
     )
     assert "returned None" in rows["good"]["reason"]
+
+
+RECORD = (
+    Path(__file__).parents[1] / "records/mini/noisy-mnist/none@shipped-digits-cnn@seed0@cpu.json"
+)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_output_that_cannot_be_encoded_does_not_end_a_command(encoding: str) -> None:
+    done = run("records", "show", str(RECORD), PYTHONIOENCODING=encoding)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert "d?" in done.stdout and "none on noisy-mnist" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "verb", ["evaluate none", "compare none bias_only", "leaderboard", "status"]
+)
+def test_a_file_in_place_of_the_records_folder_is_an_error(verb: str, tmp_path: Path) -> None:
+    file = tmp_path / "records.json"
+    file.write_text("{}")
+    done = run(*verb.split(), "--records", str(file))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "is a file" in " ".join(done.stderr.split())
+
+
+def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
+    for arguments, expected in (
+        (["evaluate", "atention"], "no submission 'atention': did you mean attention?"),
+        (
+            ["compare", "none", "bias_olny"],
+            "no record of the submission bias_olny; did you mean bias_only?",
+        ),
+        (
+            ["compare", "none", "bias_only", "--task", "nosy-mnist"],
+            "no record of the task nosy-mnist; did you mean noisy-mnist?",
+        ),
+    ):
+        done = run(*arguments, ATTNBENCH_RECORDS=str(RECORD.parents[2]))
+        assert done.returncode == 2 and expected in done.stderr

@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from attnbench.resources import submissions_folder
 from attnbench.text import printable
+from attnbench.version import __version__
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
@@ -123,6 +125,12 @@ def test_first_command_of_the_readme_installs_and_evaluates() -> None:
     assert first_block.endswith("attnbench evaluate submissions/attention")
     ci = (ROOT / ".ci" / "run").read_text("utf-8").strip().splitlines()[-1]
     assert f"```sh\n{ci}\n```" in text
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == __version__ and citation["cff-version"] == "1.2.0"
+    assert citation["authors"] and citation["license"] == "MIT"
 
 
 @pytest.mark.slow

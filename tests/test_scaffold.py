@@ -54,6 +54,12 @@ def test_created_adapt_returns_a_working_detector(tmp_path: Path, target: int | 
         assert detector(pos).shape == (20,)
 
 
+def test_the_name_of_a_shipped_submission_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AttnbenchError, match="ships a submission attention"):
+        new("attention", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_existing_folder_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious").write_text("x")

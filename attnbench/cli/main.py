@@ -7,6 +7,7 @@ its name below.
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -75,6 +76,10 @@ app.add_typer(records.app, name="records")
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without UTF-8 shows "?" for d′ and the like. An error would end a finished run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app(prog_name="attnbench")
     except AttnbenchError as error:

@@ -26,12 +26,15 @@ Data = Annotated[
     typer.Option(
         envvar="ATTNBENCH_DATA",
         metavar="DIR",
+        file_okay=False,
         help="A folder whose sub-folders replace data sets of the hub.",
     ),
 ]
 Records = Annotated[
     Path,
-    typer.Option(envvar="ATTNBENCH_RECORDS", metavar="DIR", help="The folder of records."),
+    typer.Option(
+        envvar="ATTNBENCH_RECORDS", metavar="DIR", file_okay=False, help="The folder of records."
+    ),
 ]
 TaskFile = Annotated[
     str | None,

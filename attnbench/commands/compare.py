@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +67,33 @@ def compare(
         if {record.identity.submission for _, record in group} == set(submissions)
     ]
     if not comparisons:
-        raise AttnbenchError(
-            f"{records} has no task with a complete record of each of {', '.join(submissions)} on "
-            "the same versions of task and backbone; `attnbench evaluate` makes them"
-        )
+        raise AttnbenchError(_why_nothing(submissions, wanted, loaded, records))
     return comparisons
+
+
+def _why_nothing(
+    submissions: Sequence[str],
+    wanted: Mapping[str, str | None],
+    loaded: Sequence[tuple[Path, Record]],
+    records: Path,
+) -> str:
+    """Return why there is nothing to compare: which name has no records, or what they lack."""
+    identities = [record.identity for _, record in loaded]
+    asked = [("submission", name) for name in submissions]
+    asked += [(key, value) for key, value in wanted.items() if value is not None]
+    for key, value in asked:
+        known = sorted({getattr(identity, key) for identity in identities})
+        if value not in known:
+            near = get_close_matches(value, known, n=1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            return (
+                f"{records} has no record of the {key} {value}{meant} (it has records of: "
+                f"{', '.join(known) or 'nothing'}); `attnbench evaluate` makes records"
+            )[:2000]
+    return (
+        f"{records} has no task with a complete record of each of {', '.join(submissions)} on the "
+        "same versions of task and backbone; `attnbench evaluate` makes them"
+    )
 
 
 def _compare_on_task(

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from attnbench.errors import AttnbenchError
+from attnbench.submission import shipped_submissions
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -20,12 +21,18 @@ def new(name: str, parent: Path = Path(".")) -> Path:
         parent: where to create the folder; created if needed.
 
     Raises:
-        AttnbenchError: if the name is not valid, or something of that name exists already.
+        AttnbenchError: if the name is not valid or that of a shipped submission, or something of
+            that name exists already.
     """
     if not _NAME.fullmatch(name):
         raise AttnbenchError(
             f"{name!r} is not a valid name for a submission: use up to 64 letters, digits, _ and -, "
             "starting with a letter or digit"
+        )
+    if name in shipped_submissions():
+        raise AttnbenchError(
+            f"attnbench ships a submission {name}, which a folder of that name would hide; choose "
+            "another name"
         )
     folder = parent / name
     try:
