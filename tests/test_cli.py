@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from attnbench import vocabulary
 from attnbench.cli.main import app, main
+from attnbench.tasks import HubSource, list_tasks, load_task
 
 # Pydantic is missing here: recent versions of typer import it to read a verb's options.
 HEAVY = {"torch", "torchvision", "pandas", "numpy", "datasets", "rich", "matplotlib"}
@@ -255,3 +256,15 @@ def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
     ):
         done = run(*arguments, ATTNBENCH_RECORDS=str(RECORD.parents[2]))
         assert done.returncode == 2 and expected in done.stderr
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_the_list_of_tasks_breaks_no_name(columns: int) -> None:
+    done = run("tasks", COLUMNS=str(columns))
+    assert max(map(len, done.stdout.splitlines())) <= columns
+    for task in map(load_task, list_tasks()):
+        assert task.name in done.stdout.splitlines()
+        for track in task.tracks.values():
+            sources = [track.adapt.source, track.test.source]
+            hubs = [source.hub for source in sources if isinstance(source, HubSource)]
+            assert all(f" {name} " in done.stdout for name in [*track.backbones, *hubs])

@@ -56,23 +56,23 @@ def tasks(
 
 
 def _print_list(tasks: list[TaskDefinition], data: Path | None) -> None:
-    from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in ("task", "track", "backbones", "data"):
-        table.add_column(heading, overflow="fold")
+    console = Console(highlight=False)
+    tracks = [(name, track) for task in tasks for name, track in task.tracks.items()]
+    backbones = [backbone for _, track in tracks for backbone in track.backbones]
     for task in tasks:
-        for index, (track_name, track) in enumerate(task.tracks.items()):
-            table.add_row(
-                task.name if index == 0 else "",
-                track_name,
-                "\n".join(track.backbones),
-                "\n".join(_needs(track, data)),
-            )
-        table.add_section()
-    Console(highlight=False).print(table, markup=False)
+        console.print(Text(task.name, style="bold"))
+        table = Table.grid(padding=(0, 1))
+        # The same widths for all tasks. Only the last column may be broken, and only between words.
+        table.add_column(min_width=2 + max(len(name) for name, _ in tracks), no_wrap=True)
+        table.add_column(min_width=max(map(len, backbones)), no_wrap=True)
+        table.add_column()
+        for name, track in task.tracks.items():
+            table.add_row(f"  {name}", "\n".join(track.backbones), "\n".join(_needs(track, data)))
+        console.print(table, markup=False)
 
 
 def _print_task(task: TaskDefinition, data: Path | None) -> None:
