@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from picture_files import write_classes, write_picture
 
 import attnbench
+from attnbench.engines.engine import CompletedJob, UnusableImages
 from attnbench.errors import AttnbenchError
+from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
+from attnbench.runs.planning import Plan
+from attnbench.runs.progress import Progress
+from attnbench.runs.record_writer import RecordWriter
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -73,3 +79,24 @@ def test_other_episodes_run_and_are_kept(tmp_path: Path, workers: int) -> None:
     assert [path.stat().st_mtime_ns for path in kept] == times  # they did not run again
     write_picture(damaged, 10_000)
     assert evaluate() == ["ok", "ok"]
+
+
+def test_a_record_that_cannot_be_written_is_released_for_other_runs(
+    tmp_path: Path, make_record: Callable[..., Record]
+) -> None:
+    store = RecordStore(tmp_path)
+    plan = Plan(
+        submission=None,  # type: ignore[arg-type]
+        track=None,  # type: ignore[arg-type]
+        backbone="shipped/digits-cnn",
+        targets=("cat",),
+        timeout=1.0,
+        identity=make_record().identity,
+    )
+    progress = Progress([plan.identity], (), lambda event: None)
+    with RecordWriter(store, {}, progress, fresh=False) as writer:
+        jobs = writer.jobs([plan], wait=False)
+        writer.write(CompletedJob(job, UnusableImages("damaged")) for job in jobs)
+        assert writer.unusable == {plan.identity: ["damaged"]}
+        with store.claim(plan.identity, wait=False) as is_free:
+            assert is_free

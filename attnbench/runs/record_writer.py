@@ -160,7 +160,12 @@ class RecordWriter:
                 self._progress.episode_ended(identity, target, status, reason)
                 missing = self._open[identity].missing
                 missing.remove(target)
-                if not missing and identity not in self.unusable:
+                if missing:
+                    continue
+                if identity in self.unusable:
+                    # Another run may be waiting for this record.
+                    self._open.pop(identity).claim.close()
+                else:
                     self._complete(identity)
 
     def _complete(self, identity: Identity) -> None:
