@@ -154,14 +154,19 @@ class RecordStore:
 
 def _acquire(lock: FileLock, path: Path) -> bool:
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except FileNotFoundError:
             continue  # another process has just removed the empty folder
+        except FileExistsError:
+            # `mkdir` found the folder, but not any more when it looked whether it is one.
+            if path.parent.is_file() or path.parent.is_symlink():
+                raise
         except Timeout:
             return False
-        return True
+        else:
+            return True
 
 
 def _key(identity: Identity) -> str:
