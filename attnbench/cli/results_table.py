@@ -56,12 +56,13 @@ def print_table(rows: Sequence[Row], keys: Sequence[str], console: Console, *, w
         console: where to print. Its width is changed if `wide`.
         wide: whether to print all columns, however wide the terminal is.
     """
+    others = [key for key in keys if key != "task"]
     columns = list(_COLUMNS)
     if wide:
-        console.width = max(console.width, _width_of(_build(rows, keys, columns), console))
-    while len(columns) > 1 and _width_of(_build(rows, keys, columns), console) > console.width:
+        console.width = max(console.width, _width_of(_build(rows, others, columns), console))
+    while len(columns) > 1 and _width_of(_build(rows, others, columns), console) > console.width:
         columns.remove(max(columns, key=lambda column: column.rank))
-    console.print(_build(rows, keys, columns))
+    console.print(_build(rows, others, columns))
     if left_out := [column.heading for column in _COLUMNS if column not in columns]:
         console.print(f"Too narrow for all columns. --wide also shows: {', '.join(left_out)}")
 
@@ -70,22 +71,20 @@ def _width_of(table: Table, console: Console) -> int:
     return console.measure(table, options=console.options.update(max_width=1000)).maximum
 
 
-def _build(rows: Sequence[Row], keys: Sequence[str], columns: Sequence[_Column]) -> Table:
+def _build(rows: Sequence[Row], others: Sequence[str], columns: Sequence[_Column]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
-    others = [key for key in keys if key != "task"]
     table.add_column(" / ".join(["task", *others]), overflow="fold")
     for column in columns:
         table.add_column(column.heading, justify="right", no_wrap=True)
-    for name, cells in _lines(rows, keys, columns):
+    for name, cells in _lines(rows, others, columns):
         table.add_row(name, *cells)
     return table
 
 
 def _lines(
-    rows: Sequence[Row], keys: Sequence[str], columns: Sequence[_Column]
+    rows: Sequence[Row], others: Sequence[str], columns: Sequence[_Column]
 ) -> Iterator[tuple[Text, list[Text]]]:
     """Yield the name and the figures of each line."""
-    others = [key for key in keys if key != "task"]
     tasks = dict.fromkeys(row["task"] for row in rows)
     for task in tasks:
         if others:

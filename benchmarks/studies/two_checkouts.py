@@ -67,6 +67,7 @@ def time_here(submissions: Sequence[str], backbone_name: str) -> Seconds:
     return seconds
 
 
+# Not that of `benchmarks.rounds`: this file runs beside checkouts whose benchmarks may differ.
 def seconds_of(function: Callable[[], object]) -> float:
     """Return how long a call takes, in seconds."""
     started = time.perf_counter()
