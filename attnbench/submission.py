@@ -10,7 +10,6 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from attnbench.errors import AttnbenchError
 from attnbench.plugins import entry_point_folders
 from attnbench.resources import submissions_folder
+from attnbench.text import did_you_mean
 
 MANIFEST = "submission.toml"
 SOURCE = "submission.py"
@@ -193,11 +193,10 @@ def _find(path_or_name: str | Path) -> Path:
     if text in packaged:
         return packaged[text].resolve()
     known = [*shipped_submissions(), *packaged]
-    near = get_close_matches(name or text, known, n=1)
-    meant = f"did you mean {near[0]}? " if near else ""
+    meant = did_you_mean(name or text, known)
     raise AttnbenchError(
-        f"no submission {text!r}: {meant}there is no such folder, and neither attnbench nor an "
-        f"installed package has one of that name (known: {', '.join(known) or 'none'})"
+        f"no submission {text!r}: {meant}{' ' * bool(meant)}there is no such folder, and "
+        f"neither attnbench nor an installed package has one of that name (known: {', '.join(known) or 'none'})"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,6 +28,7 @@ from attnbench.task_schema import (
     TaskDefinition,
     Track,
 )
+from attnbench.text import did_you_mean
 
 __all__ = [
     "Blend",
@@ -137,8 +137,8 @@ def _explain(error: ValidationError, table: dict[str, Any]) -> str:
         if detail["type"] == "extra_forbidden":
             allowed = _allowed_keys(detail["loc"])
             if "Extra inputs" in message:  # pydantic's own words, not those of `FolderSource`
-                near = get_close_matches(str(detail["loc"][-1]), allowed, n=1)
-                message = "unknown key" + (f"; did you mean {near[0]}?" if near else "")
+                meant = did_you_mean(str(detail["loc"][-1]), allowed)
+                message = f"unknown key{'; ' * bool(meant)}{meant}"
             message += f" (allowed here: {', '.join(allowed)})"
         elif detail["type"] == "missing":
             message = "is missing"

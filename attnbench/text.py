@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
+
 
 def printable(text: object, limit: int = 1000) -> str:
     """Return a text on one line, without control characters.
@@ -17,6 +20,12 @@ def printable(text: object, limit: int = 1000) -> str:
     if not line.isprintable():
         line = "".join(character if character.isprintable() else "�" for character in line)
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Return "did you mean X?" with the known name that is most similar, or an empty text."""
+    near = get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def duration(seconds: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from attnbench.statistics.resampling import (
     statistic_by_target,
 )
 from attnbench.statistics.task_comparison import PairComparison, TaskComparison
+from attnbench.text import did_you_mean
 
 
 def compare(
@@ -84,11 +84,10 @@ def _why_nothing(
     for key, value in asked:
         known = sorted({getattr(identity, key) for identity in identities})
         if value not in known:
-            near = get_close_matches(value, known, n=1)
-            meant = f"; did you mean {near[0]}?" if near else ""
+            meant = did_you_mean(value, known)
             return (
-                f"{records} has no record of the {key} {value}{meant} (it has records of: "
-                f"{', '.join(known) or 'nothing'}); `attnbench evaluate` makes records"
+                f"{records} has no record of the {key} {value}{'; ' * bool(meant)}{meant} "
+                f"(it has records of: {', '.join(known) or 'nothing'}); `attnbench evaluate` makes records"
             )[:2000]
     return (
         f"{records} has no task with a complete record of each of {', '.join(submissions)} on the "
