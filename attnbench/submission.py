@@ -196,7 +196,8 @@ def _find(path_or_name: str | Path) -> Path:
     meant = did_you_mean(name or text, known)
     raise AttnbenchError(
         f"no submission {text!r}: {meant}{' ' * bool(meant)}there is no such folder, and "
-        f"neither attnbench nor an installed package has one of that name (known: {', '.join(known) or 'none'})"
+        f"neither attnbench nor an installed package has one of that name "
+        f"(known: {', '.join(known) or 'none'})"
     )
 
 

@@ -87,7 +87,8 @@ def _why_nothing(
             meant = did_you_mean(value, known)
             return (
                 f"{records} has no record of the {key} {value}{'; ' * bool(meant)}{meant} "
-                f"(it has records of: {', '.join(known) or 'nothing'}); `attnbench evaluate` makes records"
+                f"(it has records of: {', '.join(known) or 'nothing'}); "
+                "`attnbench evaluate` makes records"
             )[:2000]
     return (
         f"{records} has no task with a complete record of each of {', '.join(submissions)} on the "
