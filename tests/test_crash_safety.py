@@ -18,6 +18,9 @@ import pandas as pd
 import psutil
 import pytest
 
+from attnbench.records.record import Record
+from attnbench.records.scores import read_scores
+
 COMMAND = [sys.executable, "-m", "attnbench", "evaluate", "bias_only", "--task", "noisy-mnist"]
 
 
@@ -45,7 +48,7 @@ def untimed_results(folder: Path) -> tuple[pd.DataFrame, dict[str, object]]:
         for name, value in record["summary"].items()
         if "seconds" not in name and "passes" not in name
     }
-    return pd.read_parquet(path.with_suffix(".parquet")), summary
+    return read_scores(path, Record.model_validate_json(path.read_text())).to_pandas(), summary
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def assert_as_undisturbed(folder: Path, undisturbed: Path) -> None:
     pd.testing.assert_frame_equal(scores, expected_scores, check_exact=True)
     assert summary == expected_summary
     files = [path for path in (folder / "records").rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".json", ".parquet"} and len(files) == 2, files
+    assert {path.suffix for path in files} == {".json", ".parquet"} and len(files) == 3, files
     deadline = time.monotonic() + 20
     while os.listdir(folder / "tmp") and time.monotonic() < deadline:
         time.sleep(0.1)

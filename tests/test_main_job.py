@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import safetensors.torch
 from torchvision import models
@@ -16,6 +15,7 @@ from torchvision import models
 import attnbench
 from attnbench.records.record import Record
 from attnbench.records.rows import COLUMNS
+from attnbench.records.scores import read_scores
 from attnbench.resources import submissions_folder
 from attnbench.statistics.detection import detect
 
@@ -48,7 +48,7 @@ def test_evaluate_prints_what_it_records_and_reuses_records(
     record = Record.model_validate_json(path.read_bytes())
     assert row["d_prime"] == record.summary.d_prime and row["parameters_added"] == 0
 
-    scores = pd.read_parquet(path.with_suffix(".parquet"))
+    scores = read_scores(path, record).to_pandas()
     for episode in record.episodes:
         rows = scores[scores.target == episode.target]
         detection = detect(rows.score.to_numpy(), rows.present.to_numpy())

@@ -25,6 +25,7 @@ from attnbench.leaderboard.standings import standings_by_track
 from attnbench.records.integrity import contradictions
 from attnbench.records.outcome import EpisodeOutcome, scores_table
 from attnbench.records.record import EpisodeResult, Identity, Record
+from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
 from attnbench.records.summary import summarise
 from attnbench.records.verification import badge_of, path_beside
@@ -159,7 +160,8 @@ def test_edited_record_contradicts_itself(record: Path, name: str) -> None:
 
 
 def test_replaced_scores_contradict_the_record(record: Path) -> None:
-    replace_scores(record, lambda scores: scores.assign(score=scores["present"] - 0.5))
+    present = read_scores(record, read(record))["present"].to_numpy()
+    replace_scores(record, lambda scores: scores.assign(score=present - 0.5))
     assert any("d_prime" in problem for problem in contradictions(record, read(record)))
     record.with_suffix(".parquet").write_bytes(b"PAR1")
     assert "hash" in contradictions(record, read(record))[0]
@@ -201,10 +203,11 @@ def test_consistent_forgery_fails_when_it_is_run_again(record: Path) -> None:
     """Its scores, measures and hashes agree with each other, but not with another run."""
 
     def improve(scores: pd.DataFrame) -> pd.DataFrame:
-        return scores.assign(score=(scores["score"] + scores["present"] * 5).astype("float32"))
+        return scores.assign(score=(scores["score"] + present * 5).astype("float32"))
 
+    present = read_scores(record, read(record))["present"].to_numpy()
     replace_scores(record, improve)
-    scores = pd.read_parquet(record.with_suffix(".parquet"))
+    scores = read_scores(record, read(record)).to_pandas()
 
     def change(episode: dict[str, Any]) -> None:
         rows = scores[scores["target"] == episode["target"]]

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from attnbench.errors import AttnbenchError
-from attnbench.records.integrity import read_scores
 from attnbench.records.record import Record
+from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
 from attnbench.statistics.comparison import differences
 from attnbench.statistics.consistency import consistency

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from attnbench.errors import AttnbenchError
-from attnbench.records.integrity import read_scores
 from attnbench.records.record import Record
+from attnbench.records.scores import read_scores
 
 
 @dataclass(frozen=True)

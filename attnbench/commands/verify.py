@@ -23,9 +23,10 @@ from attnbench.judge.environment import describe_environment
 from attnbench.judge.evaluator import Evaluator
 from attnbench.judge.judge import open_judge
 from attnbench.judge.resource_cache import ResourceCache
-from attnbench.records.integrity import contradictions, read_scores
+from attnbench.records.integrity import contradictions
 from attnbench.records.outcome import EpisodeOutcome
 from attnbench.records.record import EpisodeResult, Record
+from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
 from attnbench.records.verification import Verification, fingerprint_of, path_beside
 from attnbench.stimuli.episodes import Episode, TrackStimuli

@@ -13,8 +13,9 @@ import numpy as np
 from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.pooling import Method, Setting, method_of, setting_of
 from attnbench.leaderboard.score_summary import Floats, ScoreSummary, summarise_scores
-from attnbench.records.integrity import contradictions_with, read_scores, responses_by_target
+from attnbench.records.integrity import contradictions_with, responses_by_target
 from attnbench.records.record import Record
+from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
 from attnbench.records.verification import badge_of
 from attnbench.vocabulary import Badge

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from attnbench.records.record import EpisodeResult, Measures, Record, Summary
+from attnbench.records.scores import read_scores
 from attnbench.records.summary import overall, summarise, summarise_without_intervals
 from attnbench.statistics.detection import Roc, count, detection_of, roc
 
@@ -23,52 +22,8 @@ from attnbench.statistics.detection import Roc, count, detection_of, roc
 INTERVALS = frozenset(
     ("d_prime_low", "d_prime_high", "adaptation_seconds_low", "adaptation_seconds_high")
 )
-_COLUMNS = {"target", "image", "present", "score"}
 # Values are recomputed from the scores by the same formulas, so only rounding may differ.
 _TOLERANCE = 1e-6
-
-
-def read_scores(path: Path, record: Record) -> pa.Table:
-    """Read the scores beside a record: a row per test image.
-
-    Args:
-        path: the record's JSON file.
-        record: the record in it.
-
-    Raises:
-        ValueError: if the file is missing, is not a table of scores, or belongs to another record.
-    """
-    file = path.with_suffix(".parquet")
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ValueError(f"its scores cannot be read ({error.strerror})") from None
-    if hashlib.sha256(content).hexdigest() != record.scores_sha256:
-        raise ValueError("its scores are not those it was written with (their hash differs)")
-    try:
-        scores = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
-    except Exception as error:  # a damaged file can raise nearly anything
-        raise ValueError(f"its scores cannot be read ({type(error).__name__})") from None
-    _check_scores(scores)
-    return scores
-
-
-def _check_scores(scores: pa.Table) -> None:
-    if set(scores.column_names) != _COLUMNS or len(scores.column_names) != len(_COLUMNS):
-        raise ValueError(f"its scores have the columns {', '.join(scores.column_names)}")
-    present, score = scores["present"], scores["score"]
-    has_present = pa.types.is_boolean(present.type) and not present.null_count
-    if not has_present or not pa.types.is_floating(score.type):
-        raise ValueError("the columns `present` and `score` are not booleans and floats")
-    if any(not _is_text(scores[name]) for name in ("target", "image")):
-        raise ValueError("the columns `target` and `image` are not text")
-    if score.null_count or not np.isfinite(score.to_numpy()).all():
-        raise ValueError("some of its scores are NaN or infinite")
-
-
-def _is_text(column: pa.ChunkedArray) -> bool:
-    kind = column.type
-    return not column.null_count and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,14 @@ class Summary(_Model):
 
 
 class Record(_Model):
-    """The result of a submission on a task, track and backbone with one seed."""
+    """The result of a submission on a task, track and backbone with one seed.
+
+    Attributes:
+        scores_file: the name of the file with its scores (see `attnbench.records.scores`).
+        scores_sha256: the SHA-256 (hex) of that file.
+        test_images_sha256: the SHA-256 (hex) of the list of its test images, a file that records
+            share; None in older records, whose scores name the images themselves.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     identity: Identity
@@ -247,6 +254,7 @@ class Record(_Model):
     episodes: Annotated[tuple[EpisodeResult, ...], Field(min_length=1)]
     scores_file: Text
     scores_sha256: Sha256
+    test_images_sha256: Sha256 | None = None
 
     @model_validator(mode="after")
     def _check_episodes(self) -> Self:

@@ -1,15 +1,13 @@
-"""Where records are kept: a JSON and a Parquet file each, written completely or not at all."""
+"""Where records are kept: JSON files with their scores beside them, written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
@@ -17,6 +15,15 @@ from attnbench.errors import AttnbenchError
 from attnbench.files import write_atomically
 from attnbench.records.partial import PartialRun
 from attnbench.records.record import SCHEMA_VERSION, Identity, Record
+from attnbench.records.scores import (
+    encode_scores,
+    files_of,
+    images_file,
+    is_intact,
+    scores_file,
+    sha256_of,
+)
+from attnbench.records.verification import path_beside
 
 _MAX_BYTES = 64 << 20
 _PARTIAL = ".partial"
@@ -45,23 +52,26 @@ class RecordStore:
         The files of the finished episodes are removed.
 
         Args:
-            record: the record, whose `scores_file` and `scores_sha256` are filled in here.
+            record: the record, whose `scores_file` and hashes are filled in here.
             scores: the scores of all its episodes.
 
         Raises:
             AttnbenchError: if the folder cannot be written; earlier records stay intact.
         """
         path = self.path_of(record.identity)
-        content = _parquet(scores)
+        encoded = encode_scores(scores)
         hashed = {
-            "scores_file": path.with_suffix(".parquet").name,
-            "scores_sha256": hashlib.sha256(content).hexdigest(),
+            "scores_file": scores_file(path).name,
+            "scores_sha256": sha256_of(encoded.scores),
+            "test_images_sha256": sha256_of(encoded.images),
         }
         record = Record.model_validate(record.model_dump() | hashed)
         partial = self.partial(record.identity)
         # The scores come first. A crash in between leaves the old record with new scores, whose hash
         # does not match: `find` then treats the record as missing.
-        write_atomically(path.with_suffix(".parquet"), content, partial.folder)
+        images = images_file(path, hashed["test_images_sha256"])
+        write_atomically(images, encoded.images, partial.folder)
+        write_atomically(scores_file(path), encoded.scores, partial.folder)
         write_atomically(path, record.model_dump_json(indent=1).encode(), partial.folder)
         partial.discard()
         return path
@@ -110,11 +120,38 @@ class RecordStore:
         path = self.path_of(identity)
         try:
             record = self.read(path)
-            scores = path.with_suffix(".parquet").read_bytes()
-        except (AttnbenchError, OSError):
+        except AttnbenchError:
             return None
-        is_intact = hashlib.sha256(scores).hexdigest() == record.scores_sha256
-        return (path, record) if is_intact and record.identity == identity else None
+        matches = record.identity == identity and is_intact(path, record)
+        return (path, record) if matches else None
+
+    def remove(self, path: Path) -> None:
+        """Remove a record, its scores, its verification, and its list of images if no other needs it.
+
+        Args:
+            path: the record's JSON file.
+
+        Raises:
+            AttnbenchError: if the record cannot be read or removed.
+        """
+        files = files_of(path, self.read(path))
+        try:
+            path.unlink()
+            path_beside(path).unlink(missing_ok=True)
+            for file in files:
+                if not self._is_needed(file):
+                    file.unlink(missing_ok=True)
+        except OSError as error:
+            raise AttnbenchError(f"cannot remove {error.filename} ({error.strerror})") from None
+
+    def _is_needed(self, file: Path) -> bool:
+        """Return whether a record beside a file has it as one of its own files, or may have."""
+        try:
+            return any(
+                file in files_of(other, self.read(other)) for other in file.parent.glob("*.json")
+            )
+        except AttnbenchError:  # a record that cannot be read
+            return True
 
     def partial(self, identity: Identity) -> PartialRun:
         """Return the folder of finished episodes of an interrupted run of this identity."""
@@ -171,12 +208,6 @@ def _acquire(lock: FileLock, path: Path) -> bool:
 
 def _key(identity: Identity) -> str:
     return hashlib.sha256(identity.model_dump_json().encode()).hexdigest()
-
-
-def _parquet(scores: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(scores, buffer)
-    return buffer.getvalue()
 
 
 def _describe(error: ValidationError) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from attnbench.engines.engine import Job, RunJobs, UnusableImages
 from attnbench.errors import AttnbenchError
-from attnbench.records.integrity import read_scores
 from attnbench.records.outcome import EpisodeOutcome
 from attnbench.records.record import EpisodeResult, Identity, Record, merge_environments
 from attnbench.records.rows import row_of
+from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
 from attnbench.records.summary import summarise
 from attnbench.runs.events import Event, RecordWritten

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 import attnbench
 from attnbench.engines.engine import Job
 from attnbench.records.record import Record
+from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
 
 SUBMISSIONS = ["bias_only", "attention"]
@@ -53,11 +53,7 @@ def assert_same(sequential_records: Path) -> Callable[[Path], None]:
         assert len(records) == len(expected) == len(SUBMISSIONS)
         for (path, record), (expected_path, expected_record) in zip(records, expected, strict=True):
             assert record.identity == expected_record.identity
-            pd.testing.assert_frame_equal(
-                pd.read_parquet(path.with_suffix(".parquet")),
-                pd.read_parquet(expected_path.with_suffix(".parquet")),
-                check_exact=True,
-            )
+            assert read_scores(path, record).equals(read_scores(expected_path, expected_record))
             episodes = zip(record.episodes, expected_record.episodes, strict=True)
             for episode, expected_episode in episodes:
                 assert episode.measures == expected_episode.measures

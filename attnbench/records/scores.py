@@ -1,0 +1,172 @@
+"""The files with the scores of a record.
+
+All records of a setting and seed have the same test images. So the list of images is a file of its own,
+named after its content and shared by those records; the scores of a record are one column beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from attnbench.records.record import Record
+
+_SCORES = ("score",)
+_IMAGES = ("target", "image", "present")
+
+
+@dataclass(frozen=True)
+class EncodedScores:
+    """The files of a table of scores.
+
+    Attributes:
+        scores: a Parquet file with the column `score`, about 3.5 bytes per score.
+        images: a Parquet file with the columns `target`, `image` and `present`, in the same order.
+    """
+
+    scores: bytes
+    images: bytes
+
+
+def encode_scores(table: pa.Table) -> EncodedScores:
+    """Return the files of a table of scores, see `attnbench.records.outcome.SCORES_SCHEMA`."""
+    scores = io.BytesIO()
+    pq.write_table(
+        table.select(_SCORES),
+        scores,
+        compression="zstd",
+        use_dictionary=False,
+        column_encoding={"score": "BYTE_STREAM_SPLIT"},  # scores rarely repeat, their exponents do
+        write_statistics=False,
+        store_schema=False,
+    )
+    images = io.BytesIO()
+    pq.write_table(
+        table.select(_IMAGES),
+        images,
+        compression="zstd",
+        compression_level=15,
+        write_statistics=False,
+        store_schema=False,
+    )
+    return EncodedScores(scores.getvalue(), images.getvalue())
+
+
+def sha256_of(content: bytes) -> str:
+    """Return the SHA-256 (hex) of a file's content."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def scores_file(path: Path) -> Path:
+    """Return the file of a record's scores, given the record's JSON file."""
+    return path.with_suffix(".parquet")
+
+
+def images_file(path: Path, images_sha256: str) -> Path:
+    """Return the file of a record's list of images, given the record's JSON file.
+
+    Args:
+        path: the record's JSON file.
+        images_sha256: the SHA-256 (hex) of the list's content.
+    """
+    return path.with_name(f"images-{images_sha256[:16]}.parquet")
+
+
+def files_of(path: Path, record: Record) -> list[Path]:
+    """Return the files that hold a record's scores.
+
+    Args:
+        path: the record's JSON file.
+        record: the record in it.
+    """
+    files = [scores_file(path)]
+    if record.test_images_sha256 is not None:
+        files.append(images_file(path, record.test_images_sha256))
+    return files
+
+
+def read_scores(path: Path, record: Record) -> pa.Table:
+    """Read the scores of a record: a row per test image.
+
+    Args:
+        path: the record's JSON file.
+        record: the record in it.
+
+    Returns:
+        The columns `target`, `image`, `present` and `score`.
+
+    Raises:
+        ValueError: if a file is missing, is not a table of scores, or belongs to another record.
+    """
+    content = _read(scores_file(path), record.scores_sha256, "scores")
+    if record.test_images_sha256 is None:  # older records have all columns in one file
+        table = _decode(content, "scores", (*_IMAGES, *_SCORES))
+    else:
+        listed = images_file(path, record.test_images_sha256)
+        images = _read(listed, record.test_images_sha256, "list of test images")
+        scores = _decode(content, "scores", _SCORES)
+        table = _decode(images, "list of test images", _IMAGES)
+        if len(scores) != len(table):
+            raise ValueError(f"it has {len(scores):,} scores of {len(table):,} test images")
+        table = table.append_column("score", scores["score"])
+    _check_values(table)
+    return table
+
+
+def is_intact(path: Path, record: Record) -> bool:
+    """Return whether the files with a record's scores are there, and are those it was written with.
+
+    Args:
+        path: the record's JSON file.
+        record: the record in it.
+    """
+    hashes = (record.scores_sha256, record.test_images_sha256)
+    try:
+        return all(
+            sha256_of(file.read_bytes()) == sha256
+            for file, sha256 in zip(files_of(path, record), hashes, strict=False)
+        )
+    except OSError:
+        return False
+
+
+def _read(file: Path, sha256: str, what: str) -> bytes:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"its {what} cannot be read ({error.strerror})") from None
+    if sha256_of(content) != sha256:
+        raise ValueError(f"its {what} is not what it was written with (the hash differs)")
+    return content
+
+
+def _decode(content: bytes, what: str, columns: tuple[str, ...]) -> pa.Table:
+    try:
+        table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise ValueError(f"its {what} cannot be read ({type(error).__name__})") from None
+    if sorted(table.column_names) != sorted(columns):
+        raise ValueError(f"its {what} has the columns {', '.join(table.column_names)}")
+    return table
+
+
+def _check_values(table: pa.Table) -> None:
+    present, score = table["present"], table["score"]
+    has_present = pa.types.is_boolean(present.type) and not present.null_count
+    if not has_present or not pa.types.is_floating(score.type):
+        raise ValueError("the columns `present` and `score` are not booleans and floats")
+    if any(not _is_text(table[name]) for name in ("target", "image")):
+        raise ValueError("the columns `target` and `image` are not text")
+    if score.null_count or not np.isfinite(score.to_numpy()).all():
+        raise ValueError("some of its scores are NaN or infinite")
+
+
+def _is_text(column: pa.ChunkedArray) -> bool:
+    kind = column.type
+    return not column.null_count and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
