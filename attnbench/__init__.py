@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from attnbench.commands.compare import compare
     from attnbench.commands.evaluate import evaluate
     from attnbench.commands.new import new
+    from attnbench.commands.publish import publish
     from attnbench.commands.verify import verify
     from attnbench.errors import AttnbenchError, NotApplicable
     from attnbench.runs.status_file import status
@@ -28,6 +29,7 @@ __all__ = [
     "evaluate",
     "log_odds",
     "new",
+    "publish",
     "status",
     "verify",
 ]
@@ -41,6 +43,7 @@ _MODULES = {
     "evaluate": "attnbench.commands.evaluate",
     "log_odds": "attnbench.adaptation",
     "new": "attnbench.commands.new",
+    "publish": "attnbench.commands.publish",
     "status": "attnbench.runs.status_file",
     "verify": "attnbench.commands.verify",
 }

@@ -16,6 +16,10 @@ Badge = Literal["self-reported", "verified", "failed verification"]
 # Which outputs compete when a detector that keeps the backbone's logits is read out by arg-max.
 ArgmaxRule = Literal["argmax-all", "argmax-targets"]
 
+# The folder of one's own records, and the folder of those that the leaderboard is made from.
+RECORDS_FOLDER = "records"
+PUBLISHED_FOLDER = "published"
+
 TRACKS: tuple[TrackName, ...] = get_args(TrackName)
 DEVICE_KINDS: tuple[DeviceKind, ...] = get_args(DeviceKind)
 ISOLATION_LEVELS: tuple[IsolationLevel, ...] = get_args(IsolationLevel)

@@ -19,7 +19,7 @@ def compare(
     submissions: Annotated[
         list[str], typer.Argument(metavar="A B…", help="Names of submissions that have records.")
     ],
-    records: options.Records = Path("records"),
+    records: options.RecordFolders = None,
     track: Annotated[
         str | None,
         typer.Option(
@@ -61,7 +61,7 @@ def compare(
     from attnbench.commands.compare import compare as compare_submissions
 
     comparisons = compare_submissions(
-        submissions, records=records, track=track, task=task, backbone=backbone
+        submissions, records=records or None, track=track, task=task, backbone=backbone
     )
     if plot is not None:
         from attnbench.leaderboard.difference_plot import plot_differences
@@ -102,6 +102,18 @@ def _print_comparisons(comparisons: list[TaskComparison]) -> None:
     console.print(table)
     for task in comparisons:
         console.print(task.conclusion)
+    if len(used := _names_by_folder(comparisons)) > 1:
+        for folder, names in used.items():
+            console.print(f"From {folder}: {', '.join(names)}.")
+
+
+def _names_by_folder(comparisons: list[TaskComparison]) -> dict[str, list[str]]:
+    """Return the submissions whose records are from each folder."""
+    used: dict[str, dict[str, None]] = {}
+    for task in comparisons:
+        for name, folder in task.folders.items():
+            used.setdefault(folder, {})[name] = None
+    return {folder: list(names) for folder, names in used.items()}
 
 
 def _format_difference(difference: Difference) -> str:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from attnbench.cli import options
 
 
 def leaderboard(
     out: Annotated[
         Path, typer.Option(envvar="ATTNBENCH_OUT", metavar="FILE", help="The file to write.")
     ] = Path("leaderboard.md"),
-    records: options.Records = Path("records"),
+    records: Annotated[
+        list[Path] | None,
+        typer.Option(
+            envvar="ATTNBENCH_RECORDS",
+            metavar="DIR",
+            file_okay=False,
+            help="A folder of records; may be repeated. (default: published for the page; "
+            "records beside it on the site, in plots and in exports)",
+        ),
+    ] = None,
     site: Annotated[
         Path | None,
         typer.Option(
@@ -46,35 +54,45 @@ def leaderboard(
         ),
     ] = False,
 ) -> None:
-    """Build the leaderboard from the records.
+    """Build the leaderboard from the published records.
 
-    The same records always give the same bytes.
+    The site, plots and exports also show your own records, and the site marks them. The same
+    records always give the same bytes.
     """
     if check and (site or plots or export):
         raise typer.BadParameter(
             "writes nothing: leave out --site, --plots and --export", param_hint="--check"
         )
     from attnbench.commands.leaderboard import build_leaderboard
+    from attnbench.records.folders import folders_to_read
     from attnbench.text import printable
+    from attnbench.vocabulary import PUBLISHED_FOLDER, RECORDS_FOLDER
 
-    board = build_leaderboard(records)
+    folders = folders_to_read(records or None, (PUBLISHED_FOLDER, RECORDS_FOLDER))
+    if not (records or site or plots or export):
+        folders = folders[:1]  # the page needs the published records only
+    board = build_leaderboard(folders)
     for problem in board.problems:
         typer.echo(f"skipped: {printable(problem)}", err=True)
     if check:
         if not board.is_up_to_date(out):
             typer.echo(
-                f"{out} is not up to date with {records}; rebuild it with: "
-                f"attnbench leaderboard --records {records} --out {out}",
+                f"{out} is not up to date with its records; rebuild it with: "
+                + shlex.join(["attnbench", "leaderboard", *_given(records), "--out", str(out)]),
                 err=True,
             )
             raise typer.Exit(1)
-        typer.echo(f"{out} is up to date ({len(board.entries)} records)")
+        typer.echo(f"{out} is up to date ({board.listed} records)")
         return
     board.write_page(out)
-    typer.echo(f"{out}: {len(board.entries)} records")
+    typer.echo(f"{out}: {board.listed} records")
     if site is not None:
         typer.echo(f"{site / 'index.html'}: a site of {board.write_site(site)} files")
     if plots is not None:
         typer.echo(f"{plots}: {board.write_plots(plots)} plot files")
     if export is not None:
         typer.echo(f"{export}: {board.write_tables(export)} tables and descriptions")
+
+
+def _given(records: list[Path] | None) -> list[str]:
+    return [word for folder in records or () for word in ("--records", str(folder))]

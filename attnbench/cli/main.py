@@ -20,6 +20,7 @@ from attnbench.cli import (
     leaderboard,
     new,
     new_task,
+    publish,
     records,
     status,
     tasks,
@@ -71,6 +72,7 @@ app.command("check")(check.check)
 app.command("compare")(compare.compare)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("verify")(verify.verify)
+app.command("publish")(publish.publish)
 app.add_typer(records.app, name="records")
 
 

@@ -36,6 +36,16 @@ Records = Annotated[
         envvar="ATTNBENCH_RECORDS", metavar="DIR", file_okay=False, help="The folder of records."
     ),
 ]
+RecordFolders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        envvar="ATTNBENCH_RECORDS",
+        metavar="DIR",
+        file_okay=False,
+        help="A folder of records; may be repeated. Of equal records, the first folder's is used. "
+        "(default: records and published)",
+    ),
+]
 TaskFile = Annotated[
     str | None,
     typer.Option(

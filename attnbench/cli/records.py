@@ -1,4 +1,4 @@
-"""`attnbench records show RECORD`: what a record says, and the pictures that were missed."""
+"""`attnbench records`: list, show and remove records."""
 
 from __future__ import annotations
 
@@ -8,16 +8,157 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnbench.cli import options
+from attnbench.vocabulary import Status
 
 if TYPE_CHECKING:
+    from attnbench.records.folders import StoredRecord
     from attnbench.records.record import Record
 
-app = typer.Typer(no_args_is_help=True, help="Look into records.", rich_markup_mode=None)
+app = typer.Typer(help="List, show and remove records.", rich_markup_mode=None)
+
+Submission = Annotated[
+    str | None,
+    typer.Argument(metavar="SUBMISSION", help="Only of this submission.", show_default=False),
+]
+OneTrack = Annotated[
+    str | None, typer.Option("--track", metavar="NAME", help="Only on this track.")
+]
+OneTask = Annotated[str | None, typer.Option("--task", metavar="NAME", help="Only on this task.")]
+OneBackbone = Annotated[
+    str | None, typer.Option("--backbone", metavar="NAME", help="Only on this backbone.")
+]
+OneSeed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Only with this seed.")]
+OneStatus = Annotated[Status | None, typer.Option("--status", help="Only with this status.")]
+Outdated = Annotated[
+    bool,
+    typer.Option("--outdated", help="Only of another version of the submission than the one here."),
+]
 
 
-@app.callback()
-def _records() -> None:
-    """Look into records."""
+@app.callback(invoke_without_command=True)
+def _records(context: typer.Context) -> None:
+    """List, show and remove records."""
+    if context.invoked_subcommand is None:
+        list_()
+
+
+@app.command("list")
+def list_(
+    submission: Submission = None,
+    records: Annotated[
+        list[Path] | None,
+        typer.Option(
+            envvar="ATTNBENCH_RECORDS",
+            metavar="DIR",
+            file_okay=False,
+            help="A folder of records; may be repeated. (default: records)",
+        ),
+    ] = None,
+    track: OneTrack = None,
+    task: OneTask = None,
+    backbone: OneBackbone = None,
+    seed: OneSeed = None,
+    status: OneStatus = None,
+    outdated: Outdated = False,
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Print the paths of the records, one per line.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", envvar="ATTNBENCH_JSON", help="Print one JSON object per row.")
+    ] = False,
+) -> None:
+    """List records: of which submission, on what, and made by which version.
+
+    A version is marked with * if the submission has changed since.
+    """
+    import json
+
+    from attnbench.commands.stored_records import Filter, find_records
+    from attnbench.records.folders import folders_to_read
+    from attnbench.records.rows import row_of
+    from attnbench.text import printable
+    from attnbench.vocabulary import PUBLISHED_FOLDER, RECORDS_FOLDER
+
+    folders = folders_to_read(records or None, (RECORDS_FOLDER,))
+    wanted = Filter(submission, task, track, backbone, seed, status, outdated or None)
+    found, problems = find_records(folders, wanted)
+    for problem in problems:
+        typer.echo(f"skipped: {printable(problem)}", err=True)
+    if as_json:
+        for each in found:
+            typer.echo(json.dumps(row_of(each.record, each.path)))
+    elif paths:
+        for each in found:
+            typer.echo(each.path)
+    else:
+        _print_records(found)
+        if not records and Path(PUBLISHED_FOLDER).is_dir():
+            typer.echo(f"Published records: attnbench records list --records {PUBLISHED_FOLDER}")
+
+
+def _print_records(found: list[StoredRecord]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from attnbench.commands.stored_records import is_outdated
+    from attnbench.text import printable
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("submission", overflow="fold")
+    table.add_column("on", overflow="fold")
+    for heading in ("seed", "d′", "version"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in found:
+        record, identity = each.record, each.record.identity
+        d_prime = record.summary.d_prime
+        table.add_row(
+            Text(printable(identity.submission)),
+            Text(f"{identity.task} ({identity.track}), {identity.backbone}, {identity.device}"),
+            str(identity.seed),
+            record.status if d_prime is None else f"{d_prime:.2f}",
+            printable(record.environment.attnbench, 20) + ("*" if is_outdated(identity) else " "),
+        )
+    console = Console(highlight=False)
+    if found:
+        console.print(table)
+    console.print(f"{len(found)} record{'s' * (len(found) != 1)}")
+
+
+@app.command("remove")
+def remove(
+    submission: Submission = None,
+    records: options.Records = Path("records"),
+    track: OneTrack = None,
+    task: OneTask = None,
+    backbone: OneBackbone = None,
+    seed: OneSeed = None,
+    status: OneStatus = None,
+    outdated: Outdated = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Remove all records of the folder.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
+) -> None:
+    """Remove records with their scores.
+
+    Lists the records first, and asks before it removes them.
+    """
+    from attnbench.commands.stored_records import Filter, find_records, remove_records
+    from attnbench.records.folders import folders_to_read
+
+    wanted = Filter(submission, task, track, backbone, seed, status, outdated or None)
+    if wanted.is_empty and not everything:
+        raise typer.BadParameter("name a submission, an option, or --all", param_hint="SUBMISSION")
+    found, _ = find_records(folders_to_read(records), wanted)
+    _print_records(found)
+    if not found:
+        return
+    if not yes and not typer.confirm("Remove them?"):
+        raise typer.Exit(1)
+    remove_records(found)
+    typer.echo(f"removed from {records}")
 
 
 @app.command("show")

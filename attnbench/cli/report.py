@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from attnbench.cli.results_table import print_table
+from attnbench.commands.against_published import against_published
 from attnbench.text import printable
+from attnbench.vocabulary import PUBLISHED_FOLDER
 
 # pandas converts a column of integers to floats if one of them is missing.
 _COUNTS = {"seed", "targets", "parameters_added", "parameters_changed", "artefact_bytes"}
@@ -31,7 +34,7 @@ def print_json(frame: pd.DataFrame) -> None:
 def print_report(
     frame: pd.DataFrame, console: Console | None = None, *, wide: bool = False
 ) -> None:
-    """Print the table, the reasons of failures, and the paths of the records.
+    """Print the table, the reasons of failures, the paths of the records, and what is published.
 
     Args:
         frame: the rows, as `attnbench.evaluate` returns them.
@@ -58,6 +61,8 @@ def print_report(
         console.print("Records:" if len(paths) > 1 else "Record:")
         for path in paths:
             console.print(Text(f"  {printable(path)}"), soft_wrap=True)
+    if line := against_published([Path(path) for path in paths], Path(PUBLISHED_FOLDER)):
+        console.print(Text(f"published: {line}"))
 
 
 def _varying(frame: pd.DataFrame) -> list[str]:

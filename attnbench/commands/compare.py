@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from attnbench.commands.records_to_compare import Setting, records_to_compare
 from attnbench.errors import AttnbenchError
-from attnbench.records.record import Record
+from attnbench.records.folders import StoredRecord, folders_to_read
 from attnbench.records.scores import read_scores
-from attnbench.records.store import RecordStore
 from attnbench.statistics.comparison import differences
 from attnbench.statistics.consistency import consistency
 from attnbench.statistics.resampling import (
@@ -23,13 +23,12 @@ from attnbench.statistics.resampling import (
     statistic_by_target,
 )
 from attnbench.statistics.task_comparison import PairComparison, TaskComparison
-from attnbench.text import did_you_mean
 
 
 def compare(
     submissions: Sequence[str],
     *,
-    records: Path = Path("records"),
+    records: Path | Sequence[Path] | None = None,
     track: str | None = None,
     task: str | None = None,
     backbone: str | None = None,
@@ -38,7 +37,8 @@ def compare(
 
     Args:
         submissions: at least two names.
-        records: the folder of records.
+        records: the folder or folders of records; by default `records` and `published`. In each
+            setting, a submission is represented by its version in the first folder that has one.
         track, task, backbone: the only track, task or backbone to compare on. By default all.
 
     Returns:
@@ -49,57 +49,15 @@ def compare(
     """
     if len(submissions) < 2 or len(set(submissions)) < len(submissions):
         raise AttnbenchError("name at least two different submissions")
-    if not records.is_dir():
-        raise AttnbenchError(f"{records} is not a folder; use --records to name the records folder")
-    loaded, _ = RecordStore(records).load_all()
     wanted = {"track": track, "task": task, "backbone": backbone}
-    by_setting: dict[tuple[str, ...], list[tuple[Path, Record]]] = defaultdict(list)
-    for path, record in loaded:
-        identity = record.identity
-        is_wanted = all(value in (None, getattr(identity, key)) for key, value in wanted.items())
-        if identity.submission in submissions and record.status == "ok" and is_wanted:
-            versions = identity.task_sha256, identity.backbone_sha256
-            key = (identity.track, identity.task, identity.backbone, *versions)
-            by_setting[key].append((path, record))
-    comparisons = [
-        _compare_on_task(key, submissions, group)
-        for key, group in sorted(by_setting.items())
-        if {record.identity.submission for _, record in group} == set(submissions)
-    ]
-    if not comparisons:
-        raise AttnbenchError(_why_nothing(submissions, wanted, loaded, records))
-    return comparisons
-
-
-def _why_nothing(
-    submissions: Sequence[str],
-    wanted: Mapping[str, str | None],
-    loaded: Sequence[tuple[Path, Record]],
-    records: Path,
-) -> str:
-    """Return why there is nothing to compare: which name has no records, or what they lack."""
-    identities = [record.identity for _, record in loaded]
-    asked = [("submission", name) for name in submissions]
-    asked += [(key, value) for key, value in wanted.items() if value is not None]
-    for key, value in asked:
-        known = sorted({getattr(identity, key) for identity in identities})
-        if value not in known:
-            meant = did_you_mean(value, known)
-            return (
-                f"{records} has no record of the {key} {value}{'; ' * bool(meant)}{meant} "
-                f"(it has records of: {', '.join(known) or 'nothing'}); "
-                "`attnbench evaluate` makes records"
-            )[:2000]
-    return (
-        f"{records} has no task with a complete record of each of {', '.join(submissions)} on the "
-        "same versions of task and backbone; `attnbench evaluate` makes them"
-    )
+    chosen = records_to_compare(submissions, folders_to_read(records), wanted)
+    return [_compare_on_task(setting, submissions, group) for setting, group in chosen.items()]
 
 
 def _compare_on_task(
-    key: tuple[str, ...], submissions: Sequence[str], records: list[tuple[Path, Record]]
+    setting: Setting, submissions: Sequence[str], records: Sequence[StoredRecord]
 ) -> TaskComparison:
-    track, task, backbone, *_ = key
+    track, task, backbone, *_ = setting
     trials_by_target = _common_trials(submissions, records)
     if not trials_by_target:
         raise AttnbenchError(
@@ -136,19 +94,21 @@ def _compare_on_task(
         episodes=len(episodes),
         d_prime=dict(zip(submissions, means, strict=True)),
         pairs=pairs,
+        folders={stored.record.identity.submission: str(stored.folder) for stored in records},
     )
 
 
 def _common_trials(
-    submissions: Sequence[str], records: list[tuple[Path, Record]]
+    submissions: Sequence[str], records: Sequence[StoredRecord]
 ) -> dict[str, list[Trials]]:
     """Return the episodes that all submissions have, by target: those with equal seed and images."""
     episodes: dict[tuple[str, int, str], dict[str, pd.DataFrame]] = defaultdict(dict)
-    for path, record in records:
+    for stored in records:
+        record = stored.record
         try:
-            scores = read_scores(path, record).to_pandas()
+            scores = read_scores(stored.path, record).to_pandas()
         except ValueError as error:
-            raise AttnbenchError(f"{path}: {error}") from None
+            raise AttnbenchError(f"{stored.path}: {error}") from None
         for episode in record.episodes:
             rows = scores[scores["target"] == episode.target].sort_values("image")
             key = episode.target, record.identity.seed, episode.images_sha256

@@ -15,7 +15,7 @@ from attnbench.judge.resource_cache import ResourceCache
 from attnbench.runs.chosen_tasks import ChosenTask, choose_tasks
 from attnbench.runs.events import Event
 from attnbench.runs.submissions import read_submissions
-from attnbench.vocabulary import DeviceKind, EngineName, IsolationLevel
+from attnbench.vocabulary import PUBLISHED_FOLDER, DeviceKind, EngineName, IsolationLevel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,6 +74,11 @@ def evaluate(
     """
     if timing_only and device == "cpu" and workers not in (None, 1):
         raise AttnbenchError("--timing-only times one episode at a time: leave out --workers")
+    if records.resolve() == Path(PUBLISHED_FOLDER).resolve():
+        raise AttnbenchError(
+            f"{records} holds published records, which a run does not write; "
+            "`attnbench publish` copies your records there"
+        )
     chosen, rejected = read_submissions(submissions)
     chosen_tasks = choose_tasks(tasks, track, backbone)
     unused = _options_without_effect(chosen_tasks, data=data, address=address, engine=engine)

@@ -1,33 +1,39 @@
-"""`attnbench leaderboard`: build the leaderboard from records, as a page, a site, plots and tables."""
+"""`attnbench leaderboard`: build the leaderboard from records, as a page, a site, plots and tables.
+
+The page is made from published records. Site, plots and tables can show one's own records beside them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from attnbench.errors import AttnbenchError
-from attnbench.leaderboard.entries import Entry, read_entries, require_folder
+from attnbench.leaderboard.entries import Entry, read_entries
 from attnbench.leaderboard.markdown import markdown_of
 from attnbench.leaderboard.staleness import count_stale
 from attnbench.leaderboard.standings import Standings, standings_by_track
+from attnbench.vocabulary import PUBLISHED_FOLDER
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """A leaderboard, computed from the records of a folder.
+    """A leaderboard, computed from records.
 
     Attributes:
         entries: the records that could be read.
         problems: why other records could not be read.
         tracks: the standings of each track.
-        page: the contents of `leaderboard.md`, a deterministic function of the records.
+        page: the contents of `leaderboard.md`, a deterministic function of the published records.
+        listed: the number of records that the page is made from.
     """
 
     entries: list[Entry]
     problems: list[str]
     tracks: Mapping[str, Standings]
     page: bytes
+    listed: int
 
     def write_page(self, path: Path) -> None:
         """Write the page. Raises AttnbenchError if it cannot be written."""
@@ -60,20 +66,26 @@ class Leaderboard:
         return write_files(folder, export_files(self.entries, self.tracks))
 
 
-def build_leaderboard(records: Path) -> Leaderboard:
-    """Compute the leaderboard of a records folder.
+def build_leaderboard(folders: Sequence[Path]) -> Leaderboard:
+    """Compute the leaderboard of some folders of records.
 
     Args:
-        records: the folder.
-
-    Raises:
-        AttnbenchError: if there is no such folder.
+        folders: the folders, all of which exist. If one is named `published`, the page is made
+            from its records only, else from all. Of records with the same identity, that of the
+            first folder is used.
     """
-    require_folder(records)
-    entries, problems = read_entries(records)
+    entries, problems = read_entries(folders)
+    tracks = _standings(entries)
+    listed, listed_tracks = entries, tracks
+    if any(folder.name == PUBLISHED_FOLDER for folder in folders):
+        listed = [entry for entry in entries if not entry.is_own]
+        listed_tracks = tracks if len(listed) == len(entries) else _standings(listed)
+    records = [entry.record for entry in listed]
+    newest = max((record.created for record in records), default="")
+    page = markdown_of(listed_tracks, newest, stale=count_stale(records)).encode()
+    return Leaderboard(entries, problems, tracks, page, len(listed))
+
+
+def _standings(entries: Sequence[Entry]) -> dict[str, Standings]:
     badges = {entry.record.identity: entry.badge for entry in entries}
-    own_records = [entry.record for entry in entries]
-    tracks = standings_by_track(own_records, badges)
-    newest = max((record.created for record in own_records), default="")
-    page = markdown_of(tracks, newest, stale=count_stale(own_records)).encode()
-    return Leaderboard(entries, problems, tracks, page)
+    return standings_by_track([entry.record for entry in entries], badges)

@@ -14,11 +14,11 @@ from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.pooling import Method, Setting, method_of, setting_of
 from attnbench.leaderboard.score_summary import Floats, ScoreSummary, summarise_scores
 from attnbench.records.integrity import contradictions_with, responses_by_target
-from attnbench.records.record import Record
+from attnbench.records.record import Identity, Record
 from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
 from attnbench.records.verification import badge_of
-from attnbench.vocabulary import Badge
+from attnbench.vocabulary import PUBLISHED_FOLDER, Badge
 
 
 @dataclass(frozen=True)
@@ -26,35 +26,49 @@ class Entry:
     """A record as the leaderboard shows it.
 
     Attributes:
-        path: relative to the records folder.
+        folder: the name of the records folder that it is from.
+        path: relative to that folder.
         record: the record.
         badge: whether it has been verified.
         scores: a summary of its scores; None if the record is not ok, or if its scores are missing
             or contradict it.
     """
 
+    folder: str
     path: Path
     record: Record
     badge: Badge
     scores: ScoreSummary | None
 
+    @property
+    def file(self) -> Path:
+        """The record's file, relative to the folder that contains its records folder."""
+        return self.folder / self.path
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is one of the user's own records, not a published one."""
+        return self.folder != PUBLISHED_FOLDER
+
 
 GroupedEntries = Mapping[str, Mapping[Setting, Mapping[Method, Sequence[Entry]]]]
 
 
-def read_entries(folder: Path) -> tuple[list[Entry], list[str]]:
-    """Read all records of a folder, several at a time in worker processes.
+def read_entries(folders: Sequence[Path]) -> tuple[list[Entry], list[str]]:
+    """Read all records of some folders, several at a time in worker processes.
 
     Returns:
-        The entries ordered by path, and a message for each file that could not be used.
+        The entries ordered by folder and path, and a message for each file that could not be used.
+        Of records with the same identity, that of the first folder is used.
     """
-    paths = list(RecordStore(folder).paths())
+    files = [(folder, path) for folder in folders for path in RecordStore(folder).paths()]
     with ProcessPoolExecutor() as pool:
-        outcomes = list(pool.map(_entry, [folder] * len(paths), paths, chunksize=64))
-    return (
-        [outcome for outcome in outcomes if isinstance(outcome, Entry)],
-        [outcome for outcome in outcomes if isinstance(outcome, str)],
-    )
+        outcomes = list(pool.map(_entry, *zip(*files, strict=True), chunksize=64)) if files else []
+    entries: dict[Identity, Entry] = {}
+    for outcome in outcomes:
+        if isinstance(outcome, Entry):
+            entries.setdefault(outcome.record.identity, outcome)
+    return list(entries.values()), [outcome for outcome in outcomes if isinstance(outcome, str)]
 
 
 def _entry(folder: Path, path: Path) -> Entry | str:
@@ -67,11 +81,11 @@ def _entry(folder: Path, path: Path) -> Entry | str:
         table = read_scores(path, record)
         responses = responses_by_target(table)
     except ValueError:
-        return Entry(path.relative_to(folder), record, "failed verification", None)
+        return Entry(folder.name, path.relative_to(folder), record, "failed verification", None)
     badge = badge_of(path, contradictions_with(responses, record))
     usable = record.status == "ok" and badge != "failed verification"
     scores = summarise_scores(record, responses, table["image"].to_pylist()) if usable else None
-    return Entry(path.relative_to(folder), record, badge, scores)
+    return Entry(folder.name, path.relative_to(folder), record, badge, scores)
 
 
 def mean_roc(entries: Sequence[Entry]) -> Floats | None:
@@ -95,12 +109,3 @@ def group_entries(entries: Sequence[Entry]) -> GroupedEntries:
         of_setting = of_track.setdefault(setting_of(identity), defaultdict(list))
         of_setting[method_of(entry.record)].append(entry)
     return grouped
-
-
-def require_folder(folder: Path) -> None:
-    """Raise AttnbenchError if there is no folder of records."""
-    if not folder.is_dir():
-        raise AttnbenchError(
-            f"{folder} is not a folder. `attnbench evaluate` writes records; "
-            "--records names their folder."
-        )

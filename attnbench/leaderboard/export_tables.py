@@ -90,9 +90,9 @@ CONSISTENCY_COLUMNS = (
 def results(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return a row per submission, task, track, backbone and seed (`attnbench.records.rows`).
 
-    Each text is one bounded line; paths are relative to the records folder.
+    Each text is one bounded line; paths start with the name of the records folder.
     """
-    rows = [row_of(entry.record, entry.path) for entry in entries]
+    rows = [row_of(entry.record, entry.file) for entry in entries]
     return _frame(rows, COLUMNS)
 
 
@@ -142,7 +142,7 @@ def _episode_row(entry: Entry, episode: EpisodeResult) -> dict[str, object]:
     row |= {name: getattr(episode.measures, name, None) for name in _MEASURE_COLUMNS}
     row |= {name: getattr(episode.cost, name, None) for name in _COST_COLUMNS}
     row |= {"images_sha256": episode.images_sha256, "badge": entry.badge}
-    return row | {"record": str(entry.path)}
+    return row | {"record": str(entry.file)}
 
 
 def _frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:

@@ -49,7 +49,7 @@ def citation(entries: Sequence[Entry]) -> str:
     """Return a BibTeX entry whose digest identifies exactly these records."""
     digest = hashlib.sha256()
     for entry in entries:
-        digest.update(f"{entry.path}\0{entry.record.model_dump_json()}\0".encode())
+        digest.update(f"{entry.file}\0{entry.record.model_dump_json()}\0".encode())
     newest = max((entry.record.created[:10] for entry in entries), default="")
     # Records are untrusted: only a real date may enter the entry.
     date = re.fullmatch(r"(\d{4})-\d{2}-\d{2}", newest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -70,11 +70,48 @@ class RecordStore:
         # The scores come first. A crash in between leaves the old record with new scores, whose hash
         # does not match: `find` then treats the record as missing.
         images = images_file(path, hashed["test_images_sha256"])
-        write_atomically(images, encoded.images, partial.folder)
-        write_atomically(scores_file(path), encoded.scores, partial.folder)
-        write_atomically(path, record.model_dump_json(indent=1).encode(), partial.folder)
+        with self._replacing(path):
+            write_atomically(images, encoded.images, partial.folder)
+            write_atomically(scores_file(path), encoded.scores, partial.folder)
+            write_atomically(path, record.model_dump_json(indent=1).encode(), partial.folder)
         partial.discard()
         return path
+
+    def copy(self, path: Path, record: Record) -> Path:
+        """Copy a record of another folder byte for byte, with its scores and its verification.
+
+        Args:
+            path: the record's JSON file in that folder.
+            record: the record in it.
+
+        Returns:
+            The copy's path.
+
+        Raises:
+            AttnbenchError: if a file cannot be read or written.
+        """
+        target = self.path_of(record.identity)
+        copies = dict(zip(files_of(path, record), files_of(target, record), strict=True))
+        # The JSON file comes last: without it, the others are not a record.
+        copies |= {path_beside(path): path_beside(target), path: target}
+        with self._replacing(target):
+            try:
+                path_beside(target).unlink(missing_ok=True)
+                for source, copy in copies.items():
+                    if source.exists():
+                        write_atomically(copy, source.read_bytes(), target.parent)
+            except OSError as error:
+                raise AttnbenchError(f"cannot copy {path} ({error.strerror})") from None
+        return target
+
+    @contextlib.contextmanager
+    def _replacing(self, path: Path) -> Iterator[None]:
+        """Afterwards, remove the list of images of the record that was replaced, if none needs it."""
+        replaced: list[Path] = []
+        with contextlib.suppress(AttnbenchError):  # there is no record yet, or it is damaged
+            replaced = files_of(path, self.read(path))
+        yield
+        self._remove_unneeded(set(replaced) - set(files_of(path, self.read(path))))
 
     def read(self, path: Path) -> Record:
         """Read the record in a file. Raises AttnbenchError, which names the file and the problem."""
@@ -138,20 +175,20 @@ class RecordStore:
         try:
             path.unlink()
             path_beside(path).unlink(missing_ok=True)
-            for file in files:
-                if not self._is_needed(file):
-                    file.unlink(missing_ok=True)
+            self._remove_unneeded(files)
         except OSError as error:
             raise AttnbenchError(f"cannot remove {error.filename} ({error.strerror})") from None
 
-    def _is_needed(self, file: Path) -> bool:
-        """Return whether a record beside a file has it as one of its own files, or may have."""
-        try:
-            return any(
-                file in files_of(other, self.read(other)) for other in file.parent.glob("*.json")
-            )
-        except AttnbenchError:  # a record that cannot be read
-            return True
+    def _remove_unneeded(self, files: Iterable[Path]) -> None:
+        """Remove those files that no record beside them has, or may have, as one of its own."""
+        for file in files:
+            try:
+                records = ((other, self.read(other)) for other in file.parent.glob("*.json"))
+                is_needed = any(file in files_of(other, record) for other, record in records)
+            except AttnbenchError:  # a record that cannot be read may need it
+                continue
+            if not is_needed:
+                file.unlink(missing_ok=True)
 
     def partial(self, identity: Identity) -> PartialRun:
         """Return the folder of finished episodes of an interrupted run of this identity."""

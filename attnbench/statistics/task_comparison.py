@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from attnbench.statistics.comparison import Difference
 from attnbench.statistics.consistency import Consistency
@@ -50,6 +50,7 @@ class TaskComparison:
         episodes: number of targets and seeds that all of them have.
         d_prime: each submission's mean d' over these episodes, by name.
         pairs: the comparison of every pair.
+        folders: where each submission's records are, by name.
     """
 
     track: str
@@ -58,6 +59,7 @@ class TaskComparison:
     episodes: int
     d_prime: dict[str, float]
     pairs: tuple[PairComparison, ...]
+    folders: dict[str, str] = field(default_factory=dict)
 
     @property
     def conclusion(self) -> str:

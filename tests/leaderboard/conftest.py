@@ -27,7 +27,7 @@ def tracks_of(entries: list[Entry]) -> dict[str, Standings]:
 @pytest.fixture(scope="session")
 def entries() -> list[Entry]:
     """The repository's records of `noisy-mnist`, on the tracks `mini` and `small`."""
-    every, problems = read_entries(ROOT / "records")
+    every, problems = read_entries(ROOT / "published")
     assert not problems
     return [entry for entry in every if entry.record.identity.task == "noisy-mnist"]
 
@@ -50,6 +50,6 @@ def hostile(make_record: MakeRecord) -> list[Entry]:
         renamed.append(record.model_copy(update={"episodes": tuple(episodes)}))
     names = [f"mini/noisy-mnist/{number} $(rm -rf x)'.json" for number in range(len(renamed))]
     return [
-        Entry(Path(name), record, "self-reported", None)
+        Entry("published", Path(name), record, "self-reported", None)
         for name, record in zip(names, renamed, strict=True)
     ]

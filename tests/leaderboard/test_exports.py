@@ -19,7 +19,9 @@ def test_spreadsheets_see_no_formula(hostile: list[Entry]) -> None:
         entry.record.model_copy(update={"reason": "=HYPERLINK(1)", "status": "failed"})
         for entry in hostile
     ]
-    entries = [Entry(e.path, r, e.badge, None) for e, r in zip(hostile, records, strict=True)]
+    entries = [
+        Entry("published", e.path, r, e.badge, None) for e, r in zip(hostile, records, strict=True)
+    ]
     files = dict(export_files(entries, tracks_of(entries)))
     assert set(pd.read_csv(io.BytesIO(files["results.csv"]))["reason"]) == {"'=HYPERLINK(1)"}
     assert set(pd.read_parquet(io.BytesIO(files["results.parquet"]))["reason"]) == {"=HYPERLINK(1)"}
@@ -27,7 +29,7 @@ def test_spreadsheets_see_no_formula(hostile: list[Entry]) -> None:
 
 def test_exports_match_the_records(entries: list[Entry]) -> None:
     files = dict(export_files(entries, tracks_of(entries)))
-    expected = pd.DataFrame([row_of(entry.record, entry.path) for entry in entries])
+    expected = pd.DataFrame([row_of(entry.record, entry.file) for entry in entries])
     episodes = [(entry, episode) for entry in entries for episode in entry.record.episodes]
     for read_table, suffix in ((pd.read_csv, "csv"), (pd.read_parquet, "parquet")):
         table = read_table(io.BytesIO(files[f"results.{suffix}"]))

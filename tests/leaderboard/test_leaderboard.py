@@ -263,7 +263,7 @@ def test_stale_records_are_counted_and_noted(make_record: MakeRecord) -> None:
 
 
 def test_the_published_leaderboard_is_up_to_date() -> None:
-    loaded, problems = RecordStore(ROOT / "records").load_all()
+    loaded, problems = RecordStore(ROOT / "published").load_all()
     assert loaded and not problems
     records = [record for _, record in loaded]
     page = page_of(records, stale=count_stale(records))

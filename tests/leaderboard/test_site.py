@@ -85,7 +85,7 @@ def test_every_method_has_a_page_with_commands(
         pages = [content.decode() for file, content in files.items() if path.match(file)]
         assert pages, name
         for page in pages:
-            assert "attnbench verify records/" in page and f"attnbench evaluate {name} " in page
+            assert "attnbench verify published/" in page and f"attnbench evaluate {name} " in page
 
 
 def test_the_same_records_give_the_same_bytes_in_any_order(
@@ -112,7 +112,7 @@ def test_hostile_text_stays_text(hostile: list[Entry]) -> None:
             assert all(not script.text for script in scripts), name
             assert len(content) < 400_000, name
     (method,) = [files[name].decode() for name in files if name.startswith("methods/x-x-")]
-    assert "attnbench verify 'records/mini/noisy-mnist/2 $(rm -rf x)'\"'\"'.json'" in (
+    assert "attnbench verify 'published/mini/noisy-mnist/2 $(rm -rf x)'\"'\"'.json'" in (
         ElementTree.tostring(ElementTree.fromstring(method), encoding="unicode", method="text")
     )
     for _, content in plot_files(hostile, tracks_of(hostile)):
@@ -161,7 +161,9 @@ def test_a_source_is_shown_only_if_it_made_the_records(
     monkeypatch.chdir(tmp_path)
     for sha256, shown in ((load_submission(folder).sha256, True), ("e" * 64, False)):
         record = make_record(submission="mine", submission_sha256=sha256)
-        entry = Entry(Path("mini/noisy-mnist/mine.json"), record, "self-reported", None)
+        entry = Entry(
+            "published", Path("mini/noisy-mnist/mine.json"), record, "self-reported", None
+        )
         files = dict(site_files([entry], tracks_of([entry])))
         (page,) = [files[name].decode() for name in files if name.startswith("methods/")]
         assert ("# a &lt;b&gt;remark&lt;/b&gt;" in page) == shown
@@ -175,7 +177,7 @@ def test_contended_times_are_marked_and_not_plotted(make_record: MakeRecord) -> 
         make_record(submission="elsewhere", contended=True, device_name="another"),
     ]
     entries = [
-        Entry(Path(f"mini/noisy-mnist/{n}.json"), record, "verified", None)
+        Entry("published", Path(f"mini/noisy-mnist/{n}.json"), record, "verified", None)
         for n, record in enumerate(records)
     ]
     tracks = tracks_of(entries)

@@ -13,6 +13,7 @@ from attnbench.leaderboard.entries import Entry, group_entries
 from attnbench.leaderboard.exports import export_files, write_files
 from attnbench.leaderboard.pareto import pareto_front_of_track
 from attnbench.leaderboard.plot_files import PlotSubject, RenderedPlot, render_for_pages
+from attnbench.leaderboard.pooling import method_of
 from attnbench.leaderboard.site.galleries import gallery
 from attnbench.leaderboard.site.method_pages import method_pages
 from attnbench.leaderboard.site.rendering import environment, static_files
@@ -76,7 +77,15 @@ def _pages(
     tasks = list(task_pages(rows))
     paths = {row.method: row.page for row in rows}
     newest = max((entry.record.created for entry in entries), default="")
-    common = {"version": __version__, "records": len(entries), "newest": newest}
+    # Next to published records, one's own are marked. On their own, they need no mark.
+    own = {method_of(entry.record) for entry in entries if entry.is_own}
+    has_published = any(not entry.is_own for entry in entries)
+    common = {
+        "version": __version__,
+        "records": len(entries),
+        "newest": newest,
+        "own_methods": own if has_published else set(),
+    }
 
     def page(template: str, root: str, **values: object) -> bytes:
         return jinja.get_template(template).render(root=root, **common, **values).encode()

@@ -75,6 +75,11 @@ class MethodPage:
     entries: tuple[Entry, ...]
     commands: tuple[str, ...]
 
+    @property
+    def has_own(self) -> bool:
+        """Whether some of its records are the user's own, and not published."""
+        return any(entry.is_own for entry in self.entries)
+
 
 def method_pages(
     rows: Sequence[ResultRow], tracks: Mapping[str, Standings], entries: GroupedEntries

@@ -1,0 +1,54 @@
+"""`attnbench publish SUBMISSION…`: put one's own records on the leaderboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attnbench.cli import options
+
+
+def publish(
+    submissions: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SUBMISSION",
+            help="Folders, or names of shipped submissions.",
+            show_default=False,
+        ),
+    ],
+    records: options.Records = Path("records"),
+    published: Annotated[
+        Path,
+        typer.Option(
+            envvar="ATTNBENCH_PUBLISHED",
+            metavar="DIR",
+            file_okay=False,
+            help="The folder of published records.",
+        ),
+    ] = Path("published"),
+    out: Annotated[
+        Path,
+        typer.Option(envvar="ATTNBENCH_OUT", metavar="FILE", help="The leaderboard to write."),
+    ] = Path("leaderboard.md"),
+) -> None:
+    """Publish your records of submissions.
+
+    Checks that the records are intact, of the current versions, and that your work is committed to
+    git. Then copies them to the published records and rebuilds the leaderboard.
+    """
+    from attnbench.commands.publish import publish as publish_records
+    from attnbench.text import printable
+
+    publication = publish_records(submissions, records=records, published=published, out=out)
+    for name, paths in publication.copied.items():
+        count = len(set(paths) & set(publication.replaced))
+        typer.echo(
+            f"{printable(name)}: {len(paths)} record{'s' * (len(paths) != 1)} copied to {published}"
+            + (f", {count} of them in place of earlier ones" if count else "")
+        )
+    typer.echo(f"{out}: {publication.listed} records")
+    if not publication.in_git:
+        typer.echo("This is not a git repository, so whether your work is committed is unknown.")

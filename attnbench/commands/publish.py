@@ -1,0 +1,152 @@
+"""`attnbench publish`: check one's own records, and copy them to the published ones."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from attnbench.backbones import fingerprint, load
+from attnbench.commands.leaderboard import build_leaderboard
+from attnbench.commands.recorded_task import find_task, is_recorded_version
+from attnbench.errors import AttnbenchError
+from attnbench.records.integrity import contradictions
+from attnbench.records.record import Record
+from attnbench.records.store import RecordStore
+from attnbench.records.verification import badge_of
+from attnbench.submission import Submission, load_submission
+from attnbench.version import __version__
+
+_MAX_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What was published.
+
+    Attributes:
+        copied: the published files, by the name of the submission.
+        replaced: those of them that replaced an earlier record.
+        listed: the number of records on the new leaderboard.
+        in_git: whether the working directory is in a git repository, so that it could be checked
+            that everything is committed.
+    """
+
+    copied: dict[str, list[Path]]
+    replaced: list[Path]
+    listed: int
+    in_git: bool
+
+
+def publish(
+    submissions: Sequence[str | Path],
+    *,
+    records: Path = Path("records"),
+    published: Path = Path("published"),
+    out: Path = Path("leaderboard.md"),
+) -> Publication:
+    """Copy all records of some submissions to the published ones, and rebuild the leaderboard.
+
+    Nothing is copied unless all records are intact and of the current versions of the submission, the
+    task, the backbone and attnbench, and all changes in the git repository are committed. The weights
+    of backbones that are not shipped are not checked, as they need not be here.
+
+    Args:
+        submissions: folders, or names of shipped submissions.
+        records: the folder of one's own records.
+        published: the folder of published records.
+        out: the leaderboard to write.
+
+    Raises:
+        AttnbenchError: if there are no records, or some cannot be published. The message lists why.
+    """
+    store = RecordStore(records)
+    loaded = store.load_all()[0]
+    chosen: list[tuple[Path, Record]] = []
+    problems: list[str] = []
+    for submission in map(load_submission, submissions):
+        own = [each for each in loaded if each[1].identity.submission == submission.name]
+        if not own:
+            problems.append(
+                f"{records} has no records of {submission.name}: run `attnbench evaluate` first"
+            )
+        for path, record in own:
+            problems += [f"{path}: {problem}" for problem in _problems(path, record, submission)]
+        chosen += own
+    changes = _uncommitted_changes(ignored=(records, published, out))
+    if changes:
+        problems.append(
+            f"not committed: {', '.join(changes[:5])}{' …' * (len(changes) > 5)}. Commit first, so "
+            "that others can check out what was measured"
+        )
+    if problems:
+        listed = [f"  {problem}" for problem in problems[:_MAX_PROBLEMS]]
+        listed += ["  …"] * (len(problems) > _MAX_PROBLEMS)
+        raise AttnbenchError("\n".join(["nothing was published:", *listed]))
+    target = RecordStore(published)
+    replaced = [path for _, record in chosen if (path := target.path_of(record.identity)).exists()]
+    copied: dict[str, list[Path]] = {}
+    for path, record in chosen:
+        copied.setdefault(record.identity.submission, []).append(target.copy(path, record))
+    board = build_leaderboard([published])
+    board.write_page(out)
+    return Publication(copied, replaced, board.listed, changes is not None)
+
+
+def _problems(path: Path, record: Record, submission: Submission) -> Iterator[str]:
+    """Yield why a record cannot be published."""
+    identity = record.identity
+    found = contradictions(path, record)
+    yield from found
+    if not found and badge_of(path, found) == "failed verification":
+        yield "it failed verification"
+    if identity.untrained:
+        yield "it is of an untrained backbone"
+    if record.environment.attnbench != __version__:
+        yield f"it was made by attnbench {record.environment.attnbench}, not {__version__}"
+    again = "; evaluate the submission again, or remove the record with `attnbench records remove`"
+    if identity.submission_sha256 != submission.sha256:
+        yield f"it is of another version of the submission{again}"
+    try:
+        if not is_recorded_version(find_task(identity, None), identity):
+            yield f"it is of another version of the task{again}"
+    except AttnbenchError as error:
+        yield str(error)
+    if identity.backbone.startswith("shipped/") and (
+        identity.backbone_sha256 != _shipped_fingerprint(identity.backbone)
+    ):
+        yield f"it is of another version of the backbone{again}"
+
+
+@cache
+def _shipped_fingerprint(backbone: str) -> str | None:
+    try:
+        return fingerprint(load(backbone))
+    except AttnbenchError:  # the backbone is no longer shipped
+        return None
+
+
+def _uncommitted_changes(ignored: Sequence[Path]) -> list[str] | None:
+    """Return the files with changes that are not committed, or None outside a git repository.
+
+    Args:
+        ignored: files and folders whose changes do not count.
+    """
+    try:
+        root = _git("rev-parse", "--show-toplevel").strip()
+        status = _git("status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    changed = [Path(root, entry[3:]) for entry in status.split("\0") if entry]
+    left_out = [path.resolve() for path in ignored]
+    return [
+        str(path.relative_to(root))
+        for path in changed
+        if not any(path.is_relative_to(folder) for folder in left_out)
+    ]
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout

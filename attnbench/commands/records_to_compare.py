@@ -1,0 +1,99 @@
+"""Which records `attnbench compare` compares, out of one's own and the published ones."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from attnbench.errors import AttnbenchError
+from attnbench.records.folders import StoredRecord
+from attnbench.records.store import RecordStore
+from attnbench.text import did_you_mean
+
+# Track, task, backbone, and the hashes of the task and the backbone.
+Setting = tuple[str, str, str, str, str]
+
+
+def records_to_compare(
+    submissions: Sequence[str], folders: Sequence[Path], wanted: Mapping[str, str | None]
+) -> dict[Setting, list[StoredRecord]]:
+    """Return the complete records of each setting in which all submissions have some.
+
+    In each setting, a submission is represented by its version in the first folder that has one, with
+    one record per seed and kind of device.
+
+    Args:
+        submissions: their names.
+        folders: the folders of records, in the order of their precedence.
+        wanted: what `track`, `task` and `backbone` must be; None for any.
+
+    Raises:
+        AttnbenchError: if there is no such setting. The message names what is missing.
+    """
+    by_setting: dict[Setting, list[StoredRecord]] = defaultdict(list)
+    for stored in _complete_records(submissions, folders):
+        identity = stored.record.identity
+        if all(value in (None, getattr(identity, key)) for key, value in wanted.items()):
+            versions = identity.task_sha256, identity.backbone_sha256
+            by_setting[identity.track, identity.task, identity.backbone, *versions].append(stored)
+    chosen = {
+        setting: _first_versions(records)
+        for setting, records in sorted(by_setting.items())
+        if {stored.record.identity.submission for stored in records} == set(submissions)
+    }
+    if not chosen:
+        raise AttnbenchError(_why_nothing(submissions, folders, wanted))
+    return chosen
+
+
+def _complete_records(
+    submissions: Sequence[str], folders: Sequence[Path]
+) -> Iterator[StoredRecord]:
+    prefixes = tuple(f"{name}@" for name in submissions)
+    for folder in folders:
+        store = RecordStore(folder)
+        for path in store.paths():
+            if not path.name.startswith(prefixes):  # reading a thousand records takes a second
+                continue
+            with contextlib.suppress(AttnbenchError):  # `attnbench records` lists these
+                record = store.load(path)
+                if record.status == "ok" and record.identity.submission in submissions:
+                    yield StoredRecord(folder, path, record)
+
+
+def _first_versions(records: Sequence[StoredRecord]) -> list[StoredRecord]:
+    version: dict[str, str] = {}
+    chosen: dict[tuple[str, int, str], StoredRecord] = {}
+    for stored in records:
+        identity = stored.record.identity
+        sha256 = version.setdefault(identity.submission, identity.submission_sha256)
+        if identity.submission_sha256 == sha256:
+            chosen.setdefault((identity.submission, identity.seed, identity.device), stored)
+    return list(chosen.values())
+
+
+def _why_nothing(
+    submissions: Sequence[str], folders: Sequence[Path], wanted: Mapping[str, str | None]
+) -> str:
+    """Return why there is nothing to compare: which name has no records, or what they lack."""
+    names = " and ".join(str(folder) for folder in folders)
+    identities = [
+        record.identity for folder in folders for _, record in RecordStore(folder).load_all()[0]
+    ]
+    asked = [("submission", name) for name in submissions]
+    asked += [(key, value) for key, value in wanted.items() if value is not None]
+    for key, value in asked:
+        known = sorted({getattr(identity, key) for identity in identities})
+        if value not in known:
+            meant = did_you_mean(value, known)
+            return (
+                f"no record of the {key} {value} in {names}{'; ' * bool(meant)}{meant} "
+                f"(there are records of: {', '.join(known) or 'nothing'}); "
+                "`attnbench evaluate` makes records"
+            )[:2000]
+    return (
+        f"{names}: no task with a complete record of each of {', '.join(submissions)} on the "
+        "same versions of task and backbone; `attnbench evaluate` makes them"
+    )
