@@ -92,7 +92,7 @@ def test_contributing_shows_the_real_output_of_its_commands(tmp_path: Path) -> N
 
 def test_readme_commands_that_do_not_evaluate_work(tmp_path: Path) -> None:
     commands = _commands_of_readme("--gallery")
-    records = Path("records", "mini", "noisy-mnist")
+    records = Path("published", "mini", "noisy-mnist")
     shutil.copytree(ROOT / records, tmp_path / records)
     for command in commands:
         if command[0] != "evaluate":

@@ -131,7 +131,7 @@ def test_task_with_one_changed_line_is_valid_or_rejected(data: st.DataObject) ->
 @WITHOUT_HEALTH_CHECKS
 @given(st.data())
 def test_record_with_one_changed_value_is_valid_or_reported(data: st.DataObject) -> None:
-    folder = Path(__file__).parents[1] / "records" / "mini" / "noisy-mnist"
+    folder = Path(__file__).parents[1] / "published" / "mini" / "noisy-mnist"
     content = json.loads(next(iter(sorted(folder.glob("*.json")))).read_text())
     table = content
     for _ in range(data.draw(st.integers(0, 4))):

@@ -21,17 +21,34 @@ Submission = Annotated[
     typer.Argument(metavar="SUBMISSION", help="Only of this submission.", show_default=False),
 ]
 OneTrack = Annotated[
-    str | None, typer.Option("--track", metavar="NAME", help="Only on this track.")
+    str | None,
+    typer.Option("--track", envvar="ATTNBENCH_TRACK", metavar="NAME", help="Only on this track."),
 ]
-OneTask = Annotated[str | None, typer.Option("--task", metavar="NAME", help="Only on this task.")]
+OneTask = Annotated[
+    str | None,
+    typer.Option("--task", envvar="ATTNBENCH_TASK", metavar="NAME", help="Only on this task."),
+]
 OneBackbone = Annotated[
-    str | None, typer.Option("--backbone", metavar="NAME", help="Only on this backbone.")
+    str | None,
+    typer.Option(
+        "--backbone", envvar="ATTNBENCH_BACKBONE", metavar="NAME", help="Only on this backbone."
+    ),
 ]
-OneSeed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Only with this seed.")]
-OneStatus = Annotated[Status | None, typer.Option("--status", help="Only with this status.")]
+OneSeed = Annotated[
+    int | None,
+    typer.Option("--seed", envvar="ATTNBENCH_SEED", metavar="N", help="Only with this seed."),
+]
+OneStatus = Annotated[
+    Status | None,
+    typer.Option("--status", envvar="ATTNBENCH_STATUS", help="Only with this status."),
+]
 Outdated = Annotated[
     bool,
-    typer.Option("--outdated", help="Only of another version of the submission than the one here."),
+    typer.Option(
+        "--outdated",
+        envvar="ATTNBENCH_OUTDATED",
+        help="Only of another version of the submission than the one here.",
+    ),
 ]
 
 
@@ -61,7 +78,12 @@ def list_(
     status: OneStatus = None,
     outdated: Outdated = False,
     paths: Annotated[
-        bool, typer.Option("--paths", help="Print the paths of the records, one per line.")
+        bool,
+        typer.Option(
+            "--paths",
+            envvar="ATTNBENCH_PATHS",
+            help="Print the paths of the records, one per line.",
+        ),
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", envvar="ATTNBENCH_JSON", help="Print one JSON object per row.")
@@ -137,9 +159,12 @@ def remove(
     status: OneStatus = None,
     outdated: Outdated = False,
     everything: Annotated[
-        bool, typer.Option("--all", help="Remove all records of the folder.")
+        bool,
+        typer.Option("--all", envvar="ATTNBENCH_ALL", help="Remove all records of the folder."),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", envvar="ATTNBENCH_YES", help="Remove without asking.")
+    ] = False,
 ) -> None:
     """Remove records with their scores.
 

@@ -122,4 +122,4 @@ def print_estimate(assumed: Assumptions, passes: list[float]) -> None:
 
 
 if __name__ == "__main__":
-    print_estimate(Assumptions(), measured_passes(ROOT / "records"))
+    print_estimate(Assumptions(), measured_passes(ROOT / "published"))

@@ -27,7 +27,7 @@ def tracks_of(entries: list[Entry]) -> dict[str, Standings]:
 @pytest.fixture(scope="session")
 def entries() -> list[Entry]:
     """The repository's records of `noisy-mnist`, on the tracks `mini` and `small`."""
-    every, problems = read_entries(ROOT / "published")
+    every, problems = read_entries([ROOT / "published"])
     assert not problems
     return [entry for entry in every if entry.record.identity.task == "noisy-mnist"]
 

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import pyarrow as pa
+import numpy as np
 import pytest
 
 from attnbench.leaderboard.markdown import escape, markdown_of
 from attnbench.leaderboard.staleness import count_stale
 from attnbench.leaderboard.standings import standings_by_track, standings_of_track
+from attnbench.records.outcome import scores_table
 from attnbench.records.record import Readout, Record
 from attnbench.records.store import RecordStore
 from attnbench.version import __version__
@@ -200,7 +201,7 @@ def test_the_command_writes_the_page_and_checks_whether_it_is_up_to_date(
     tmp_path: Path, make_record: MakeRecord
 ) -> None:
     store = RecordStore(tmp_path / "records")
-    scores = pa.table({"score": [0.5]})
+    scores = scores_table("cat", ["1", "2"], np.array([True, False]), np.array([1.0, -1.0]))
     store.save(make_record(), scores)
 
     def leaderboard(*options: str) -> subprocess.CompletedProcess[str]:

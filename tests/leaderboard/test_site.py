@@ -14,7 +14,6 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 
 from attnbench.leaderboard.entries import Entry
@@ -30,10 +29,13 @@ from attnbench.leaderboard.site.galleries import (
 )
 from attnbench.leaderboard.site.rendering import file_name, is_web_url, linked, source_text
 from attnbench.leaderboard.site.result_rows import result_rows
+from attnbench.records.outcome import scores_table
 from attnbench.records.store import RecordStore
 from attnbench.submission import load_submission
 from attnbench.tasks import list_tasks, load_task
 from tests.leaderboard.conftest import MakeRecord, tracks_of
+
+SCORES = scores_table("cat", ["1", "2"], np.array([True, False]), np.array([1.0, -1.0]))
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +217,7 @@ def test_a_new_build_replaces_the_old_one_and_leaves_other_files_alone(
     def build(*names: str) -> set[str]:
         entries = [
             Entry(
+                "published",
                 Path(f"mini/noisy-mnist/{name}.json"),
                 make_record(submission=name),
                 "verified",
@@ -235,7 +238,7 @@ def test_a_new_build_replaces_the_old_one_and_leaves_other_files_alone(
 
 
 def test_the_command_writes_site_plots_and_tables(tmp_path: Path, make_record: MakeRecord) -> None:
-    RecordStore(tmp_path / "records").save(make_record(), pa.table({"score": [0.5]}))
+    RecordStore(tmp_path / "records").save(make_record(), SCORES)
 
     def leaderboard(*options: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "attnbench", "leaderboard", *options]

@@ -26,7 +26,7 @@ EPISODES = 10 * len(list((RECORDS / "mini" / "noisy-mnist").glob("linear_probe@*
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    entries, _ = read_entries(RECORDS)
+    entries, _ = read_entries([RECORDS])
     tasks = ("noisy-mnist", "cifar-ssl", "imagenet-a")
     selected = [entry for entry in entries if entry.record.identity.task in tasks]
     tracks = standings_by_track([entry.record for entry in selected], {})
