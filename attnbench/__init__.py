@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from attnbench.commands.compare import compare
     from attnbench.commands.evaluate import evaluate
     from attnbench.commands.new import new
+    from attnbench.commands.open_episode import episode
     from attnbench.commands.publish import publish
     from attnbench.commands.verify import verify
     from attnbench.errors import AttnbenchError, NotApplicable
+    from attnbench.leaderboard.results_plot import plot
+    from attnbench.records.store import scores
     from attnbench.runs.status_file import status
+    from attnbench.statistics.detection import detect
 
 __all__ = [
     "AttnbenchError",
@@ -26,10 +30,14 @@ __all__ = [
     "__version__",
     "check",
     "compare",
+    "detect",
+    "episode",
     "evaluate",
     "log_odds",
     "new",
+    "plot",
     "publish",
+    "scores",
     "status",
     "verify",
 ]
@@ -43,6 +51,10 @@ _MODULES = {
     "evaluate": "attnbench.commands.evaluate",
     "log_odds": "attnbench.adaptation",
     "new": "attnbench.commands.new",
+    "detect": "attnbench.statistics.detection",
+    "episode": "attnbench.commands.open_episode",
+    "plot": "attnbench.leaderboard.results_plot",
+    "scores": "attnbench.records.store",
     "publish": "attnbench.commands.publish",
     "status": "attnbench.runs.status_file",
     "verify": "attnbench.commands.verify",

@@ -24,6 +24,7 @@ from attnbench.cli import (
     records,
     status,
     tasks,
+    try_out,
     verify,
 )
 from attnbench.errors import AttnbenchError
@@ -66,6 +67,7 @@ def _version(
 app.command("evaluate")(evaluate.evaluate)
 app.command("status")(status.status)
 app.command("tasks")(tasks.tasks)
+app.command("try")(try_out.try_)
 app.command("new")(new.new)
 app.command("new-task")(new_task.new_task)
 app.command("check")(check.check)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from filelock import FileLock, Timeout
@@ -20,10 +21,14 @@ from attnbench.records.scores import (
     files_of,
     images_file,
     is_intact,
+    read_scores,
     scores_file,
     sha256_of,
 )
 from attnbench.records.verification import path_beside
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MAX_BYTES = 64 << 20
 _PARTIAL = ".partial"
@@ -224,6 +229,25 @@ class RecordStore:
                 lock.release()
                 with contextlib.suppress(OSError):
                     path.parent.rmdir()  # if this was the last unfinished run
+
+
+def scores(record: Path) -> pd.DataFrame:
+    """Return the scores of a record: a row per test image.
+
+    Args:
+        record: the record's JSON file.
+
+    Returns:
+        The columns `target`, `image`, `present` (whether the target is in the image) and `score` (a
+        score above 0 says so).
+
+    Raises:
+        AttnbenchError: if the record or its scores cannot be read.
+    """
+    try:
+        return read_scores(record, RecordStore(record.parent).read(record)).to_pandas()
+    except ValueError as error:
+        raise AttnbenchError(f"{record}: {error}") from None
 
 
 def _acquire(lock: FileLock, path: Path) -> bool:

@@ -1,0 +1,124 @@
+"""`attnbench try SUBMISSION`: one episode in this process, while you work on a method."""
+
+from __future__ import annotations
+
+import bdb
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attnbench.cli import options
+
+if TYPE_CHECKING:
+    from attnbench.commands.try_out import Attempt
+
+
+def try_(
+    submission: Annotated[
+        str,
+        typer.Argument(metavar="SUBMISSION", help="A folder, or the name of a shipped submission."),
+    ],
+    task: Annotated[
+        str,
+        typer.Option(envvar="ATTNBENCH_TASK", metavar="NAME|FILE", help="A task, or a task file."),
+    ] = "imagenet-standard",
+    target: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ATTNBENCH_TARGET", metavar="NAME", help="The target. (default: the first)"
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(envvar="ATTNBENCH_SEED", metavar="N", help="The seed of the episode.")
+    ] = 0,
+    track: options.Track = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ATTNBENCH_BACKBONE",
+            metavar="NAME|FILE",
+            help="The backbone to adapt, as for evaluate. (default: the first of the task)",
+        ),
+    ] = None,
+    device: options.Device = "cpu",
+    data: options.Data = None,
+    untrained: Annotated[
+        bool,
+        typer.Option(
+            "--untrained",
+            envvar="ATTNBENCH_UNTRAINED",
+            help="Use the backbone without trained weights, which needs no data.",
+        ),
+    ] = False,
+) -> None:
+    """Run one episode of a submission in this process.
+
+    print, breakpoint() and warnings work, and a failure shows its whole traceback. Nothing is
+    isolated, and no record is written: only try code that you trust.
+    """
+    from attnbench.commands.try_out import try_out
+    from attnbench.errors import AttnbenchError, NotApplicable
+
+    try:
+        attempt = try_out(
+            submission,
+            task=task,
+            target=target,
+            seed=seed,
+            track=track,
+            backbone=backbone,
+            device=device,
+            data=data,
+            untrained=untrained,
+        )
+    except NotApplicable as refusal:
+        typer.echo(f"not applicable: {refusal}")
+        return
+    except AttnbenchError:
+        raise
+    except bdb.BdbQuit:  # the user has left the debugger
+        raise typer.Exit(1) from None
+    except Exception as error:
+        trace = _without_own_frames(error.__traceback__)
+        typer.echo("".join(traceback.format_exception(type(error), error, trace)), err=True)
+        raise typer.Exit(1) from None
+    _print_attempt(attempt)
+
+
+def _without_own_frames(trace: TracebackType | None) -> TracebackType | None:
+    """Return a traceback from the first frame outside attnbench and the import system."""
+    package = str(Path(__file__).parents[1])
+    outer = trace
+    while outer is not None:
+        file = outer.tb_frame.f_code.co_filename
+        if not file.startswith((package, "<frozen importlib")) and "importlib" not in file:
+            return outer
+        outer = outer.tb_next
+    return trace
+
+
+def _print_attempt(attempt: Attempt) -> None:
+    from attnbench.cli.results_table import seconds
+    from attnbench.text import printable
+
+    drawn, measures, cost = attempt.episode, attempt.result.measures, attempt.result.cost
+    assert measures is not None and cost is not None
+    typer.echo(
+        f"{printable(attempt.submission)} on {printable(drawn.task)} ({printable(drawn.track)}), "
+        f"target {printable(drawn.target)}, seed {drawn.seed}, {printable(drawn.backbone.name)}"
+    )
+    typer.echo(
+        f"  d′ {measures.d_prime:.2f}, d_a {measures.d_a:.2f}, c {measures.criterion:+.2f}: "
+        f"{measures.hits} of {measures.positives} hits, "
+        f"{measures.false_alarms} of {measures.negatives} false alarms"
+    )
+    typer.echo(
+        f"  parameters: {cost.parameters_added:,} added + {cost.parameters_changed:,} changed"
+    )
+    typer.echo(
+        f"  adaptation {seconds(cost.adaptation_seconds)}, "
+        f"prediction {seconds(cost.prediction_seconds)} (one run, not warmed up)"
+    )

@@ -1,0 +1,129 @@
+"""`attnbench.evaluate` of Python functions: in this process, without isolation or records."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from attnbench.backbones.backbone import Backbone
+from attnbench.commands.in_process import Adapt, run_in_process
+from attnbench.devices import require_device
+from attnbench.errors import NotApplicable
+from attnbench.judge.resource_cache import ResourceCache
+from attnbench.records.record import EpisodeResult
+from attnbench.records.rows import COLUMNS
+from attnbench.records.summary import overall, summarise
+from attnbench.runs.chosen_tasks import ChosenTask
+from attnbench.runs.events import EpisodeDone, EpisodeStarted, Event, Planned
+from attnbench.stimuli.episodes import TrackStimuli
+from attnbench.vocabulary import DeviceKind
+
+
+@dataclass(frozen=True)
+class _Run:
+    """All episodes of a function on one task and backbone with one seed: a row."""
+
+    function: Adapt
+    chosen: ChosenTask
+    backbone: Backbone
+    stimuli: TrackStimuli
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    def result(self, target: str) -> EpisodeResult:
+        """Return the result of one target."""
+        episode = self.stimuli.episode(target, self.seed)
+        try:
+            return run_in_process(self.function, self.backbone, episode, {}).result
+        except NotApplicable as refusal:
+            return EpisodeResult(
+                target=target,
+                status="not applicable",
+                reason=str(refusal)[:1000],
+                images_sha256=episode.fingerprint,
+            )
+
+    def row(self, results: Sequence[EpisodeResult], device: DeviceKind) -> dict[str, object]:
+        """Return the row of all results."""
+        status, reason = overall(results)
+        row = dict.fromkeys(COLUMNS) | {
+            "submission": self.name,
+            "task": self.chosen.task.name,
+            "track": self.chosen.track,
+            "backbone": self.backbone.name,
+            "seed": self.seed,
+            "device": device,
+            "status": status,
+            "reason": reason,
+            "isolation": "none",
+        }
+        summary = summarise(results).model_dump()
+        return row | {name: summary[name] for name in COLUMNS if name in summary}
+
+
+def evaluate_functions(
+    functions: Sequence[Adapt],
+    tasks: Sequence[ChosenTask],
+    *,
+    device: DeviceKind,
+    seeds: int,
+    data: Path | None,
+    untrained: bool,
+    report: Callable[[Event], None],
+) -> list[dict[str, object]]:
+    """Run functions like `adapt` on tasks, and return a row for each function, task and seed.
+
+    Args:
+        functions: the methods. A row's `submission` is the function's name.
+        tasks: the tasks to run them on.
+        device, seeds, data, untrained: as for `attnbench.evaluate`.
+        report: called with each event.
+
+    Returns:
+        Rows as in `attnbench.records.rows`. Their `isolation` is "none", their `record` None.
+
+    Raises:
+        Exception: whatever a function raises, except `NotApplicable`.
+    """
+    require_device(device)
+    resources = ResourceCache(data, untrained=untrained)
+    runs = list(_runs(functions, tasks, resources, device, seeds))
+    counts: dict[str, int] = {}
+    for run in runs:
+        task = run.chosen.task.name
+        counts[task] = counts.get(task, 0) + len(run.stimuli.targets)
+    report(Planned(counts, reused=()))
+    total, done = sum(counts.values()), itertools.count(1)
+    rows = []
+    for run in runs:
+        results = []
+        for target in run.stimuli.targets:
+            task = run.chosen.task.name
+            report(EpisodeStarted(run.name, task, target))
+            result = run.result(target)
+            results.append(result)
+            ended = (result.status, result.reason, next(done), total)
+            report(EpisodeDone(run.name, task, target, *ended))
+        rows.append(run.row(results, device))
+    return rows
+
+
+def _runs(
+    functions: Sequence[Adapt],
+    tasks: Sequence[ChosenTask],
+    resources: ResourceCache,
+    device: DeviceKind,
+    seeds: int,
+) -> Iterator[_Run]:
+    for chosen in tasks:
+        for name in chosen.backbones:
+            stimuli = resources.stimuli(chosen.definition, name)
+            stimuli.check(range(seeds))
+            backbone = resources.backbone(name).to(device)
+            for function, seed in itertools.product(functions, range(seeds)):
+                yield _Run(function, chosen, backbone, stimuli, seed)

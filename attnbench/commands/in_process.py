@@ -1,0 +1,129 @@
+"""Adapting and predicting in the user's own process: `print`, debuggers and tracebacks work.
+
+Nothing is isolated here, so what comes out is for the method's author and never becomes a record.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attnbench.backbones.backbone import Backbone
+from attnbench.errors import AttnbenchError
+from attnbench.judge.parameter_count import ParameterCounter
+from attnbench.records.record import Cost, EpisodeResult, Measures
+from attnbench.sandbox.contract import checked_detector, checked_outputs, wrong_call
+from attnbench.sandbox.failures import ContractViolation
+from attnbench.sandbox.packing import ArtefactPacker
+from attnbench.sandbox.warm_state import set_seed, synchronise
+from attnbench.statistics.detection import detect
+from attnbench.stimuli.episodes import Episode
+from attnbench.submission import Submission
+
+Adapt = Callable[..., object]
+
+
+@dataclass(frozen=True)
+class InProcessOutcome:
+    """The outcome of one episode.
+
+    Attributes:
+        result: measures and cost, as in a record.
+        scores: float32 `[n]`, the decision score of each test image.
+    """
+
+    result: EpisodeResult
+    scores: NDArray[np.float32]
+
+
+def run_in_process(
+    adapt: Adapt,
+    backbone: Backbone,
+    episode: Episode,
+    settings: Mapping[str, Any],
+    *,
+    submission: Submission | None = None,
+) -> InProcessOutcome:
+    """Adapt to an episode and predict its test images, without isolation.
+
+    Seeds, prediction mode, scoring and counting are as in `attnbench evaluate`. Times are of this
+    process, in which other episodes may have run before, so they are only rough.
+
+    Args:
+        adapt: the method.
+        backbone: the backbone, on the device to use. A copy of it is adapted.
+        episode: the images.
+        settings: keyword arguments for `adapt`.
+        submission: the submission that `adapt` is of; None for a function of its own.
+
+    Raises:
+        AttnbenchError: if the method does not keep the contract.
+        Exception: whatever `adapt` or its detector raises.
+    """
+    if misfit := wrong_call(adapt, settings):
+        raise AttnbenchError(misfit)
+    network = copy.deepcopy(backbone)
+    network.target = episode.label
+    device = next(network.parameters()).device
+    packer = ArtefactPacker(network)
+    pos, neg = (torch.from_numpy(images.copy()).to(device) for images in (episode.pos, episode.neg))
+    pass_seconds = _pass_seconds(network, torch.cat([pos, neg]))
+    set_seed(episode.seed)
+    started = time.perf_counter()
+    with torch.enable_grad():
+        returned = adapt(network, pos, neg, **settings)
+    synchronise(device)
+    adaptation_seconds = time.perf_counter() - started
+    try:
+        detector = checked_detector(returned, "")
+        artefact = packer.pack(detector, submission.folder if submission else None)
+        program = submission.program if submission else {}
+        size = ParameterCounter(backbone).measure(artefact, program)
+        started = time.perf_counter()
+        set_seed(episode.seed)
+        scores = np.empty(len(episode.present), np.float32)
+        with torch.no_grad():
+            detector.eval()
+            for order in episode.batches(np.arange(len(scores))):
+                images = torch.from_numpy(episode.make(order)).to(device)
+                scores[order] = checked_outputs(detector(images), (len(order),), "scores", "")
+    except ContractViolation as violation:
+        raise AttnbenchError(str(violation)) from None
+    prediction_seconds = time.perf_counter() - started
+    if not np.isfinite(scores).all():
+        raise AttnbenchError("some scores are NaN or infinite; scores must be finite")
+    result = EpisodeResult(
+        target=episode.target,
+        status="ok",
+        images_sha256=episode.fingerprint,
+        measures=Measures.of(detect(scores, episode.present)),
+        cost=Cost(
+            parameters_added=size.parameters_added,
+            parameters_changed=size.parameters_changed,
+            parameters_opaque=size.parameters_opaque,
+            artefact_bytes=size.bytes,
+            adaptation_seconds=adaptation_seconds,
+            adaptation_seconds_cold=None,
+            pass_seconds=pass_seconds,
+            prediction_seconds=prediction_seconds,
+        ),
+    )
+    return InProcessOutcome(result, scores)
+
+
+@torch.no_grad()
+def _pass_seconds(network: Backbone, images: torch.Tensor) -> float:
+    """Time a forward pass of the backbone, after a small one that is slower for being the first."""
+    network(images[:1])
+    synchronise(images.device)
+    started = time.perf_counter()
+    network(images)
+    synchronise(images.device)
+    return time.perf_counter() - started

@@ -1,0 +1,92 @@
+"""`attnbench try`: one episode of a submission in this process, while one works on it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from attnbench.commands.in_process import run_in_process
+from attnbench.commands.open_episode import OpenEpisode, episode
+from attnbench.errors import AttnbenchError
+from attnbench.records.record import EpisodeResult
+from attnbench.sandbox.contract import find_adapt
+from attnbench.sandbox.failures import ContractViolation
+from attnbench.submission import SOURCE, load_submission
+from attnbench.vocabulary import DeviceKind
+
+DEFAULT_TASK = "imagenet-standard"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One episode of a submission.
+
+    Attributes:
+        submission: the submission's name.
+        episode: the episode.
+        result: measures and cost, as in a record. Times are rough.
+    """
+
+    submission: str
+    episode: OpenEpisode
+    result: EpisodeResult
+
+
+def try_out(
+    submission: str | Path,
+    *,
+    task: str | Path = DEFAULT_TASK,
+    target: str | None = None,
+    seed: int = 0,
+    track: str | None = None,
+    backbone: str | None = None,
+    device: DeviceKind = "cpu",
+    data: Path | None = None,
+    untrained: bool = False,
+) -> Attempt:
+    """Run one episode of a submission in this process. Nothing is isolated or recorded.
+
+    Args:
+        submission: a folder, or the name of a shipped submission.
+        task, target, seed, track, backbone, device, data, untrained: as for `attnbench.episode`.
+
+    Raises:
+        AttnbenchError: if the submission or the episode cannot be read, or the submission does not
+            keep the contract.
+        Exception: whatever the submission raises.
+    """
+    tried = load_submission(submission)
+    drawn = episode(
+        task,
+        target,
+        seed,
+        track=track,
+        backbone=backbone,
+        device=device,
+        data=data,
+        untrained=untrained,
+    )
+    adapt = _import_adapt(tried.folder)
+    settings = tried.hyperparameters_for(drawn.backbone.name)
+    outcome = run_in_process(adapt, drawn.backbone, drawn.drawn, settings, submission=tried)
+    return Attempt(tried.name, drawn, outcome.result)
+
+
+def _import_adapt(folder: Path) -> Callable[..., object]:
+    """Import a submission from its own folder, so that debuggers and tracebacks show its files."""
+    module = SOURCE.removesuffix(".py")
+    # Another submission may have been imported before, with helpers of the same name.
+    for name, loaded in list(sys.modules.items()):
+        file = getattr(loaded, "__file__", None)
+        if name == module or (file is not None and Path(file).is_relative_to(folder)):
+            del sys.modules[name]
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))  # for good: `adapt` may import a helper when it runs
+    importlib.invalidate_caches()
+    try:
+        return find_adapt(vars(importlib.import_module(module)))
+    except ContractViolation as violation:
+        raise AttnbenchError(f"{folder / SOURCE}: {violation}") from None
