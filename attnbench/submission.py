@@ -10,13 +10,14 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attnbench.errors import AttnbenchError
+from attnbench.libraries import NAME_PATTERN as LIBRARY_PATTERN
+from attnbench.libraries import modules_of, require_library
 from attnbench.plugins import entry_point_folders
 from attnbench.resources import submissions_folder
 from attnbench.text import did_you_mean
@@ -29,19 +30,16 @@ FILES_LIMIT = 1000
 
 # attnbench's own toolkit, which any submission may use without naming it.
 _TOOLKIT = ("attnbench.adaptation",)
-# Libraries that a submission may name, and the modules of each that are slow to import.
-LIBRARIES = {
-    "scikit-learn": ("sklearn.linear_model", "sklearn.discriminant_analysis"),
-    "peft": ("peft",),
-    "timm": ("timm",),
-}
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 _Line = Annotated[str, Field(min_length=1, max_length=200)]
 _Key = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 _Text = Annotated[str, Field(max_length=1000)]
-_Hyperparameters = Annotated[dict[_Key, bool | int | float | _Text], Field(max_length=64)]
+_Value = bool | int | float | _Text
+_Values = Annotated[list[_Value], Field(max_length=1000)]
+_Hyperparameters = Annotated[dict[_Key, _Value | _Values], Field(max_length=64)]
+_Library = Annotated[str, Field(pattern=LIBRARY_PATTERN)]
 _Count = Annotated[int, Field(ge=0)]
 
 
@@ -69,9 +67,10 @@ class Manifest(_Model):
         paper: a reference or URL for the method.
         description: a few sentences.
         declared_parameters: how many parameters it adds or changes, according to its authors.
-        libraries: the libraries that it imports, out of `LIBRARIES`. The fork server imports them
-            once, for all workers.
-        hyperparameters: keyword arguments for `adapt`.
+        libraries: names of the installed distributions that it imports. The fork server imports
+            them once, for all workers.
+        hyperparameters: keyword arguments for `adapt`: booleans, numbers, strings, and lists of
+            these.
         backbone: overrides by backbone name, such as `torchvision/vgg16`.
     """
 
@@ -82,9 +81,7 @@ class Manifest(_Model):
     paper: _Text = ""
     description: Annotated[str, Field(max_length=10_000)] = ""
     declared_parameters: _Count | None = None
-    libraries: Annotated[list[Literal["scikit-learn", "peft", "timm"]], Field(max_length=3)] = (
-        Field(default_factory=list)
-    )
+    libraries: Annotated[list[_Library], Field(max_length=50)] = Field(default_factory=list)
     hyperparameters: _Hyperparameters = Field(default_factory=dict)
     backbone: Annotated[dict[_Line, BackboneSettings], Field(max_length=100)] = Field(
         default_factory=dict
@@ -119,11 +116,14 @@ class Submission:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The modules that it may import and that are slow to import."""
-        named = [name for library in self.manifest.libraries for name in LIBRARIES[library]]
+        """The modules that the fork server imports for it: the toolkit, and its libraries."""
+        sources = self.program.values()
+        named = [
+            name for library in self.manifest.libraries for name in modules_of(library, sources)
+        ]
         return (*_TOOLKIT, *named)
 
-    def hyperparameters_for(self, backbone: str) -> dict[str, bool | int | float | str]:
+    def hyperparameters_for(self, backbone: str) -> dict[str, _Value | list[_Value]]:
         """Return the keyword arguments for `adapt` on a backbone.
 
         Args:
@@ -163,10 +163,10 @@ def load_submission(path_or_name: str | Path) -> Submission:
     files = _read_files(folder)
     manifest = _read_manifest(folder / MANIFEST, files[MANIFEST])
     for library in manifest.libraries:
-        if find_spec(LIBRARIES[library][0].partition(".")[0]) is None:
-            raise AttnbenchError(
-                f"{manifest.name} needs {library}, which is not installed: pip install {library}"
-            )
+        try:
+            require_library(library)
+        except AttnbenchError as error:
+            raise AttnbenchError(f"{folder / MANIFEST}: libraries: {error}") from None
     return Submission(folder, manifest, files, _hash(files))
 
 
@@ -211,19 +211,18 @@ def _read_manifest(path: Path, text: bytes) -> Manifest:
     try:
         return Manifest.model_validate(content)
     except ValidationError as error:
-        problems = "\n".join(f"  {line}" for line in _explain(error))
+        problems = "\n".join(f"  {line}" for line in _explain(error, content))
         raise AttnbenchError(f"{path} is not a valid manifest:\n{problems}") from None
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
-    """Yield a line for each wrong key: the key, what is wrong with it, and what is allowed."""
+def _explain(error: ValidationError, content: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each wrong key: the key, what is wrong with it, and what to write instead."""
     seen = set()
     for problem in error.errors(include_url=False):
         location = [str(part) for part in problem["loc"]]
         # pydantic reports each branch of a union. To the user it is one problem: a wrong type.
         if "hyperparameters" in location:
-            at = location.index("hyperparameters")
-            location = location[: at + 2]
+            location = location[: location.index("hyperparameters") + 2]
         key = ".".join(location)
         if key in seen:
             continue
@@ -231,17 +230,44 @@ def _explain(error: ValidationError) -> Iterator[str]:
         match problem["type"]:
             case "extra_forbidden":
                 model = BackboneSettings if location[0] == "backbone" else Manifest
-                allowed = ", ".join(model.model_fields)
-                yield f"{key}: unknown key; allowed are {allowed}"
+                meant = did_you_mean(location[-1], list(model.model_fields))
+                yield (
+                    f"{key}: unknown key; {meant}{' ' * bool(meant)}"
+                    f"allowed are {', '.join(model.model_fields)}; "
+                    "the method's own settings stand under [hyperparameters]"
+                )
             case "missing":
                 yield f"{key}: is missing"
             case _ if "hyperparameters" in location[:-1]:
+                yield f"{key}: {_wrong_hyperparameter(location[-1], _at(location, content))}"
+            case _ if location[0] == "libraries" and len(location) > 1:
                 yield (
-                    f"{key}: a hyperparameter needs a Python name, and must be a boolean, a number "
-                    "or a string of at most 1,000 characters"
+                    f"{key}: {str(problem['input'])[:60]!r} is not the name of a distribution; "
+                    'write names only, without versions, such as "scikit-learn"'
                 )
             case _:
                 yield f"{key}: {problem['msg']}, not {str(problem['input'])[:60]!r}"
+
+
+def _at(location: list[str], content: dict[str, Any]) -> object:
+    """Return the value at a location of a manifest."""
+    value: Any = content
+    for part in location:
+        value = value[part]
+    return value
+
+
+def _wrong_hyperparameter(name: str, value: object) -> str:
+    """Say why a hyperparameter is not allowed, and what to write instead."""
+    if isinstance(value, dict):
+        inner = next(iter(value), "name")
+        return f"is a table; write its values one by one, such as `{name}_{inner} = …`"
+    if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):
+        return "is a list of lists or tables; write a flat list, or several hyperparameters"
+    return (
+        "a hyperparameter needs a Python name, and must be a boolean, a number, a string of at most "
+        "1,000 characters, or a list of up to 1,000 of these; write a date in quotes"
+    )
 
 
 def _read_files(folder: Path) -> dict[str, bytes]:

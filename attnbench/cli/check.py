@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,19 +14,16 @@ from attnbench.cli import options
 from attnbench.vocabulary import DeviceKind
 
 if TYPE_CHECKING:
-    from attnbench.commands.check import CheckReport
+    from attnbench.commands.check import BackboneReport, CheckReport
     from attnbench.commands.check_timing import Estimate, TimingReport
 
-# The keys of `--json`.
-_JSON_FIELDS = (
-    "submission",
-    "ok",
-    "problems",
-    "backbone",
-    "parameters_added",
-    "parameters_changed",
-    "artefact_bytes",
-)
+# The keys of `--json`: these of the submission, and those of its first backbone, which stand for all
+# backbones again under `backbones`.
+_OF_SUBMISSION = ("submission", "ok", "problems", "warnings")
+_OF_BACKBONE = ("backbone", "parameters_added", "parameters_changed", "artefact_bytes")
+_ALSO_OF_BACKBONE = ("problems", "warnings", "not_applicable")
+# How many changed tensors of the backbone are named.
+_NAMED = 3
 
 
 def check(
@@ -41,7 +39,8 @@ def check(
         typer.Option(
             envvar="ATTNBENCH_BACKBONE",
             metavar="NAME|FILE",
-            help="The backbone to check it on, as for evaluate. (default: a small shipped one)",
+            help="The backbone to check it on, as for evaluate. (default: two small shipped ones, "
+            "one with a label for the target and one without)",
         ),
     ] = None,
     untrained: Annotated[
@@ -81,37 +80,58 @@ def check(
         submission, backbone=backbone, untrained=untrained, device=device, data=data
     )
     if as_json:
-        typer.echo(json.dumps({field: getattr(report, field) for field in _JSON_FIELDS}))
+        typer.echo(json.dumps(_as_object(report)))
     else:
         _print_report(report)
     if not report.ok:
         raise typer.Exit(1)
 
 
+def _as_object(report: CheckReport) -> dict[str, object]:
+    return {
+        **{name: getattr(report, name) for name in _OF_SUBMISSION},
+        **{name: getattr(report.main, name) for name in _OF_BACKBONE},
+        "backbones": [
+            {name: getattr(on, name) for name in (*_OF_BACKBONE, *_ALSO_OF_BACKBONE)}
+            for on in report.on
+        ],
+    }
+
+
 def _print_report(report: CheckReport) -> None:
     from attnbench.text import printable
 
-    name, backbone = printable(report.submission), printable(report.backbone)
-    if report.not_applicable:
-        typer.echo(f"{name}: does not apply to {backbone}, nothing to check")
-    elif report.ok:
-        typer.echo(f"{name}: ok on {backbone}")
-    else:
-        count = len(report.problems)
-        typer.echo(f"{name}: {count} problem{'s' * (count != 1)} on {backbone}")
+    count = len(report.problems)
+    verdict = "ok" if report.ok else f"{count} problem{'s' * (count != 1)}"
+    typer.echo(f"{printable(report.submission)}: {verdict}")
     for problem in report.problems:
         typer.echo(f"  - {printable(problem)}")
-    if report.parameters_added is not None and report.parameters_changed is not None:
-        typer.echo(
-            f"  parameters: {report.parameters_added:,} added + {report.parameters_changed:,} changed"
+    for warning in report.warnings:
+        typer.echo(f"  - warning: {printable(warning)}")
+    for on in report.on:
+        label = "a label" if on.has_label else "no label"
+        typer.echo(f"  {printable(on.backbone)}, which has {label} for the target:")
+        for line in _lines_about(on):
+            typer.echo(f"    {printable(line)}")
+
+
+def _lines_about(on: BackboneReport) -> Iterator[str]:
+    if on.not_applicable:
+        yield f"does not apply: {on.not_applicable}"
+    elif on.parameters_added is None or on.parameters_changed is None:
+        yield "no artefact"
+    else:
+        changed = ", ".join([*on.changed[:_NAMED], *["…"] * (len(on.changed) > _NAMED)])
+        yield (
+            f"parameters: {on.parameters_added:,} added + {on.parameters_changed:,} changed"
+            + f" ({changed})" * bool(changed)
         )
-    if report.parameters_opaque:
-        typer.echo(
-            f"  {report.parameters_opaque:,} of the added parameters are not in tensors: numbers, or "
-            "bytes of strings, in objects or in the source (docs/trust.md)"
-        )
-    if report.artefact_bytes is not None:
-        typer.echo(f"  artefact: {report.artefact_bytes:,} bytes")
+        if on.parameters_opaque:
+            yield (
+                f"{on.parameters_opaque:,} of the added parameters are not in tensors: numbers, or "
+                "bytes of strings, in objects or in the source (docs/trust.md)"
+            )
+        yield f"artefact: {on.artefact_bytes:,} bytes"
 
 
 def _check_timing(submission: str, *, device: DeviceKind, data: Path | None, as_json: bool) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -11,41 +13,94 @@ from attnbench.backbones.backbone import Backbone
 from attnbench.devices import require_device
 from attnbench.judge.conditions import Conditions
 from attnbench.judge.evaluator import Trial
-from attnbench.judge.judge import open_judge
+from attnbench.judge.judge import Judge, open_judge
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import Submission, load_submission
 from attnbench.vocabulary import DeviceKind
 
-DEFAULT_BACKBONE = "shipped/figures-vgg"
+# A backbone with a label for the target, and one without labels.
+DEFAULT_BACKBONE, UNLABELLED_BACKBONE = "shipped/figures-vgg", "shipped/figures-simclr"
 _IMAGES_PER_CLASS = 4
 _TIMEOUT_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
+class BackboneReport:
+    """The result of a check on one backbone. The counts are None after a failure.
+
+    Attributes:
+        backbone: the name of the backbone.
+        has_label: whether the target had a label of the backbone.
+        problems: what is wrong, one line each.
+        warnings: what works, but is slow or probably not meant, one line each.
+        not_applicable: why the submission says that it does not apply to this backbone; else empty.
+        parameters_added: scalars added to the backbone.
+        parameters_changed: scalars in tensors that replace one of the backbone's.
+        parameters_opaque: how many of the added scalars are not in tensors.
+        artefact_bytes: the size of the artefact in bytes.
+        changed: the names of the backbone's tensors that were changed.
+        detail: the end of the submission's traceback.
+    """
+
+    backbone: str
+    has_label: bool
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    not_applicable: str
+    parameters_added: int | None
+    parameters_changed: int | None
+    parameters_opaque: int | None
+    artefact_bytes: int | None
+    changed: tuple[str, ...]
+    detail: str
+
+
+@dataclass(frozen=True)
 class CheckReport:
-    """The result of a check. The counts are None after a failure.
+    """The result of a check.
 
     Attributes:
         submission: the submission's name.
-        ok: whether there are no problems, or the submission says that it does not apply.
-        problems: what is wrong, one problem per string.
-        backbone: the name of the backbone that it was checked on.
-        parameters_added: scalars added to the backbone.
-        parameters_changed: scalars in tensors that replace one of the backbone's.
-        artefact_bytes: the size of the artefact in bytes.
-        parameters_opaque: how many of the added scalars are not in tensors.
-        not_applicable: whether the submission says that it does not apply to this backbone.
+        on: the result on each backbone, at least one.
     """
 
     submission: str
-    ok: bool
-    problems: tuple[str, ...]
-    backbone: str
-    parameters_added: int | None
-    parameters_changed: int | None
-    artefact_bytes: int | None
-    parameters_opaque: int | None
-    not_applicable: bool
+    on: tuple[BackboneReport, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are no problems, or the submission says that it does not apply."""
+        return not any(report.problems for report in self.on)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong, one line each. A line says on which backbone, if not on all of them."""
+        return self._joined("problems")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What works, but is slow or probably not meant. See `problems`."""
+        return self._joined("warnings")
+
+    @property
+    def main(self) -> BackboneReport:
+        """The first backbone that the submission applies to, or else the first."""
+        return next((report for report in self.on if not report.not_applicable), self.on[0])
+
+    def _joined(self, kind: Literal["problems", "warnings"]) -> tuple[str, ...]:
+        applicable = [report for report in self.on if not report.not_applicable]
+        by_text: dict[str, list[BackboneReport]] = {}
+        for report in applicable:
+            for text in getattr(report, kind):
+                by_text.setdefault(text, []).append(report)
+        return tuple(
+            text if len(reports) == len(applicable) else f"on {_named(reports[0])}: {text}"
+            for text, reports in by_text.items()
+        )
+
+
+def _named(report: BackboneReport) -> str:
+    return report.backbone + ("" if report.has_label else ", where backbone.target is None")
 
 
 def check(
@@ -56,11 +111,12 @@ def check(
     device: DeviceKind = "cpu",
     data: Path | None = None,
 ) -> CheckReport:
-    """Adapt twice to noise images, predict in a fresh process, count parameters, and compare.
+    """Check a submission on noise images.
 
     Args:
         submission: a folder, or the name of a shipped submission.
-        backbone: the backbone to check it on. By default a small shipped one.
+        backbone: the backbone to check it on. By default two small shipped ones, one with a label
+            for the target and one without.
         untrained: whether to leave the weights as initialised, which suffices for counting.
         device: `cpu` or `cuda`.
         data: a folder that may hold the backbone's weights.
@@ -71,43 +127,79 @@ def check(
     require_device(device)
     checked = load_submission(submission)
     conditions = Conditions(device=device, modules=checked.modules, data=data, untrained=untrained)
+    backbones = [backbone] if backbone else [DEFAULT_BACKBONE, UNLABELLED_BACKBONE]
     with open_judge(conditions) as judge:
-        evaluator = judge.evaluator(backbone or DEFAULT_BACKBONE)
-        network = judge.resources.backbone(backbone or DEFAULT_BACKBONE)
-        trial = evaluator.try_out(checked, noise_episode(network), _TIMEOUT_SECONDS)
-    problems = _problems_of(checked, network, trial)
+        reports = [check_on(name, checked, judge) for name in backbones]
+    return CheckReport(checked.name, tuple(reports))
+
+
+def check_on(backbone: str, submission: Submission, judge: Judge) -> BackboneReport:
+    """Adapt twice to noise images, predict in a fresh process, count parameters, and compare.
+
+    Args:
+        backbone: the name of the backbone.
+        submission: the submission.
+        judge: runs its code.
+
+    Raises:
+        AttnbenchError: if the backbone cannot be loaded.
+    """
+    evaluator = judge.evaluator(backbone)
+    network = judge.resources.backbone(backbone)
+    episode = noise_episode(network)
+    trial = evaluator.try_out(submission, episode, _TIMEOUT_SECONDS)
     size = trial.size
-    return CheckReport(
-        submission=checked.name,
-        ok=not problems or trial.not_applicable,
-        problems=tuple(problems),
+    return BackboneReport(
         backbone=network.name,
+        has_label=episode.label is not None,
+        problems=tuple(_problems_of(submission, network, trial)),
+        warnings=(*trial.remarks.warnings, *_about_batch_norm(network, trial.changed)),
+        not_applicable=trial.reason if trial.not_applicable else "",
         parameters_added=size.parameters_added if size else None,
         parameters_changed=size.parameters_changed if size else None,
-        artefact_bytes=size.bytes if size else None,
         parameters_opaque=size.parameters_opaque if size else None,
-        not_applicable=trial.not_applicable,
+        artefact_bytes=size.bytes if size else None,
+        changed=trial.changed,
+        detail=trial.detail,
     )
 
 
-def _problems_of(submission: Submission, backbone: Backbone, trial: Trial) -> list[str]:
+def _problems_of(submission: Submission, backbone: Backbone, trial: Trial) -> Iterator[str]:
     if trial.not_applicable:
-        return [f"not applicable: {trial.reason}"]
-    problems = [trial.reason] if trial.reason else []
+        return
+    yield from trial.remarks.problems
+    if trial.reason and trial.remarks.scored and trial.detail:
+        yield (
+            f"{trial.reason}. The detector works in the process that has run adapt, but not in "
+            "another: keep what it needs in the detector, not in global variables or its class"
+        )
+    elif trial.reason:
+        yield trial.reason
     if trial.size is None:
-        return problems
+        return
     if not trial.deterministic:
-        problems.append(
+        yield (
             "two adaptations with the same seed and images gave different artefacts; draw random "
             "numbers from torch's default generator, which attnbench seeds"
         )
     declared = submission.declared_for(backbone.name)
     counted = trial.size.parameters_added + trial.size.parameters_changed
     if declared is not None and declared != counted:
-        problems.append(
-            f"submission.toml declares {declared:,} parameters, but the artefact has {counted:,}"
+        yield (
+            f"submission.toml declares {declared:,} parameters, but the artefact has {counted:,}; "
+            f'write declared_parameters = {counted} there, below [backbone."{backbone.name}"] if it '
+            "depends on the backbone"
         )
-    return problems
+
+
+def _about_batch_norm(backbone: Backbone, changed: Sequence[str]) -> Iterator[str]:
+    statistics = sorted({name for name, _ in backbone.named_buffers()} & set(changed))
+    if statistics:
+        yield (
+            f"adapt changed {len(statistics)} buffers of the backbone, such as {statistics[0]!r}, and "
+            "they count as changed parameters: unless the method means to, keep the backbone in eval "
+            "mode, as it was given"
+        )
 
 
 def noise_episode(backbone: Backbone, per_class: int = _IMAGES_PER_CLASS) -> Episode:

@@ -6,7 +6,7 @@ The clock itself runs in `attnbench.judge.worker_session` and `attnbench.judge.p
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,15 @@ from attnbench.judge import prediction_checks
 from attnbench.judge.argmax_readouts import argmax_readouts
 from attnbench.judge.environment import describe_environment
 from attnbench.judge.failures import EpisodeFailure, WorkerKilled
-from attnbench.judge.parameter_count import ArtefactSize, InvalidArtefact, ParameterCounter
+from attnbench.judge.parameter_count import (
+    ArtefactSize,
+    InvalidArtefact,
+    ParameterCounter,
+    changed_tensors,
+)
 from attnbench.judge.phase_timer import PhaseTimer
 from attnbench.judge.prediction_session import Prediction
+from attnbench.judge.replies import Remarks
 from attnbench.judge.template import Template
 from attnbench.judge.worker_session import Adaptation, WorkerSession
 from attnbench.records.outcome import EpisodeOutcome, scores_table
@@ -40,15 +46,21 @@ class Trial:
 
     Attributes:
         reason: why the submission failed; empty if it did not.
-        size: the size of its artefact; None after a failure.
+        detail: the end of its traceback.
+        size: the size of its artefact; None if it has delivered none.
+        changed: the names of the backbone's tensors that it has changed.
         deterministic: whether two adaptations gave the same artefact.
         not_applicable: whether the submission itself says that it does not apply to the backbone.
+        remarks: what a worker remarks about its detector.
     """
 
-    reason: str
+    reason: str = ""
+    detail: str = ""
     size: ArtefactSize | None = None
-    deterministic: bool = False
+    changed: tuple[str, ...] = ()
+    deterministic: bool = True
     not_applicable: bool = False
+    remarks: Remarks = field(default_factory=Remarks)
 
 
 @dataclass(frozen=True)
@@ -217,16 +229,26 @@ class Evaluator:
             episode: the images.
             timeout: seconds for one adaptation.
         """
+        trial = Trial()
         try:
             first = self._session.adapt(submission, episode, timeout, rehearse=True)
-            second = self._session.adapt(submission, episode, timeout, rehearse=False)
-            size = self._measure(first.artefact, submission)
+            second = self._session.adapt(submission, episode, timeout, rehearse=False, remark=True)
+            trial = Trial(
+                size=self._measure(first.artefact, submission),
+                changed=changed_tensors(first.artefact),
+                deterministic=first.artefact == second.artefact,
+                remarks=second.remarks,
+            )
             assert first.pass_seconds is not None
             self._predict(submission, episode, first.artefact, timeout, first.pass_seconds)
         except EpisodeFailure as failure:
-            reason = failure.reason + (f"\n{failure.detail}" if failure.detail else "")
-            return Trial(reason, not_applicable=failure.status == "not applicable")
-        return Trial("", size, deterministic=first.artefact == second.artefact)
+            return replace(
+                trial,
+                reason=failure.reason,
+                detail=failure.detail,
+                not_applicable=failure.status == "not applicable",
+            )
+        return trial
 
     def _adapt(
         self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
@@ -286,8 +308,10 @@ class Evaluator:
         different = prediction_checks.count_different(scores, second.scores, prediction.scores)
         if different > prediction_checks.MAX_DIFFERENT:
             raise EpisodeFailure(
-                f"{different} of {len(scores)} scores differ when the same images come in other "
-                "batches: a score may depend on its own image only, not on other images or on chance"
+                f"{prediction.place}{different} of {len(scores)} scores differ when the same images "
+                "come in other batches: a score may depend on its own image only, not on other images "
+                "or on chance. Compute means and thresholds in adapt and keep them with "
+                "`register_buffer`; write `F.dropout(x, training=self.training)`"
             )
         return prediction
 

@@ -151,6 +151,19 @@ def canonical(artefact: Artefact) -> Artefact:
     return replace(artefact, tensors=safetensors.torch.save(_tensors(artefact.tensors)))
 
 
+def changed_tensors(artefact: Artefact) -> tuple[str, ...]:
+    """Return the names of the backbone's tensors that a detector has changed, sorted.
+
+    Args:
+        artefact: the detector as the worker delivered it.
+
+    Raises:
+        InvalidArtefact: as `canonical` does.
+    """
+    keys = (key.partition("/") for key in _tensors(artefact.tensors))
+    return tuple(sorted(name for origin, _, name in keys if origin == "changed"))
+
+
 def _tensors(file: bytes) -> dict[str, Tensor]:
     try:
         stored: dict[str, Tensor] = safetensors.torch.load(file)

@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 # The budget for prediction: the time of this many forward passes of the backbone over the images, plus
 # this many seconds. A detector may look at an image many times, but must not train meanwhile.
 PASSES, GRACE_SECONDS = 20.0, 5.0
+PREDICTION_LIMIT = (
+    f"a detector may take {PASSES:g} forward passes of the backbone over the images, and "
+    f"{GRACE_SECONDS:g} s: train in adapt"
+)
 # A batch is an outlier if it takes longer than this factor times the usual time for its size, plus
 # this many seconds. (The first batch of any process takes 10 to 40 ms longer than later ones, because
 # threads start and kernels are created.)

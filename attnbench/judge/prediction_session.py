@@ -10,7 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attnbench.judge.replies import checked_outputs, expect, nondeterministic_operations
+from attnbench.judge.replies import (
+    checked_outputs,
+    expect,
+    nondeterministic_operations,
+    text_field,
+)
 from attnbench.judge.template import Worker
 from attnbench.stimuli.episodes import Episode
 from attnbench.wire.artefact import Artefact
@@ -29,6 +34,7 @@ class Prediction:
         batch_sizes: the number of images in each batch.
         batch_seconds: the duration of each batch.
         nondeterministic: operations used that have no deterministic form on the device.
+        place: where the submission defines the detector, as the worker says, for messages.
     """
 
     scores: NDArray[np.float32]
@@ -37,6 +43,7 @@ class Prediction:
     batch_sizes: tuple[int, ...]
     batch_seconds: tuple[float, ...]
     nondeterministic: tuple[str, ...]
+    place: str
 
 
 class PredictionSession:
@@ -72,6 +79,7 @@ class PredictionSession:
         self._budget = budget
         self._started = 0.0
         self._loading = 0.0
+        self._place = ""
         self._scores: list[NDArray[np.float32]] = []
         self._logits: list[NDArray[np.float32]] = []
         self._seconds: list[float] = []
@@ -89,8 +97,9 @@ class PredictionSession:
         self._started = time.perf_counter()
         deadline = time.monotonic() + self._budget
         self._worker.channel.send(Message("artefact", arrays=artefact.arrays), deadline)
-        expect(self._worker, "loaded", deadline, 0)
+        reply = expect(self._worker, "loaded", deadline, 0)
         self._loading = self._elapsed()
+        self._place = text_field(reply.fields, "place")
 
     def run(self) -> Prediction:
         """Have the worker score all batches, once the detector is loaded.
@@ -126,6 +135,7 @@ class PredictionSession:
             tuple(map(len, self._batches)),
             tuple(self._seconds),
             nondeterministic_operations(reply.fields),
+            self._place,
         )
 
     def _show(self, number: int) -> float:
@@ -144,9 +154,10 @@ class PredictionSession:
 
     def _keep(self, reply: Message, number: int) -> None:
         count = len(self._batches[number])
-        self._scores.append(checked_outputs(reply, "scores", (count,)))
+        self._scores.append(checked_outputs(reply, "scores", (count,), self._place))
         if "logits" in reply.arrays:
-            self._logits.append(checked_outputs(reply, "logits", (count, self._labels)))
+            logits = checked_outputs(reply, "logits", (count, self._labels), self._place)
+            self._logits.append(logits)
 
     def _elapsed(self) -> float:
         return time.perf_counter() - self._started

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,24 @@ from attnbench.judge.failures import EpisodeFailure, valid_unicode
 from attnbench.judge.template import Worker
 from attnbench.vocabulary import Status
 from attnbench.wire.channel import Message, ProtocolError
+
+# How many remarks are kept of a worker's.
+_MAX_REMARKS = 20
+
+
+@dataclass(frozen=True)
+class Remarks:
+    """What a worker remarks about a submission that works, for `attnbench check`.
+
+    Attributes:
+        problems: what is against the contract, one line each.
+        warnings: what works, but is slow or probably not meant.
+        scored: whether the detector scored images in the process that adapted.
+    """
+
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    scored: bool = False
 
 
 def expect(worker: Worker, kind: str, deadline: float, limit: int) -> Message:
@@ -37,13 +56,41 @@ def expect(worker: Worker, kind: str, deadline: float, limit: int) -> Message:
     return reply
 
 
-def checked_outputs(reply: Message, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def text_field(fields: Mapping[str, object], name: str) -> str:
+    """Return a field of a reply as a short text; empty if it is missing.
+
+    Args:
+        fields: the fields of the reply.
+        name: the name of the field.
+    """
+    return valid_unicode(str(fields.get(name, ""))[:200])
+
+
+def remarks_in(fields: Mapping[str, object]) -> Remarks:
+    """Return the remarks in a reply.
+
+    Args:
+        fields: the fields of the reply.
+    """
+    problems, warnings = (
+        tuple(valid_unicode(str(line)[:1000]) for line in lines[:_MAX_REMARKS])
+        if isinstance(lines := fields.get(name), list)
+        else ()
+        for name in ("problems", "warnings")
+    )
+    return Remarks(problems, warnings, scored=fields.get("scored") is True)
+
+
+def checked_outputs(
+    reply: Message, name: str, shape: tuple[int, ...], place: str
+) -> NDArray[np.float32]:
     """Return an array of a reply, after checking its dtype, shape and values.
 
     Args:
         reply: the worker's message.
         name: the name of the array.
         shape: the shape that it must have.
+        place: where the submission defines the detector, to begin a reason with.
 
     Returns:
         float32 of this shape, with finite values.
@@ -58,7 +105,9 @@ def checked_outputs(reply: Message, name: str, shape: tuple[int, ...]) -> NDArra
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
         raise EpisodeFailure(
-            f"{bad} of {values.size} {name} are NaN or infinite; {name} must be finite"
+            f"{place}{bad} of {values.size} {name} are NaN or infinite; {name} must be finite: keep "
+            "logarithms, roots and divisions away from 0, such as by `.clamp(min=1e-6)`, or lower the "
+            "learning rate"
         )
     return values
 

@@ -97,7 +97,8 @@ class Template:
     Args:
         isolation: `process`, or `bwrap` for a fork server inside bubblewrap.
         limits: the resource limits of each worker.
-        modules: modules to import once in the fork server, for all workers.
+        modules: modules to import once in the fork server, for all workers (see
+            `attnbench.sandbox.libraries`).
         hidden: files and folders that workers must not see.
         data: a folder whose `weights` sub-folder may hold weights of backbones.
         backbone_files: files of backbones of the user's own. The fork server reads them; workers
@@ -170,11 +171,14 @@ class Template:
         remove_abandoned()
 
     def load(self, name: str, *, untrained: bool) -> None:
-        """Load the backbone that workers inherit. Raises AttnbenchError if it cannot be loaded.
+        """Load the backbone that workers inherit.
 
         Args:
             name: see `attnbench.backbones.load`. Paths are absolute.
             untrained: whether its weights stay as initialised.
+
+        Raises:
+            AttnbenchError: if it cannot be loaded, or workers cannot share one of the modules.
         """
         if not self._is_ready:
             self._prepare()
@@ -199,6 +203,7 @@ class Template:
         hidden = [str(path) for path in self._hidden]
         fields = {"hidden": hidden, "limits": asdict(self._limits), "modules": self._modules}
         self._send(Message("prepare", fields))
+        self._expect("prepared")
         self._is_ready = True
 
     @contextlib.contextmanager

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from attnbench.judge.failures import EpisodeFailure, WorkerKilled, describe_exit
 from attnbench.judge.parameter_count import InvalidArtefact, canonical
+from attnbench.judge.prediction_checks import PREDICTION_LIMIT
 from attnbench.judge.prediction_session import Prediction, PredictionSession
-from attnbench.judge.replies import expect, nondeterministic_operations
+from attnbench.judge.replies import Remarks, expect, nondeterministic_operations, remarks_in
 from attnbench.judge.template import Template, Worker
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import Submission
@@ -40,12 +41,14 @@ class Adaptation:
         pass_seconds: the duration of a forward pass over as many images, timed before the
             adaptation; None without a rehearsal.
         nondeterministic: operations used that have no deterministic form on the device.
+        remarks: what the worker remarks about them, if that was requested.
     """
 
     artefact: Artefact
     seconds: float
     pass_seconds: float | None
     nondeterministic: tuple[str, ...]
+    remarks: Remarks
 
 
 class WorkerSession:
@@ -74,7 +77,13 @@ class WorkerSession:
         self.confinement: tuple[str, ...] = ()
 
     def adapt(
-        self, submission: Submission, episode: Episode, timeout: float, *, rehearse: bool
+        self,
+        submission: Submission,
+        episode: Episode,
+        timeout: float,
+        *,
+        rehearse: bool,
+        remark: bool = False,
     ) -> Adaptation:
         """Have a worker run the submission's `adapt`, and time it.
 
@@ -84,6 +93,8 @@ class WorkerSession:
             timeout: seconds for the adaptation.
             rehearse: whether to time a forward pass first, and have the submission adapt to noise
                 images.
+            remark: whether to have the worker look at the detector afterwards, for
+                `attnbench check`.
 
         Raises:
             EpisodeFailure: if it does not deliver a valid artefact in time.
@@ -91,7 +102,7 @@ class WorkerSession:
         self._warm_up(counts=[len(episode.pos), len(episode.neg)])
         self._template.settle()  # no earlier worker may still be running
         with self._worker("adapting", timeout) as worker:
-            return self._adapt(worker, submission, episode, timeout, rehearse)
+            return self._adapt(worker, submission, episode, timeout, rehearse, remark)
 
     def _adapt(
         self,
@@ -100,10 +111,12 @@ class WorkerSession:
         episode: Episode,
         timeout: float,
         rehearse: bool,
+        remark: bool,
     ) -> Adaptation:
         images = (episode.pos, episode.neg)
         request = {
             "rehearse": rehearse,
+            "remark": remark,
             "hyperparameters": submission.hyperparameters_for(self._backbone),
             "shapes": [array.shape for array in images],
         }
@@ -120,13 +133,15 @@ class WorkerSession:
             worker.channel.send_descriptor(descriptor)
             reply = expect(worker, "artefact", deadline, self._artefact_limit)
             seconds = time.perf_counter() - started
+        remarks = Remarks()
+        if remark:
+            remarks = remarks_in(expect(worker, "remarks", deadline, 0).fields)
         try:
             artefact = canonical(Artefact.of_arrays(reply.arrays))
         except KeyError as missing:
             raise ProtocolError(f"an artefact without {missing}") from None
-        return Adaptation(
-            artefact, seconds, pass_seconds, nondeterministic_operations(reply.fields)
-        )
+        operations = nondeterministic_operations(reply.fields)
+        return Adaptation(artefact, seconds, pass_seconds, operations, remarks)
 
     def predict(
         self,
@@ -212,7 +227,10 @@ class WorkerSession:
             except InvalidArtefact as error:
                 raise EpisodeFailure(f"the artefact is not valid: {error}") from None
             except ChannelTimeout:
-                raise EpisodeFailure(f"timeout: not done {activity} after {timeout:g} s") from None
+                allowed = f"; {PREDICTION_LIMIT}" if activity == "predicting" else ""
+                raise EpisodeFailure(
+                    f"timeout: not done {activity} after {timeout:g} s{allowed}"
+                ) from None
             except ProtocolError as error:
                 raise EpisodeFailure(f"the worker sent {error} while {activity}") from None
             except ChannelClosed:

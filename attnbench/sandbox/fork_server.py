@@ -6,7 +6,6 @@ It runs no submission code itself.
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 import socket
 import sys
@@ -27,6 +26,7 @@ from attnbench.isolation.linux import (
 )
 from attnbench.isolation.scratch import Scratch
 from attnbench.sandbox import worker
+from attnbench.sandbox.libraries import import_libraries
 from attnbench.sandbox.processes import ForkedWorker, WorkerProcesses
 from attnbench.sandbox.warm_state import WarmState
 from attnbench.wire.channel import Channel, ChannelClosed, Message
@@ -69,11 +69,14 @@ class _ForkServer:
         """Carry out one request."""
         match request.kind:
             case "prepare":
-                for module in request.fields["modules"]:
-                    importlib.import_module(module)
                 hidden = [Path(path) for path in request.fields["hidden"]]
                 limits = Limits(**request.fields["limits"])
-                self._confinement = prepare(self._scratch.folder, hidden, limits)
+                try:
+                    import_libraries(request.fields["modules"])
+                    self._confinement = prepare(self._scratch.folder, hidden, limits)
+                    self._channel.send(Message("prepared"))
+                except AttnbenchError as error:
+                    self._channel.send(Message("failed", {"reason": str(error)}))
             case "backbone":
                 self.workers.end_all()
                 try:

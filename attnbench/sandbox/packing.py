@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.backbones.backbone import Backbone, tensors_of
+from attnbench.sandbox.failures import ContractViolation
+from attnbench.sandbox.places import place_of_class, place_of_detector, place_of_function
 from attnbench.sandbox.reachable_state import reachable_state
 from attnbench.wire.artefact import Artefact
 
@@ -53,8 +55,9 @@ class ArtefactPacker:
                 packed as `reachable_state`. None packs no such values.
 
         Raises:
-            pickle.PicklingError, TypeError, AttributeError: for objects that cannot be pickled, such
-                as a lambda or a function defined inside another.
+            ContractViolation: for objects that cannot be pickled, such as a lambda or a function
+                defined inside another.
+            pickle.PicklingError: for such values that classes and functions hold.
         """
         replaced = self._names_of_backbone_tensors(detector)
         unchanged = {
@@ -62,7 +65,11 @@ class ArtefactPacker:
         }
         buffer = io.BytesIO()
         pickler = _DetectorPickler(buffer, self, replaced, unchanged)
-        pickler.dump(detector)
+        try:
+            pickler.dump(detector)
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            place = "" if source is None else _place_of(pickler.visited, detector, source)
+            raise ContractViolation(place + _why_unpicklable(pickler.visited, error)) from error
         end = buffer.tell()
         if source is not None:
             for where, value in reachable_state(pickler.referenced, source):
@@ -75,6 +82,10 @@ class ArtefactPacker:
                     ) from None
         pickled = buffer.getvalue()
         return Artefact(pickled[:end], safetensors.torch.save(pickler.stored), pickled[end:])
+
+    def unchanged_tensors(self) -> set[str]:
+        """Return the names of the backbone's tensors that still have their original values."""
+        return {name for name, tensor in self._tensors.items() if self._is_pristine(name, tensor)}
 
     def untouched_module(self, module: nn.Module, unchanged: Mapping[int, str]) -> str | None:
         """Return the name of a backbone module that is unchanged since it was handed out, else None.
@@ -126,6 +137,7 @@ class _DetectorPickler(pickle.Pickler):
     Attributes:
         stored: the data by name, as tensors on the CPU.
         referenced: the classes and functions that the pickle refers to.
+        visited: the object that it came to last, which is to blame where pickling fails.
     """
 
     def __init__(
@@ -138,6 +150,7 @@ class _DetectorPickler(pickle.Pickler):
         super().__init__(buffer, protocol=5)
         self.stored: dict[str, Tensor] = {}
         self.referenced: list[type | FunctionType] = []
+        self.visited: object = None
         self._packer = packer
         self._replaced = replaced
         self._unchanged = unchanged
@@ -145,6 +158,7 @@ class _DetectorPickler(pickle.Pickler):
         self._alive: list[Any] = []
 
     def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
+        self.visited = obj
         if isinstance(obj, nn.Module):
             name = self._packer.untouched_module(obj, self._unchanged)
             return None if name is None else ("module", name)
@@ -184,6 +198,30 @@ class _DetectorPickler(pickle.Pickler):
             # An id identifies an object only while that object is alive, so keep it alive.
             self._alive.append(obj)
         return self._keys[id(obj)]
+
+
+def _place_of(obj: object, detector: nn.Module, source: Path) -> str:
+    """Return where an object is defined, or else the detector that holds it."""
+    place = place_of_class(obj, source) if isinstance(obj, type) else place_of_function(obj, source)
+    return place or place_of_detector(detector, source)
+
+
+def _why_unpicklable(obj: object, error: Exception) -> str:
+    """Say why a detector cannot be packed, and what to write instead.
+
+    Args:
+        obj: the object that cannot be pickled.
+        error: the exception that says so.
+    """
+    what, remedy = f"a {type(obj).__name__}", "keep tensors, numbers, text and modules in it"
+    if isinstance(obj, type | FunctionType) and "<" in obj.__qualname__:
+        is_lambda = obj.__name__ == "<lambda>"
+        what = "a lambda" if is_lambda else f"{obj.__name__!r}, which is defined in a function"
+        remedy = "define it at the top level of the file"
+    return (
+        f"the detector holds {what}, and so cannot be delivered to the process that predicts: "
+        f"{remedy} ({type(error).__name__}: {str(error)[:200]})"
+    )
 
 
 def _plain_data(obj: object) -> Tensor | None:

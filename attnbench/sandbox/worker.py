@@ -7,12 +7,13 @@ everything it sends.
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import itertools
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,22 @@ from torch import Tensor, nn
 
 from attnbench.backbones.backbone import Backbone
 from attnbench.errors import NotApplicable
+from attnbench.sandbox.contract import (
+    Scores,
+    checked_detector,
+    checked_outputs,
+    find_adapt,
+    wrong_call,
+)
 from attnbench.sandbox.failures import ContractViolation, describe_failure
+from attnbench.sandbox.places import (
+    line_of_error,
+    place_of_detector,
+    place_of_error,
+    place_of_function,
+)
+from attnbench.sandbox.remarks import remarks_on
+from attnbench.sandbox.remedies import remedy_for
 from attnbench.sandbox.unpacking import unpack
 from attnbench.sandbox.warm_state import (
     WarmState,
@@ -38,8 +54,6 @@ from attnbench.wire.shared_images import map_private, map_shared
 
 SUBMISSION_MODULE = "submission"
 
-Scores = NDArray[np.float32]
-
 
 def serve(channel: Channel, state: WarmState, folder: Path, confinement: tuple[str, ...]) -> None:
     """Serve the one request that comes through `channel`. Failures are reported to the judge.
@@ -50,6 +64,7 @@ def serve(channel: Channel, state: WarmState, folder: Path, confinement: tuple[s
         folder: this worker's private folder.
         confinement: names of the restrictions on this process, for the record.
     """
+    source = folder / "source"
     try:
         channel.send(Message("started", {"confinement": list(confinement)}))
         request = channel.receive()
@@ -60,7 +75,7 @@ def serve(channel: Channel, state: WarmState, folder: Path, confinement: tuple[s
             # Timed before any code of the submission is in this process.
             seconds = state.pass_seconds([shape[0] for shape in request.fields["shapes"]])
             channel.send(Message("pass", {"seconds": seconds}))
-        source = _write_source(folder / "source", request.arrays)
+        _write_source(source, request.arrays)
         sys.path.insert(0, str(source))
         with _recorded_warnings(device_of(state.backbone)) as caught:
             handlers = {"adapt": _adapt, "predict": _predict}
@@ -68,7 +83,18 @@ def serve(channel: Channel, state: WarmState, folder: Path, confinement: tuple[s
     except NotApplicable as refusal:
         channel.send(Message("not applicable", {"reason": str(refusal)[:1000]}))
     except BaseException as error:
-        channel.send(Message("failed", describe_failure(error, harness=__name__)))
+        failure = describe_failure(error, harness=__name__)
+        failure["reason"] = _with_place_and_remedy(error, failure["reason"], source)
+        channel.send(Message("failed", failure))
+
+
+def _with_place_and_remedy(error: BaseException, reason: str, source: Path) -> str:
+    """Return the reason of a failure, with the submission's line before it and a remedy behind."""
+    if isinstance(error, ContractViolation):  # says both itself
+        return reason
+    own_modules = {path.stem for path in source.glob("*.py")}
+    remedy = remedy_for(reason, line_of_error(error, source), own_modules)
+    return place_of_error(error, source) + reason + f": {remedy}" * bool(remedy)
 
 
 @dataclass(frozen=True)
@@ -112,10 +138,20 @@ def _adapt(context: _Context) -> None:
     channel.receive()
     descriptor = channel.receive_descriptor()
     pos, neg = (_to_device(images, device) for images in map_private(descriptor, shapes))
-    detector = _call_adapt(adapt, state.backbone, pos, neg, settings)
+    detector = _call_adapt(adapt, context.source, state.backbone, pos, neg, settings)
     artefact = state.packer.pack(detector, context.source)
     synchronise(device)
     channel.send(Message("artefact", context.report, artefact.arrays))
+    if request.fields["remark"]:  # after the clock has stopped
+        remarks = remarks_on(
+            detector,
+            state.backbone,
+            state.packer.unchanged_tensors(),
+            torch.cat([pos, neg]),
+            adapt_place=place_of_function(adapt, context.source),
+            detector_place=place_of_detector(detector, context.source),
+        )
+        channel.send(Message("remarks", asdict(remarks)))
 
 
 def _rehearse(adapt: Callable[..., object], context: _Context, counts: list[int]) -> None:
@@ -123,7 +159,9 @@ def _rehearse(adapt: Callable[..., object], context: _Context, counts: list[int]
     request, state = context.request, context.state
     pos, neg = state.noise_images(counts)
     set_seed(request.fields["seed"])
-    detector = _call_adapt(adapt, state.rehearsal, pos, neg, request.fields["hyperparameters"])
+    # A list that the submission changes here must not reach the adaptation.
+    settings = copy.deepcopy(request.fields["hyperparameters"])
+    detector = _call_adapt(adapt, context.source, state.rehearsal, pos, neg, settings)
     state.rehearsal_packer.pack(detector, context.source)
 
 
@@ -140,21 +178,21 @@ def _predict(context: _Context) -> None:
     artefact = Artefact.of_arrays(channel.receive().arrays)
     detector = unpack(artefact, backbone).eval()
     synchronise(device)
-    channel.send(Message("loaded"))
+    place = place_of_detector(detector, context.source)
+    channel.send(Message("loaded", {"place": place}))
     with torch.no_grad():
         while (batch := channel.receive()).kind == "images":
             buffer, count = batch.fields["buffer"], batch.fields["count"]
             images = _to_device(buffers[buffer][:count], device)
-            outputs = _read_out(detector, images, logits=bool(batch.fields["logits"]))
+            outputs = _read_out(detector, images, logits=bool(batch.fields["logits"]), place=place)
             channel.send(Message("scores", context.report, outputs))
 
 
-def _write_source(folder: Path, files: Mapping[str, NDArray[Any]]) -> Path:
+def _write_source(folder: Path, files: Mapping[str, NDArray[Any]]) -> None:
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.tobytes())
-    return folder
 
 
 @contextlib.contextmanager
@@ -170,27 +208,25 @@ def _recorded_warnings(device: torch.device) -> Iterator[list[warnings.WarningMe
         yield caught
 
 
-def _read_out(detector: nn.Module, images: Tensor, *, logits: bool) -> dict[str, Scores]:
+def _read_out(
+    detector: nn.Module, images: Tensor, *, logits: bool, place: str
+) -> dict[str, Scores]:
     """Return scores, and logits if they were requested and the detector offers them."""
     logits_of = getattr(detector, "logits", None)
     if not (logits and callable(logits_of)):
-        return {"scores": _checked(detector(images), (len(images),), "scores")}
+        return {"scores": checked_outputs(detector(images), (len(images),), "scores", place)}
     outputs = logits_of(images)
     # With `from_logits`, the scores need no second forward pass.
     from_logits = getattr(detector, "from_logits", None)
     scores = from_logits(outputs) if callable(from_logits) else detector(images)
     return {
-        "scores": _checked(scores, (len(images),), "scores"),
-        "logits": _checked(outputs, (len(images), None), "logits"),
+        "scores": checked_outputs(scores, (len(images),), "scores", place),
+        "logits": checked_outputs(outputs, (len(images), None), "logits", place),
     }
 
 
 def _load_adapt() -> Callable[..., object]:
-    module = importlib.import_module(SUBMISSION_MODULE)
-    adapt = getattr(module, "adapt", None)
-    if not callable(adapt):
-        raise ContractViolation("submission.py defines no function adapt(backbone, pos, neg)")
-    return adapt  # type: ignore[no-any-return]
+    return find_adapt(vars(importlib.import_module(SUBMISSION_MODULE)))
 
 
 def _reload_adapt(source: Path, modules_before: int) -> Callable[..., object]:
@@ -209,41 +245,27 @@ def _reload_adapt(source: Path, modules_before: int) -> Callable[..., object]:
 
 def _call_adapt(
     adapt: Callable[..., object],
+    source: Path,
     backbone: Backbone,
     pos: Tensor,
     neg: Tensor,
     settings: dict[str, Any],
 ) -> nn.Module:
-    with torch.enable_grad():
-        detector = adapt(backbone, pos, neg, **settings)
-    if not isinstance(detector, nn.Module):
-        raise ContractViolation(f"adapt returned {_kind(detector)}; it must return an nn.Module")
-    return detector
-
-
-def _checked(values: object, expected: tuple[int | None, ...], name: str) -> Scores:
-    """Return outputs as a float32 array of the expected shape, in which None means any size.
-
-    Raises:
-        ContractViolation: for anything else.
-    """
-    if not isinstance(values, Tensor):
-        raise ContractViolation(
-            f"the detector returned {_kind(values)}; it must return a tensor of {name}"
-        )
-    sizes = zip(values.shape, expected, strict=False)
-    if values.dim() != len(expected) or any(e is not None and n != e for n, e in sizes):
-        wanted = ", ".join("any" if size is None else str(size) for size in expected)
-        raise ContractViolation(
-            f"the detector returned {name} of shape {list(values.shape)} for {expected[0]} images; "
-            f"the shape must be [{wanted}]"
-        )
-    array: Scores = values.detach().float().cpu().numpy()
-    return array
-
-
-def _kind(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    place = place_of_function(adapt, source)
+    try:
+        with torch.enable_grad():
+            returned = adapt(backbone, pos, neg, **settings)
+    except TypeError as error:
+        # Was it raised by the call itself, and not by code of the submission?
+        trace = error.__traceback__
+        if (
+            trace is None
+            or trace.tb_next is not None
+            or not (misfit := wrong_call(adapt, settings))
+        ):
+            raise
+        raise ContractViolation(place + misfit) from None
+    return checked_detector(returned, place)
 
 
 def _to_device(images: np.ndarray[Any, Any], device: torch.device) -> Tensor:
