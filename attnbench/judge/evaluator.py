@@ -29,9 +29,11 @@ from attnbench.records.record import Cost, EpisodeResult, Measures, Readout
 from attnbench.statistics.detection import detect
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import Submission
+from attnbench.text import failure_text
 from attnbench.wire.artefact import Artefact
 
-_MAX_REASON, _MAX_DETAIL = 1000, 4000
+# The most characters of a reason and of any other text in a result.
+_MAX_REASON, _MAX_TEXT = 1000, 10_000
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Trial:
     """The result of trying a submission out, without scoring it.
 
     Attributes:
-        reason: why the submission failed; empty if it did not.
+        reason: why the submission failed, with the frames of its own files on further lines; empty
+            if it did not fail.
         size: the size of its artefact; None after a failure.
         deterministic: whether two adaptations gave the same artefact.
         not_applicable: whether the submission itself says that it does not apply to the backbone.
@@ -140,9 +143,15 @@ class Evaluator:
         self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
     ) -> EpisodeOutcome:
         timed = self._adapt(submission, episode, timeout, cold=cold)
-        artefact, size = timed.adaptation.artefact, timed.size
-        with self.timer.phase("prediction"):
-            prediction = self._predict(submission, episode, artefact, timeout, timed.pass_seconds)
+        adaptation, size = timed.adaptation, timed.size
+        try:
+            with self.timer.phase("prediction"):
+                prediction = self._predict(
+                    submission, episode, adaptation.artefact, timeout, timed.pass_seconds
+                )
+        except EpisodeFailure as failure:
+            failure.printed = adaptation.printed + failure.printed
+            raise
         # An adaptation ends when a process that took no part in it has loaded the detector. So the
         # time of loading counts as adaptation, and so does work deferred until prediction.
         late = prediction.loading_seconds
@@ -155,6 +164,7 @@ class Evaluator:
         result = EpisodeResult(
             target=episode.target,
             status="ok",
+            printed=adaptation.printed + prediction.printed,
             images_sha256=episode.fingerprint,
             measures=Measures.of(detect(prediction.scores, episode.present)),
             cost=Cost(
@@ -168,7 +178,7 @@ class Evaluator:
             ),
             readouts=readouts,
             nondeterministic=tuple(
-                sorted({*timed.adaptation.nondeterministic, *prediction.nondeterministic})
+                sorted({*adaptation.nondeterministic, *prediction.nondeterministic})
             ),
         )
         return self._outcome(result, _scores(episode, prediction.scores))
@@ -220,12 +230,12 @@ class Evaluator:
         try:
             first = self._session.adapt(submission, episode, timeout, rehearse=True)
             second = self._session.adapt(submission, episode, timeout, rehearse=False)
-            size = self._measure(first.artefact, submission)
+            size = self._measure(first, submission)
             assert first.pass_seconds is not None
             self._predict(submission, episode, first.artefact, timeout, first.pass_seconds)
         except EpisodeFailure as failure:
-            reason = failure.reason + (f"\n{failure.detail}" if failure.detail else "")
-            return Trial(reason, not_applicable=failure.status == "not applicable")
+            text = failure_text(failure.reason, failure.detail, submission.folder)
+            return Trial(text, not_applicable=failure.status == "not applicable")
         return Trial("", size, deterministic=first.artefact == second.artefact)
 
     def _adapt(
@@ -239,15 +249,16 @@ class Evaluator:
                 again = self._session.adapt(submission, episode, timeout, rehearse=False)
                 cold_seconds = again.seconds
         with self.timer.phase("counting parameters"):
-            size = self._measure(adaptation.artefact, submission)
+            size = self._measure(adaptation, submission)
         assert adaptation.pass_seconds is not None
         return _TimedAdaptation(adaptation, adaptation.pass_seconds, cold_seconds, size)
 
-    def _measure(self, artefact: Artefact, submission: Submission) -> ArtefactSize:
+    def _measure(self, adaptation: Adaptation, submission: Submission) -> ArtefactSize:
         try:
-            return self._counter.measure(artefact, submission.program)
+            return self._counter.measure(adaptation.artefact, submission.program)
         except InvalidArtefact as error:
-            raise EpisodeFailure(f"the artefact is not valid: {error}") from None
+            reason = f"the artefact is not valid: {error}"
+            raise EpisodeFailure(reason, printed=adaptation.printed) from None
 
     def _predict(
         self,
@@ -287,7 +298,8 @@ class Evaluator:
         if different > prediction_checks.MAX_DIFFERENT:
             raise EpisodeFailure(
                 f"{different} of {len(scores)} scores differ when the same images come in other "
-                "batches: a score may depend on its own image only, not on other images or on chance"
+                "batches: a score may depend on its own image only, not on other images or on chance",
+                printed=first.printed,
             )
         return prediction
 
@@ -296,7 +308,9 @@ class Evaluator:
             target=episode.target,
             status=failure.status,
             reason=failure.reason[:_MAX_REASON],
-            detail=failure.detail[-_MAX_DETAIL:],
+            detail=failure.detail[-_MAX_TEXT:],
+            traceback=failure.traceback[-_MAX_TEXT:],
+            printed=failure.printed[-_MAX_TEXT:],
             images_sha256=episode.fingerprint,
         )
         return self._outcome(result, _scores(episode, None))

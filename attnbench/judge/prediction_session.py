@@ -29,6 +29,7 @@ class Prediction:
         batch_sizes: the number of images in each batch.
         batch_seconds: the duration of each batch.
         nondeterministic: operations used that have no deterministic form on the device.
+        printed: what the detector printed.
     """
 
     scores: NDArray[np.float32]
@@ -37,6 +38,7 @@ class Prediction:
     batch_sizes: tuple[int, ...]
     batch_seconds: tuple[float, ...]
     nondeterministic: tuple[str, ...]
+    printed: str
 
 
 class PredictionSession:
@@ -126,6 +128,7 @@ class PredictionSession:
             tuple(map(len, self._batches)),
             tuple(self._seconds),
             nondeterministic_operations(reply.fields),
+            self._worker.printed(),
         )
 
     def _show(self, number: int) -> float:

@@ -40,12 +40,14 @@ class Adaptation:
         pass_seconds: the duration of a forward pass over as many images, timed before the
             adaptation; None without a rehearsal.
         nondeterministic: operations used that have no deterministic form on the device.
+        printed: what the submission printed, without the rehearsal's output.
     """
 
     artefact: Artefact
     seconds: float
     pass_seconds: float | None
     nondeterministic: tuple[str, ...]
+    printed: str
 
 
 class WorkerSession:
@@ -125,7 +127,11 @@ class WorkerSession:
         except KeyError as missing:
             raise ProtocolError(f"an artefact without {missing}") from None
         return Adaptation(
-            artefact, seconds, pass_seconds, nondeterministic_operations(reply.fields)
+            artefact,
+            seconds,
+            pass_seconds,
+            nondeterministic_operations(reply.fields),
+            worker.printed(),
         )
 
     def predict(
@@ -208,14 +214,23 @@ class WorkerSession:
         """
         with self._template.worker() as worker:
             try:
-                yield worker
-            except InvalidArtefact as error:
-                raise EpisodeFailure(f"the artefact is not valid: {error}") from None
-            except ChannelTimeout:
-                raise EpisodeFailure(f"timeout: not done {activity} after {timeout:g} s") from None
-            except ProtocolError as error:
-                raise EpisodeFailure(f"the worker sent {error} while {activity}") from None
-            except ChannelClosed:
-                status = self._template.exit_code(grace=1.0)
-                failure = WorkerKilled if status == -signal.SIGKILL else EpisodeFailure
-                raise failure(f"the process {describe_exit(status)} while {activity}") from None
+                with self._failures_of_episode(activity, timeout):
+                    yield worker
+            except EpisodeFailure as failure:
+                failure.printed = worker.printed()
+                raise
+
+    @contextlib.contextmanager
+    def _failures_of_episode(self, activity: str, timeout: float) -> Iterator[None]:
+        try:
+            yield
+        except InvalidArtefact as error:
+            raise EpisodeFailure(f"the artefact is not valid: {error}") from None
+        except ChannelTimeout:
+            raise EpisodeFailure(f"timeout: not done {activity} after {timeout:g} s") from None
+        except ProtocolError as error:
+            raise EpisodeFailure(f"the worker sent {error} while {activity}") from None
+        except ChannelClosed:
+            status = self._template.exit_code(grace=1.0)
+            failure = WorkerKilled if status == -signal.SIGKILL else EpisodeFailure
+            raise failure(f"the process {describe_exit(status)} while {activity}") from None

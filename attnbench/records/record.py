@@ -173,7 +173,11 @@ class EpisodeResult(_Model):
         target: the target's name.
         status: whether it succeeded.
         reason: why it did not succeed, in one line.
-        detail: the end of the submission's traceback.
+        detail: after a failure, the exception with the frames of the submission's own files, which
+            have their names in its folder: a record says nothing of where that folder was.
+        traceback: the same with all frames.
+        printed: the end of what the submission printed while it adapted, and while its detector
+            predicted. It may contain anything; see `attnbench.text.printable_lines`.
         images_sha256: the SHA-256 (hex) of the pixels of all its pictures, before any generator.
         measures: how well the detector detects; None after a failure.
         cost: what the adaptation cost; None after a failure.
@@ -186,6 +190,8 @@ class EpisodeResult(_Model):
     status: Status
     reason: Text = ""
     detail: Text = ""
+    traceback: Text = ""
+    printed: Text = ""
     images_sha256: Sha256
     measures: Measures | None = None
     cost: Cost | None = None

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from attnbench.backbones.backbone import Backbone
 from attnbench.errors import NotApplicable
 from attnbench.sandbox.failures import ContractViolation, describe_failure
+from attnbench.sandbox.printed_output import flush_output, forget_output
 from attnbench.sandbox.unpacking import unpack
 from attnbench.sandbox.warm_state import (
     WarmState,
@@ -66,9 +67,13 @@ def serve(channel: Channel, state: WarmState, folder: Path, confinement: tuple[s
             handlers = {"adapt": _adapt, "predict": _predict}
             handlers[request.kind](_Context(channel, request, state, source, caught))
     except NotApplicable as refusal:
-        channel.send(Message("not applicable", {"reason": str(refusal)[:1000]}))
+        answer = Message("not applicable", {"reason": str(refusal)[:1000]})
     except BaseException as error:
-        channel.send(Message("failed", describe_failure(error, harness=__name__)))
+        answer = Message("failed", describe_failure(error, folder / "source"))
+    else:
+        return
+    flush_output()
+    channel.send(answer)
 
 
 @dataclass(frozen=True)
@@ -97,12 +102,10 @@ def _adapt(context: _Context) -> None:
     settings: dict[str, Any] = request.fields["hyperparameters"]
     if request.fields["rehearse"]:
         counts = [shape[0] for shape in shapes]
-        try:
-            _rehearse(adapt, context, state.rehearsal_counts(counts))
-        except NotApplicable:
-            raise
-        except Exception:  # the method may need more images than a rehearsal usually has
+        if not _can_rehearse(adapt, context, state.rehearsal_counts(counts)):
+            forget_output()
             _rehearse(adapt, context, counts)
+        forget_output()
         adapt = _reload_adapt(context.source, modules_before)
     set_seed(request.fields["seed"])
     synchronise(device)
@@ -115,7 +118,19 @@ def _adapt(context: _Context) -> None:
     detector = _call_adapt(adapt, state.backbone, pos, neg, settings)
     artefact = state.packer.pack(detector, context.source)
     synchronise(device)
+    flush_output()
     channel.send(Message("artefact", context.report, artefact.arrays))
+
+
+def _can_rehearse(adapt: Callable[..., object], context: _Context, counts: list[int]) -> bool:
+    """Rehearse. Return False after a failure: the method may need more images than `counts`."""
+    try:
+        _rehearse(adapt, context, counts)
+    except NotApplicable:
+        raise
+    except Exception:
+        return False
+    return True
 
 
 def _rehearse(adapt: Callable[..., object], context: _Context, counts: list[int]) -> None:
@@ -146,6 +161,7 @@ def _predict(context: _Context) -> None:
             buffer, count = batch.fields["buffer"], batch.fields["count"]
             images = _to_device(buffers[buffer][:count], device)
             outputs = _read_out(detector, images, logits=bool(batch.fields["logits"]))
+            flush_output()
             channel.send(Message("scores", context.report, outputs))
 
 
