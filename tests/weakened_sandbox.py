@@ -128,13 +128,6 @@ def same_output_for_all() -> None:
     _replace(fork_server, "FileIO", lambda *arguments: FileIO(os.dup(shared.fileno()), "r+"))
 
 
-def keep_output_in_buffers() -> None:
-    """Let workers print as programs do whose output is a file."""
-    from attnbench.sandbox import fork_server
-
-    _replace(fork_server, "buffer_output_by_line", lambda: None)
-
-
 def naive_failures() -> None:
     """Report the text of an exception as it is."""
     from attnbench.sandbox import worker

@@ -204,6 +204,22 @@ class EpisodeResult(_Model):
             raise ValueError("an episode is ok if and only if it has measures and a cost")
         return self
 
+    def has_same_failure(self, other: EpisodeResult) -> bool:
+        """Return whether both episodes failed for the same reason, in the same lines of code."""
+        return self.status == other.status == "failed" and (self.reason, self.detail) == (
+            other.reason,
+            other.detail,
+        )
+
+
+def failed_alike(episodes: Sequence[EpisodeResult]) -> bool:
+    """Return whether the first two episodes failed in the same way. Then a run stops by default.
+
+    Args:
+        episodes: the episodes of a record so far, in the order of the task's targets.
+    """
+    return len(episodes) > 1 and episodes[0].has_same_failure(episodes[1])
+
 
 class Summary(_Model):
     """A record's summary: means over targets, and medians of times.
@@ -239,7 +255,12 @@ class Summary(_Model):
 
 
 class Record(_Model):
-    """The result of a submission on a task, track and backbone with one seed."""
+    """The result of a submission on a task, track and backbone with one seed.
+
+    Attributes:
+        not_run: how many targets have no episode, because the first two failed in the same way.
+        episodes: in the order of the task's targets.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     identity: Identity
@@ -249,6 +270,7 @@ class Record(_Model):
     created: Text
     status: Status
     reason: Text = ""
+    not_run: Count = 0
     summary: Summary
     episodes: Annotated[tuple[EpisodeResult, ...], Field(min_length=1)]
     scores_file: Text
@@ -260,4 +282,6 @@ class Record(_Model):
             raise ValueError("two episodes have the same target")
         if self.status == "ok" and any(episode.status != "ok" for episode in self.episodes):
             raise ValueError("the record is ok, but an episode is not")
+        if self.not_run and not failed_alike(self.episodes):
+            raise ValueError("targets were left out, but the first two did not fail alike")
         return self
