@@ -89,7 +89,7 @@ def check(
 
 
 def _print_report(report: CheckReport) -> None:
-    from attnbench.text import printable
+    from attnbench.text import printable, printable_lines
 
     name, backbone = printable(report.submission), printable(report.backbone)
     if report.not_applicable:
@@ -100,7 +100,7 @@ def _print_report(report: CheckReport) -> None:
         count = len(report.problems)
         typer.echo(f"{name}: {count} problem{'s' * (count != 1)} on {backbone}")
     for problem in report.problems:
-        typer.echo(f"  - {printable(problem)}")
+        typer.echo("  - " + printable_lines(problem).replace("\n", "\n    "))
     if report.parameters_added is not None and report.parameters_changed is not None:
         typer.echo(
             f"  parameters: {report.parameters_added:,} added + {report.parameters_changed:,} changed"
