@@ -27,6 +27,11 @@ _PROCESSES = (
         sandbox=(weakened.same_folder_for_all,),
     ),
     Defence(
+        "each worker prints into a file of its own",
+        stops=("state/printed",),
+        sandbox=(weakened.same_output_for_all,),
+    ),
+    Defence(
         "a worker's folder is removed whatever its permissions and depth",
         stops=("faults/stubborn_folder",),
         sandbox=(weakened.remove_gently,),
@@ -34,7 +39,13 @@ _PROCESSES = (
     ),
     Defence(
         "workers are killed, with everything they have started",
-        stops=("faults/children", "faults/generations", "faults/stops_itself", "faults/threads"),
+        stops=(
+            "channel/prints_forever",
+            "faults/children",
+            "faults/generations",
+            "faults/stops_itself",
+            "faults/threads",
+        ),
         sandbox=(weakened.kill_nothing,),
         shows=r"^left behind: \d+ processes",
         reopen=True,

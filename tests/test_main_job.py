@@ -78,6 +78,7 @@ def test_failed_submission_is_a_row_and_does_not_affect_other_rows(
     command: Command, submission_folder: Write, tmp_path: Path
 ) -> None:
     broken = submission_folder("broken", BROKEN)
+    file = broken / "submission.py"
     result = command("evaluate", broken, "none", *TASK, "--json")
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
@@ -90,6 +91,9 @@ def test_failed_submission_is_a_row_and_does_not_affect_other_rows(
     assert command("leaderboard").returncode == 0
     table = command("evaluate", broken, "none", *TASK)
     assert table.returncode == 1 and "no luck today" in table.stdout
+    assert f'      File "{file}", line 1, in adapt\n' in table.stdout
+    assert "Traceback" not in table.stderr
+    assert "retrying 1 failed record" in table.stderr and "reusing 1 existing" in table.stderr
 
 
 @pytest.mark.parametrize(

@@ -23,13 +23,14 @@ from attnbench.runs.status_file import RunState, StatusFile, TaskState
 from attnbench.text import duration
 from attnbench.vocabulary import ProgressStyle
 
-# Two tasks, `t` with two episodes and `u` with one; the second episode fails.
+# Two tasks, `t` with two episodes and `u` with five, four of which do not run. The second fails.
 EVENTS: list[events.Event] = [
-    events.Planned({"t": 2, "u": 1}, (Path("records/a.json"),)),
+    events.Planned({"t": 2, "u": 5}, (Path("records/a.json"),)),
     events.EpisodeStarted("s", "t", "cat"),
-    events.EpisodeDone("s", "t", "cat", "ok", "", 1, 3),
-    events.EpisodeDone("s", "t", "dog", "failed", "no\nluck", 2, 3),
+    events.EpisodeDone("s", "t", "cat", "ok", "", 1, 7),
+    events.EpisodeDone("s", "t", "dog", "failed", "no\nluck", 2, 7),
     events.RecordWritten(Path("records/b.json")),
+    events.EpisodesLeftOut("s", "u", 4),
     events.EpisodeDone("s", "u", "\x1b[2J", "ok", "", 3, 3),
 ]
 
@@ -53,9 +54,10 @@ def displayed(style: ProgressStyle, stream: io.StringIO | None = None) -> list[s
 def test_log_has_a_line_per_episode_with_time_left_and_failures() -> None:
     lines = displayed("auto")
     assert "--fresh" in lines[0]
-    assert lines[1] == "[1/3] s, t, cat: ok"
-    assert lines[2] == "[2/3, 0 s left, 1 failed] s, t, dog: failed: no luck"
-    assert lines[3] == "[3/3, 1 failed] s, u, �[2J: ok"
+    assert lines[1] == "[1/7] s, t, cat: ok"
+    assert lines[2] == "[2/7, 0 s left, 1 failed] s, t, dog: failed: no luck"
+    assert lines[3].startswith("s, u: the same failure on the first 2 targets; 4 targets not run")
+    assert lines[4] == "[3/3, 1 failed] s, u, �[2J: ok"
 
 
 def test_json_progress_has_an_object_per_event() -> None:
@@ -66,9 +68,10 @@ def test_json_progress_has_an_object_per_event() -> None:
         "episode done",
         "episode done",
         "record written",
+        "episodes left out",
         "episode done",
     ]
-    assert objects[0]["episodes"] == {"t": 2, "u": 1}
+    assert objects[0]["episodes"] == {"t": 2, "u": 5}
     assert objects[3]["reason"] == "no\nluck" and objects[3]["status"] == "failed"
 
 
@@ -76,7 +79,8 @@ def test_bars_leave_failures_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
     screen = "\n".join(displayed("auto", Terminal()))
-    assert "[2/3] s, t, dog: failed: no luck" in screen
+    assert "[2/7] s, t, dog: failed: no luck" in screen
+    assert "--keep-going" in screen and "3/3" in screen
     assert "1 failed" in screen and "all tasks" in screen
 
 
@@ -117,7 +121,9 @@ def test_run_state_counts_episodes_and_estimates_the_time_left() -> None:
     halfway = run_state().after(EVENTS[0], 100.0).after(EVENTS[2], 110.0)
     assert halfway.seconds_left is None
     halfway = halfway.after(EVENTS[3], 130.0)
-    assert halfway.seconds_left == pytest.approx(20.0)  # one episode is left, and one takes 20 s
+    assert halfway.seconds_left == pytest.approx(
+        100.0
+    )  # five episodes are left, and one takes 20 s
     assert halfway.is_alive
 
 
@@ -137,7 +143,7 @@ def test_files_of_a_dead_run_are_removed_by_the_next(tmp_path: Path) -> None:
     with StatusFile(tmp_path, "local", ["s"]) as status_file:
         status_file.update(EVENTS[0])
         (run,) = attnbench.status(tmp_path)
-        assert run.is_alive and run.total.total == 3
+        assert run.is_alive and run.total.total == 7
     assert not folder.exists()
 
 

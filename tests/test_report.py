@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from attnbench.cli import report, results_table
+from attnbench.cli.main import app
+from attnbench.records.outcome import SCORES_SCHEMA
+from attnbench.records.record import Record
+from attnbench.records.rows import COLUMNS, row_of
+from attnbench.records.store import RecordStore
 from attnbench.text import printable
 
 
@@ -73,10 +81,10 @@ _COLUMNS_OF_FAILURES = [
 ]
 
 
-def report_text(width: int, rows: pd.DataFrame | None = None, *, wide: bool = False) -> str:
+def report_text(width: int, rows: pd.DataFrame | None = None, **options: bool) -> str:
     """The printed report of some rows, those of `frame()` by default."""
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    report.print_report(frame() if rows is None else rows, console, wide=wide)
+    report.print_report(frame() if rows is None else rows, console, **options)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -117,6 +125,66 @@ def test_failure_is_printed_without_control_characters() -> None:
     assert "failed: broken, imagenet-standard" in text
     assert "[bold]boom[/] again" in text
     assert "\x1b" not in text
+
+
+DETAIL = """Traceback (most recent call last):
+  File "submission.py", line 1, in adapt
+    raise ValueError("a long message that is not wrapped anywhere, however narrow the terminal")
+ValueError: a long message that is not wrapped anywhere, however narrow the terminal"""
+
+
+@pytest.fixture
+def failed_frame(tmp_path: Path, make_record: Callable[..., Record]) -> pd.DataFrame:
+    """Two rows of one submission, whose targets all fail alike and print escape sequences."""
+    store = RecordStore(tmp_path / "records")
+    rows = []
+    for task in ("noisy-mnist", "imagenet-standard"):
+        record = make_record(reason=DETAIL.splitlines()[-1], task=task)
+        update = {"detail": DETAIL, "traceback": f"all of it\n{DETAIL}", "printed": "\x1b[2Jhi\a"}
+        episodes = tuple(episode.model_copy(update=update) for episode in record.episodes)
+        path = store.save(
+            record.model_copy(update={"episodes": episodes}), SCORES_SCHEMA.empty_table()
+        )
+        rows.append(row_of(store.read(path), path))
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    (tmp_path / "made-up").mkdir()
+    (tmp_path / "made-up" / "submission.py").touch()
+    frame.attrs["folders"] = {"made-up": str(tmp_path / "made-up")}
+    return frame
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_equal_failures_are_printed_once_with_the_lines_of_code(
+    width: int, failed_frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    text = report_text(width, failed_frame)
+    message = DETAIL.splitlines()[-1]
+    heading = f"failed: made-up on 4 of 4 targets of 2 tasks: {message}"
+    assert " ".join(text.split()).count(heading) == 1
+    lines = text.splitlines()
+    start = lines.index("    Traceback (most recent call last):")
+    assert lines[start + 1] == f'      File "{tmp_path}/made-up/submission.py", line 1, in adapt'
+    assert lines[start + 2] == f"    {DETAIL.splitlines()[2]}"
+    assert "all of it" not in text and "hi" not in text.split()
+
+
+def test_verbose_report_has_whole_tracebacks_and_what_was_printed(
+    failed_frame: pd.DataFrame,
+) -> None:
+    text = report_text(80, failed_frame, verbose=True)
+    assert text.count("\n    all of it\n") == 1
+    assert text.count("printed by made-up on noisy-mnist, cat and 3 more:\n    hi�\n") == 1
+
+
+def test_records_show_prints_them_too(failed_frame: pd.DataFrame) -> None:
+    path = failed_frame["record"][0]
+    plain, verbose = (
+        CliRunner().invoke(app, ["records", "show", path, *options]).output
+        for options in ([], ["--verbose"])
+    )
+    assert verbose.startswith(plain) and "all of it" not in plain
+    assert '      File "submission.py", line 1, in adapt' in verbose.splitlines()
+    assert "    hi�" in verbose.splitlines()
 
 
 def test_json_has_one_object_per_line_with_nulls(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from attnbench.engines.engine import CompletedJob, UnusableImages
 from attnbench.errors import AttnbenchError
 from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
+from attnbench.runs.existing_records import ExistingRecords
 from attnbench.runs.planning import Plan
 from attnbench.runs.progress import Progress
 from attnbench.runs.record_writer import RecordWriter
@@ -94,7 +95,8 @@ def test_a_record_that_cannot_be_written_is_released_for_other_runs(
         identity=make_record().identity,
     )
     progress = Progress([plan.identity], (), lambda event: None)
-    with RecordWriter(store, {}, progress, fresh=False) as writer:
+    existing = ExistingRecords(store, [plan], fresh=False, retry_failed=True)
+    with RecordWriter(store, existing, {}, progress, keep_going=False) as writer:
         jobs = writer.jobs([plan], wait=False)
         writer.write(CompletedJob(job, UnusableImages("damaged")) for job in jobs)
         assert writer.unusable == {plan.identity: ["damaged"]}

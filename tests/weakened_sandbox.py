@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +120,19 @@ def no_reachable_state() -> None:
     _replace(packing, "reachable_state", lambda objects, source: ())
 
 
+def same_output_for_all() -> None:
+    """Let all workers print into the same file."""
+    from attnbench.sandbox import fork_server
+
+    shared = FileIO(os.memfd_create("shared"), "r+")
+    _replace(fork_server, "FileIO", lambda *arguments: FileIO(os.dup(shared.fileno()), "r+"))
+
+
 def naive_failures() -> None:
     """Report the text of an exception as it is."""
     from attnbench.sandbox import worker
 
-    def describe(error: BaseException, *, harness: str) -> dict[str, str]:
+    def describe(error: BaseException, source: Path) -> dict[str, str]:
         return {"reason": f"{type(error).__name__}: {error}", "detail": ""}
 
     _replace(worker, "describe_failure", describe)
@@ -217,6 +226,7 @@ def serve_in_threads() -> None:
     def start_thread(server: fork_server._ForkServer) -> ForkedWorker:
         folder = server._scratch.new_folder()
         ours, theirs = socket.socketpair()
+        output = FileIO(os.memfd_create("printed"), "r+")
 
         assert server._state is not None
         state = server._state
@@ -226,7 +236,7 @@ def serve_in_threads() -> None:
                 worker.serve(Channel(theirs), state, folder, ())
 
         threading.Thread(target=serve, daemon=True).start()
-        return ForkedWorker(os.getpid(), folder, ours)
+        return ForkedWorker(os.getpid(), folder, ours, output)
 
     class Threads:
         """In place of `WorkerProcesses`."""

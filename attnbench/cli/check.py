@@ -99,13 +99,13 @@ def _as_object(report: CheckReport) -> dict[str, object]:
 
 
 def _print_report(report: CheckReport) -> None:
-    from attnbench.text import printable
+    from attnbench.text import printable, printable_lines
 
     count = len(report.problems)
     verdict = "ok" if report.ok else f"{count} problem{'s' * (count != 1)}"
     typer.echo(f"{printable(report.submission)}: {verdict}")
     for problem in report.problems:
-        typer.echo(f"  - {printable(problem)}")
+        typer.echo("  - " + printable_lines(problem).replace("\n", "\n    "))
     for warning in report.warnings:
         typer.echo(f"  - warning: {printable(warning)}")
     for on in report.on:

@@ -84,6 +84,22 @@ def evaluate(
         bool,
         typer.Option("--fresh", envvar="ATTNBENCH_FRESH", help="Make existing records again."),
     ] = False,
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going",
+            envvar="ATTNBENCH_KEEP_GOING",
+            help="Run all targets of a task, even after the same failure on the first two.",
+        ),
+    ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed/--no-retry-failed",
+            envvar="ATTNBENCH_RETRY_FAILED",
+            help="Whether failed episodes of existing records run again.",
+        ),
+    ] = True,
     timing_only: Annotated[
         bool,
         typer.Option(
@@ -118,6 +134,14 @@ def evaluate(
             help="Print all columns of the table, even if the terminal is too narrow for them.",
         ),
     ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            envvar="ATTNBENCH_VERBOSE",
+            help="Print whole tracebacks of failures, and what the submissions printed.",
+        ),
+    ] = False,
     as_json: Annotated[
         bool,
         typer.Option("--json", envvar="ATTNBENCH_JSON", help="Print one JSON object per row."),
@@ -126,8 +150,8 @@ def evaluate(
     """Evaluate submissions on tasks.
 
     Prints a table of sensitivity, parameters and adaptation time, and writes a record per submission,
-    task, backbone and seed. Records that exist already are reused, and an interrupted run resumes
-    where it stopped.
+    task, backbone and seed. Records that exist already are reused, failures are retried, and an
+    interrupted run resumes where it stopped.
     """
     if timeout is not None and not 0 < timeout < float("inf"):
         raise typer.BadParameter("must be a positive number of seconds", param_hint="--timeout")
@@ -150,6 +174,8 @@ def evaluate(
             isolation=isolation,
             timeout=timeout,
             fresh=fresh,
+            keep_going=keep_going,
+            retry_failed=retry_failed,
             timing_only=timing_only,
             data=data,
             records=records,
@@ -159,6 +185,6 @@ def evaluate(
     if as_json:
         print_json(frame)
     else:
-        print_report(frame, wide=wide)
+        print_report(frame, wide=wide, verbose=verbose)
     if any_failed(frame):
         raise typer.Exit(1)

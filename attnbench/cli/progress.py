@@ -23,6 +23,7 @@ from rich.progress import (
 
 from attnbench.runs.events import (
     EpisodeDone,
+    EpisodesLeftOut,
     EpisodeStarted,
     Event,
     Noted,
@@ -75,6 +76,8 @@ class Lines:
                 count = f"[{event.done}/{event.total}{self._counter.summary}]"
                 line = f"{count} {_episode(event)}: {_outcome(event)}"
                 print(line, file=self._stream, flush=True)
+            case EpisodesLeftOut():
+                print(_left_out(event), file=self._stream, flush=True)
             case _:
                 pass  # the paths of records are printed after the table
 
@@ -89,6 +92,7 @@ _KINDS = {
     Noted: "noted",
     EpisodeStarted: "episode started",
     EpisodeDone: "episode done",
+    EpisodesLeftOut: "episodes left out",
     RecordWritten: "record written",
 }
 
@@ -144,8 +148,17 @@ class Bars:
                     if name in self._bars:
                         failures = f"{self._failed[name]} failed" if self._failed[name] else ""
                         self.progress.update(self._bars[name], advance=1, failures=failures)
+            case EpisodesLeftOut():
+                self._print(_left_out(event))
+                for name in (event.task, _ALL):
+                    if name in self._bars:
+                        self._shorten(self._bars[name], event.count)
             case _:
                 pass
+
+    def _shorten(self, bar: TaskID, count: int) -> None:
+        (total,) = (task.total for task in self.progress.tasks if task.id == bar)
+        self.progress.update(bar, total=None if total is None else total - count)
 
     def _print(self, text: str) -> None:
         self.progress.console.print(text, markup=False, highlight=False)
@@ -182,6 +195,12 @@ def _reused(event: Planned) -> str:
 
 def _note(event: Noted) -> str:
     return f"note: {printable(event.text)}"
+
+
+def _left_out(event: EpisodesLeftOut) -> str:
+    name = printable(f"{event.submission}, {event.task}", 60)
+    left_out = f"{event.count} target{'s' * (event.count != 1)} not run (--keep-going runs them)"
+    return f"{name}: the same failure on the first 2 targets; {left_out}"
 
 
 def _episode(event: EpisodeStarted | EpisodeDone) -> str:

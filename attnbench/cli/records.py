@@ -203,6 +203,14 @@ def show(
     task: options.TaskFile = None,
     backbone: options.RecordedBackbone = None,
     data: options.Data = None,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            envvar="ATTNBENCH_VERBOSE",
+            help="Also print whole tracebacks of failures, and what the submission printed.",
+        ),
+    ] = False,
 ) -> None:
     """Show a record: its targets with their hits and false alarms.
 
@@ -210,7 +218,14 @@ def show(
     """
     from attnbench.records.store import RecordStore
 
-    _print_record(RecordStore(record.parent).read(record))
+    recorded = RecordStore(record.parent).read(record)
+    _print_record(recorded)
+    if verbose:
+        from attnbench.cli.episode_report import episodes_of_record, print_failures, print_output
+
+        episodes = episodes_of_record(recorded, record)
+        print_failures(episodes, {}, verbose=True)
+        print_output(episodes)
     if errors is not None:
         from attnbench.commands.show_errors import show_errors
 

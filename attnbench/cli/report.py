@@ -11,6 +11,7 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
+from attnbench.cli.episode_report import episodes_of, print_failures, print_output
 from attnbench.cli.results_table import print_table
 from attnbench.commands.against_published import against_published
 from attnbench.text import printable
@@ -32,25 +33,37 @@ def print_json(frame: pd.DataFrame) -> None:
 
 
 def print_report(
-    frame: pd.DataFrame, console: Console | None = None, *, wide: bool = False
+    frame: pd.DataFrame,
+    console: Console | None = None,
+    *,
+    wide: bool = False,
+    verbose: bool = False,
 ) -> None:
     """Print the table, the reasons of failures, the paths of the records, and what is published.
+
+    A failure is printed with the frames of the submission's own files.
 
     Args:
         frame: the rows, as `attnbench.evaluate` returns them.
         console: where to print; standard output by default.
         wide: whether to print all columns, however wide the terminal is.
+        verbose: whether to print whole tracebacks, and what the submissions printed.
     """
     console = console or Console(highlight=False)
     rows = _rows(frame)
     keys = _varying(frame)
     print_table(rows, keys, console, wide=wide)
     extra = [column for column in keys if column not in ("task", "submission")]
+    episodes = episodes_of(rows if verbose else [r for r in rows if r["status"] == "failed"])
+    explained = {episode.record for episode in episodes}
     for row in rows:
-        if row["status"] != "ok":
+        if row["status"] != "ok" and not (row["status"] == "failed" and row["record"] in explained):
             key = ", ".join(str(row[column]) for column in ("submission", "task", *extra))
             text = f"{row['status']}: {printable(key)}: {printable(row['reason'])}"
             console.print(Text(text, style="red" if row["status"] == "failed" else ""))
+    print_failures(episodes, frame.attrs.get("folders", {}), console, verbose=verbose)
+    if verbose:
+        print_output(episodes, console)
     if any(row["status"] == "ok" and row["adaptation_seconds"] is None for row in rows):
         console.print(
             "–: no times, because several episodes shared a CPU. Run again with --timing-only and "

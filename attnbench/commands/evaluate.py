@@ -35,6 +35,8 @@ def evaluate(
     isolation: IsolationLevel = "process",
     timeout: float | None = None,
     fresh: bool = False,
+    keep_going: bool = False,
+    retry_failed: bool = True,
     timing_only: bool = False,
     data: Path | None = None,
     records: Path = Path("records"),
@@ -58,6 +60,8 @@ def evaluate(
         isolation: `process` or `bwrap`, see docs/trust.md.
         timeout: seconds for one adaptation. By default the track's.
         fresh: whether to make existing records again.
+        keep_going: whether to run all targets of a record, even if its first two fail alike.
+        retry_failed: whether failed episodes of existing records run again.
         timing_only: whether to only time the contended episodes of existing records again, one at a
             time.
         data: a folder whose sub-folders replace data sets of the hub.
@@ -67,7 +71,7 @@ def evaluate(
 
     Returns:
         A row per submission x task x track x backbone x seed, with the columns of
-        `attnbench.records.rows.COLUMNS`.
+        `attnbench.records.rows.COLUMNS`. `attrs["folders"]` has the folder of each submission.
 
     Raises:
         AttnbenchError: if something cannot be run at all. If a submission fails, its row says so.
@@ -128,8 +132,18 @@ def evaluate(
             if timing_only:
                 rows = retime_records(plans, run_jobs, records, report=report)
             else:
-                rows = make_records(plans, run_jobs, records, fresh=fresh, report=report)
-        return pd.DataFrame([*rows, *failures], columns=list(COLUMNS))
+                rows = make_records(
+                    plans,
+                    run_jobs,
+                    records,
+                    fresh=fresh,
+                    keep_going=keep_going,
+                    retry_failed=retry_failed,
+                    report=report,
+                )
+        frame = pd.DataFrame([*rows, *failures], columns=list(COLUMNS))
+        frame.attrs["folders"] = {sub.name: str(sub.folder.absolute()) for sub in chosen}
+        return frame
 
 
 def _own_backbone_files(tasks: Sequence[ChosenTask]) -> tuple[Path, ...]:

@@ -81,27 +81,29 @@ def prepare(scratch: Path, hidden: Sequence[Path], limits: Limits) -> Confinemen
     return Confinement(limits, landlock.prepare([*whole, Path("/proc")], writable, split))
 
 
-def confine(folder: Path, channel: int, confinement: Confinement) -> tuple[str, ...]:
+def confine(folder: Path, channel: int, output: int, confinement: Confinement) -> tuple[str, ...]:
     """Confine this process, which was just forked and has one thread, and everything it starts.
 
     The worker's folder becomes its working directory, its home and its temporary folder, and the only
-    place that it can write to. All open files except the channel are closed. Standard streams are
-    connected to the null device.
+    place that it can write to. All open files except the channel are closed. Standard input is the null
+    device. Standard output and error go to a file.
 
     Args:
         folder: the worker's own folder.
         channel: the descriptor of its channel to the judge.
+        output: the descriptor of the file for what it prints.
         confinement: see `prepare`.
 
     Returns:
         The names of the restrictions in force, such as `landlock 7` and `seccomp`.
     """
     os.setsid()
+    with open(os.devnull, "rb", buffering=0) as null:
+        os.dup2(null.fileno(), 0)
+    for stream in (1, 2):
+        os.dup2(output, stream)
     kept = {channel} if confinement.ruleset is None else {channel, confinement.ruleset}
     _close_descriptors_except(kept)
-    with open(os.devnull, "r+b", buffering=0) as null:
-        for stream in (0, 1, 2):
-            os.dup2(null.fileno(), stream)
     os.chdir(folder)
     os.environ["HOME"] = os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
     _set_limits(confinement.limits)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
+_LINE_BUFFERED = 1  # _IOLBF of setvbuf(3)
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -24,6 +26,16 @@ def return_freed_memory() -> None:
     """Return freed memory to the system. With a C library other than glibc, do nothing."""
     if hasattr(libc(), "malloc_trim"):
         libc().malloc_trim(0)
+
+
+def buffer_c_output_by_line() -> None:
+    """Have the C library write each line to standard output as soon as it ends.
+
+    By default it does so on a terminal only. With a C library other than glibc, do nothing.
+    """
+    with contextlib.suppress(ValueError):  # no such variable
+        stream = ctypes.c_void_p.in_dll(libc(), "stdout")
+        libc().setvbuf(stream, None, _LINE_BUFFERED, ctypes.c_size_t(0))
 
 
 def count_threads() -> int:

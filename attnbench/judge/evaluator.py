@@ -35,9 +35,11 @@ from attnbench.records.record import Cost, EpisodeResult, Measures, Readout
 from attnbench.statistics.detection import detect
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import Submission
+from attnbench.text import failure_text
 from attnbench.wire.artefact import Artefact
 
-_MAX_REASON, _MAX_DETAIL = 1000, 4000
+# The most characters of a reason and of any other text in a result.
+_MAX_REASON, _MAX_TEXT = 1000, 10_000
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Trial:
     """The result of trying a submission out, without scoring it.
 
     Attributes:
-        reason: why the submission failed; empty if it did not.
-        detail: the end of its traceback.
+        reason: why the submission failed, with the frames of its own files on further lines; empty
+            if it did not fail.
         size: the size of its artefact; None if it has delivered none.
         changed: the names of the backbone's tensors that it has changed.
         deterministic: whether two adaptations gave the same artefact.
@@ -152,9 +154,15 @@ class Evaluator:
         self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
     ) -> EpisodeOutcome:
         timed = self._adapt(submission, episode, timeout, cold=cold)
-        artefact, size = timed.adaptation.artefact, timed.size
-        with self.timer.phase("prediction"):
-            prediction = self._predict(submission, episode, artefact, timeout, timed.pass_seconds)
+        adaptation, size = timed.adaptation, timed.size
+        try:
+            with self.timer.phase("prediction"):
+                prediction = self._predict(
+                    submission, episode, adaptation.artefact, timeout, timed.pass_seconds
+                )
+        except EpisodeFailure as failure:
+            failure.printed = adaptation.printed + failure.printed
+            raise
         # An adaptation ends when a process that took no part in it has loaded the detector. So the
         # time of loading counts as adaptation, and so does work deferred until prediction.
         late = prediction.loading_seconds
@@ -167,6 +175,7 @@ class Evaluator:
         result = EpisodeResult(
             target=episode.target,
             status="ok",
+            printed=adaptation.printed + prediction.printed,
             images_sha256=episode.fingerprint,
             measures=Measures.of(detect(prediction.scores, episode.present)),
             cost=Cost(
@@ -180,7 +189,7 @@ class Evaluator:
             ),
             readouts=readouts,
             nondeterministic=tuple(
-                sorted({*timed.adaptation.nondeterministic, *prediction.nondeterministic})
+                sorted({*adaptation.nondeterministic, *prediction.nondeterministic})
             ),
         )
         return self._outcome(result, _scores(episode, prediction.scores))
@@ -234,7 +243,7 @@ class Evaluator:
             first = self._session.adapt(submission, episode, timeout, rehearse=True)
             second = self._session.adapt(submission, episode, timeout, rehearse=False, remark=True)
             trial = Trial(
-                size=self._measure(first.artefact, submission),
+                size=self._measure(first, submission),
                 changed=changed_tensors(first.artefact),
                 deterministic=first.artefact == second.artefact,
                 remarks=second.remarks,
@@ -244,8 +253,7 @@ class Evaluator:
         except EpisodeFailure as failure:
             return replace(
                 trial,
-                reason=failure.reason,
-                detail=failure.detail,
+                reason=failure_text(failure.reason, failure.detail, submission.folder),
                 not_applicable=failure.status == "not applicable",
             )
         return trial
@@ -261,15 +269,16 @@ class Evaluator:
                 again = self._session.adapt(submission, episode, timeout, rehearse=False)
                 cold_seconds = again.seconds
         with self.timer.phase("counting parameters"):
-            size = self._measure(adaptation.artefact, submission)
+            size = self._measure(adaptation, submission)
         assert adaptation.pass_seconds is not None
         return _TimedAdaptation(adaptation, adaptation.pass_seconds, cold_seconds, size)
 
-    def _measure(self, artefact: Artefact, submission: Submission) -> ArtefactSize:
+    def _measure(self, adaptation: Adaptation, submission: Submission) -> ArtefactSize:
         try:
-            return self._counter.measure(artefact, submission.program)
+            return self._counter.measure(adaptation.artefact, submission.program)
         except InvalidArtefact as error:
-            raise EpisodeFailure(f"the artefact is not valid: {error}") from None
+            reason = f"the artefact is not valid: {error}"
+            raise EpisodeFailure(reason, printed=adaptation.printed) from None
 
     def _predict(
         self,
@@ -311,7 +320,8 @@ class Evaluator:
                 f"{prediction.place}{different} of {len(scores)} scores differ when the same images "
                 "come in other batches: a score may depend on its own image only, not on other images "
                 "or on chance. Compute means and thresholds in adapt and keep them with "
-                "`register_buffer`; write `F.dropout(x, training=self.training)`"
+                "`register_buffer`; write `F.dropout(x, training=self.training)`",
+                printed=first.printed,
             )
         return prediction
 
@@ -320,7 +330,9 @@ class Evaluator:
             target=episode.target,
             status=failure.status,
             reason=failure.reason[:_MAX_REASON],
-            detail=failure.detail[-_MAX_DETAIL:],
+            detail=failure.detail[-_MAX_TEXT:],
+            traceback=failure.traceback[-_MAX_TEXT:],
+            printed=failure.printed[-_MAX_TEXT:],
             images_sha256=episode.fingerprint,
         )
         return self._outcome(result, _scores(episode, None))

@@ -12,15 +12,27 @@ class EpisodeFailure(Exception):
 
     Attributes:
         reason: one line for the table.
-        detail: the end of the submission's traceback.
+        detail: the exception with the frames of the submission's own files.
+        traceback: the exception with all frames.
         status: `failed`, or `not applicable` if the submission says so itself.
+        printed: what the submission has printed, see `Worker.printed`.
     """
 
-    def __init__(self, reason: str, detail: str = "", status: Status = "failed") -> None:
+    def __init__(
+        self,
+        reason: str,
+        detail: str = "",
+        traceback: str = "",
+        *,
+        status: Status = "failed",
+        printed: str = "",
+    ) -> None:
         super().__init__(reason)
         self.reason = valid_unicode(reason)
         self.detail = valid_unicode(detail)
+        self.traceback = valid_unicode(traceback)
         self.status = status
+        self.printed = printed
 
 
 class WorkerKilled(EpisodeFailure):

@@ -35,6 +35,7 @@ class Prediction:
         batch_seconds: the duration of each batch.
         nondeterministic: operations used that have no deterministic form on the device.
         place: where the submission defines the detector, as the worker says, for messages.
+        printed: what the detector printed.
     """
 
     scores: NDArray[np.float32]
@@ -44,6 +45,7 @@ class Prediction:
     batch_seconds: tuple[float, ...]
     nondeterministic: tuple[str, ...]
     place: str
+    printed: str
 
 
 class PredictionSession:
@@ -136,6 +138,7 @@ class PredictionSession:
             tuple(self._seconds),
             nondeterministic_operations(reply.fields),
             self._place,
+            self._worker.printed(),
         )
 
     def _show(self, number: int) -> float:

@@ -48,9 +48,10 @@ def expect(worker: Worker, kind: str, deadline: float, limit: int) -> Message:
     """
     reply = worker.receive(deadline, limit)
     if reply.kind in ("failed", "not applicable"):
-        reason = str(reply.fields.get("reason", "")) or "no reason given"
+        names = ("reason", "detail", "traceback")
+        reason, detail, traceback = (str(reply.fields.get(name, "")) for name in names)
         status: Status = "failed" if reply.kind == "failed" else "not applicable"
-        raise EpisodeFailure(reason, str(reply.fields.get("detail", "")), status)
+        raise EpisodeFailure(reason or "no reason given", detail, traceback, status=status)
     if reply.kind != kind:
         raise ProtocolError(f"{reply.kind[:40]!r} where {kind!r} was expected")
     return reply

@@ -39,6 +39,8 @@ _SANDBOX = "attnbench.sandbox"
 # reveals data sets, records or secrets.
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME")
 _START_SECONDS = 300.0
+# How much of what a worker prints is kept: its end, in bytes.
+_PRINTED_BYTES = 4_900
 # Every layer allocates and frees large tensors. Keep that memory, in pages of 2 MiB, instead of
 # returning it to the system and requesting small pages again.
 MALLOC_TUNABLES = ":".join(
@@ -56,15 +58,17 @@ class Worker:
     Args:
         stream: the socket to the worker.
         process: a descriptor of the process (see pidfd_open(2)).
+        output: a descriptor of the file in memory that holds what it prints.
 
     Attributes:
         channel: the channel over that socket.
     """
 
-    def __init__(self, stream: socket.socket, process: int) -> None:
+    def __init__(self, stream: socket.socket, process: int, output: int) -> None:
         self.channel = Channel(stream)
         self._stream = stream
         self._process = process
+        self._output = output
 
     def receive(self, deadline: float, limit: int) -> Message:
         """Receive the worker's next message.
@@ -86,6 +90,16 @@ class Worker:
         if self._stream.fileno() not in ready:
             raise ChannelClosed
         return self.channel.receive(deadline, limit)
+
+    def printed(self) -> str:
+        """Return the end of what the worker has printed so far, at most 5,000 characters.
+
+        The worker may crash, or write anything to its file at any time: this works regardless.
+        """
+        size = os.fstat(self._output).st_size
+        start = max(0, size - _PRINTED_BYTES)
+        text = os.pread(self._output, _PRINTED_BYTES, start).decode("utf-8", "replace")
+        return f"[… {start:,} bytes before this are not kept]\n{text}" if start else text
 
 
 class Template:
@@ -214,13 +228,15 @@ class Template:
         try:
             stream = socket.socket(fileno=self._channel.receive_descriptor())
             process = self._channel.receive_descriptor()
+            output = self._channel.receive_descriptor()
         except (ChannelClosed, ProtocolError):
             raise self._gone() from None
         try:
-            yield Worker(stream, process)
+            yield Worker(stream, process, output)
         finally:
             stream.close()
             os.close(process)
+            os.close(output)
             self._send(Message("end"))
 
     def settle(self) -> None:

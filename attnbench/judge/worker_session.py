@@ -42,6 +42,7 @@ class Adaptation:
             adaptation; None without a rehearsal.
         nondeterministic: operations used that have no deterministic form on the device.
         remarks: what the worker remarks about them, if that was requested.
+        printed: what the submission printed, without the rehearsal's output.
     """
 
     artefact: Artefact
@@ -49,6 +50,7 @@ class Adaptation:
     pass_seconds: float | None
     nondeterministic: tuple[str, ...]
     remarks: Remarks
+    printed: str
 
 
 class WorkerSession:
@@ -140,8 +142,14 @@ class WorkerSession:
             artefact = canonical(Artefact.of_arrays(reply.arrays))
         except KeyError as missing:
             raise ProtocolError(f"an artefact without {missing}") from None
-        operations = nondeterministic_operations(reply.fields)
-        return Adaptation(artefact, seconds, pass_seconds, operations, remarks)
+        return Adaptation(
+            artefact,
+            seconds,
+            pass_seconds,
+            nondeterministic_operations(reply.fields),
+            remarks,
+            worker.printed(),
+        )
 
     def predict(
         self,
@@ -223,17 +231,26 @@ class WorkerSession:
         """
         with self._template.worker() as worker:
             try:
-                yield worker
-            except InvalidArtefact as error:
-                raise EpisodeFailure(f"the artefact is not valid: {error}") from None
-            except ChannelTimeout:
-                allowed = f"; {PREDICTION_LIMIT}" if activity == "predicting" else ""
-                raise EpisodeFailure(
-                    f"timeout: not done {activity} after {timeout:g} s{allowed}"
-                ) from None
-            except ProtocolError as error:
-                raise EpisodeFailure(f"the worker sent {error} while {activity}") from None
-            except ChannelClosed:
-                status = self._template.exit_code(grace=1.0)
-                failure = WorkerKilled if status == -signal.SIGKILL else EpisodeFailure
-                raise failure(f"the process {describe_exit(status)} while {activity}") from None
+                with self._failures_of_episode(activity, timeout):
+                    yield worker
+            except EpisodeFailure as failure:
+                failure.printed = worker.printed()
+                raise
+
+    @contextlib.contextmanager
+    def _failures_of_episode(self, activity: str, timeout: float) -> Iterator[None]:
+        try:
+            yield
+        except InvalidArtefact as error:
+            raise EpisodeFailure(f"the artefact is not valid: {error}") from None
+        except ChannelTimeout:
+            allowed = f"; {PREDICTION_LIMIT}" if activity == "predicting" else ""
+            raise EpisodeFailure(
+                f"timeout: not done {activity} after {timeout:g} s{allowed}"
+            ) from None
+        except ProtocolError as error:
+            raise EpisodeFailure(f"the worker sent {error} while {activity}") from None
+        except ChannelClosed:
+            status = self._template.exit_code(grace=1.0)
+            failure = WorkerKilled if status == -signal.SIGKILL else EpisodeFailure
+            raise failure(f"the process {describe_exit(status)} while {activity}") from None

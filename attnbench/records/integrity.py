@@ -98,7 +98,7 @@ def contradictions_with(responses: Mapping[str, Responses], record: Record) -> l
         problems += list(_in_episode(episode, responses.get(episode.target)))
     expected = summarise_without_intervals(record.episodes)
     problems += _in_summary(record, expected, Summary.model_fields.keys() - INTERVALS)
-    if (record.status, record.reason) != overall(record.episodes):
+    if (record.status, record.reason) != overall(record.episodes, record.not_run):
         problems.append(f"its status is {record.status}, which its episodes contradict")
     return problems
 

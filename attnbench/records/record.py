@@ -173,7 +173,11 @@ class EpisodeResult(_Model):
         target: the target's name.
         status: whether it succeeded.
         reason: why it did not succeed, in one line.
-        detail: the end of the submission's traceback.
+        detail: after a failure, the exception with the frames of the submission's own files, which
+            have their names in its folder: a record says nothing of where that folder was.
+        traceback: the same with all frames.
+        printed: the end of what the submission printed while it adapted, and while its detector
+            predicted. It may contain anything; see `attnbench.text.printable_lines`.
         images_sha256: the SHA-256 (hex) of the pixels of all its pictures, before any generator.
         measures: how well the detector detects; None after a failure.
         cost: what the adaptation cost; None after a failure.
@@ -186,6 +190,8 @@ class EpisodeResult(_Model):
     status: Status
     reason: Text = ""
     detail: Text = ""
+    traceback: Text = ""
+    printed: Text = ""
     images_sha256: Sha256
     measures: Measures | None = None
     cost: Cost | None = None
@@ -197,6 +203,22 @@ class EpisodeResult(_Model):
         if (self.status == "ok") != (self.measures is not None and self.cost is not None):
             raise ValueError("an episode is ok if and only if it has measures and a cost")
         return self
+
+    def has_same_failure(self, other: EpisodeResult) -> bool:
+        """Return whether both episodes failed for the same reason, in the same lines of code."""
+        return self.status == other.status == "failed" and (self.reason, self.detail) == (
+            other.reason,
+            other.detail,
+        )
+
+
+def failed_alike(episodes: Sequence[EpisodeResult]) -> bool:
+    """Return whether the first two episodes failed in the same way. Then a run stops by default.
+
+    Args:
+        episodes: the episodes of a record so far, in the order of the task's targets.
+    """
+    return len(episodes) > 1 and episodes[0].has_same_failure(episodes[1])
 
 
 class Summary(_Model):
@@ -236,6 +258,8 @@ class Record(_Model):
     """The result of a submission on a task, track and backbone with one seed.
 
     Attributes:
+        not_run: how many targets have no episode, because the first two failed in the same way.
+        episodes: in the order of the task's targets.
         scores_file: the name of the file with its scores (see `attnbench.records.scores`).
         scores_sha256: the SHA-256 (hex) of that file.
         test_images_sha256: the SHA-256 (hex) of the list of its test images, a file that records
@@ -250,6 +274,7 @@ class Record(_Model):
     created: Text
     status: Status
     reason: Text = ""
+    not_run: Count = 0
     summary: Summary
     episodes: Annotated[tuple[EpisodeResult, ...], Field(min_length=1)]
     scores_file: Text
@@ -262,4 +287,6 @@ class Record(_Model):
             raise ValueError("two episodes have the same target")
         if self.status == "ok" and any(episode.status != "ok" for episode in self.episodes):
             raise ValueError("the record is ok, but an episode is not")
+        if self.not_run and not failed_alike(self.episodes):
+            raise ValueError("targets were left out, but the first two did not fail alike")
         return self

@@ -245,9 +245,12 @@ def scores(record: Path) -> pd.DataFrame:
         AttnbenchError: if the record or its scores cannot be read.
     """
     try:
-        return read_scores(record, RecordStore(record.parent).read(record)).to_pandas()
+        frame: pd.DataFrame = read_scores(
+            record, RecordStore(record.parent).read(record)
+        ).to_pandas()
     except ValueError as error:
         raise AttnbenchError(f"{record}: {error}") from None
+    return frame
 
 
 def _acquire(lock: FileLock, path: Path) -> bool:

@@ -69,12 +69,17 @@ def times_on_one_device(records: Sequence[Record]) -> tuple[str, Times]:
     return chosen, times_of([cost for device, cost in alone if device == chosen])
 
 
-def overall(results: Sequence[EpisodeResult]) -> tuple[Status, str]:
+def overall(results: Sequence[EpisodeResult], not_run: int = 0) -> tuple[Status, str]:
     """Return a record's status and reason. One failed episode makes the record a failure.
 
     Args:
         results: the results of the record's episodes.
+        not_run: how many targets were left out, because the first two failed in the same way.
     """
+    if not_run:
+        targets = len(results) + not_run
+        reason = f"stopped after the same failure on the first 2 of {targets} targets"
+        return "failed", f"{reason}: {results[0].reason}"[:1000]
     statuses: tuple[Status, ...] = ("failed", "not applicable")
     for status in statuses:
         matching = [result for result in results if result.status == status]

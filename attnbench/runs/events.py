@@ -43,6 +43,15 @@ class EpisodeDone:
 
 
 @dataclass(frozen=True)
+class EpisodesLeftOut:
+    """The last `count` episodes of a record do not run, because the first two failed alike."""
+
+    submission: str
+    task: str
+    count: int
+
+
+@dataclass(frozen=True)
 class RecordWritten:
     """A record is complete and on disk."""
 
@@ -56,4 +65,4 @@ class Noted:
     text: str
 
 
-Event = Planned | Noted | EpisodeStarted | EpisodeDone | RecordWritten
+Event = Planned | Noted | EpisodeStarted | EpisodeDone | EpisodesLeftOut | RecordWritten

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnbench.runs.events import EpisodeDone, Event, Planned
+from attnbench.runs.events import EpisodeDone, EpisodesLeftOut, Event, Planned
 
 if TYPE_CHECKING:
     from attnbench.records.record import Identity
@@ -47,6 +47,11 @@ class Progress:
         self._total = by_task.total()
         self._done = 0
         report(Planned(dict(by_task), tuple(reused)))
+
+    def episodes_left_out(self, identity: Identity, count: int) -> None:
+        """Take off and report episodes of a record that will not run."""
+        self._total -= count
+        self.report(EpisodesLeftOut(identity.submission, identity.task, count))
 
     def episode_ended(self, identity: Identity, target: str, status: str, reason: str) -> None:
         """Count an episode and report it."""

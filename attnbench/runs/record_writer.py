@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,17 +13,18 @@ import pyarrow as pa
 
 from attnbench.engines.engine import CompletedJob, Job, RunJobs, UnusableImages
 from attnbench.errors import AttnbenchError
-from attnbench.records.record import Identity, Record, merge_environments
+from attnbench.records.record import (
+    EpisodeResult,
+    Identity,
+    Record,
+    failed_alike,
+    merge_environments,
+)
 from attnbench.records.rows import row_of
 from attnbench.records.store import RecordStore
 from attnbench.records.summary import overall, summarise
 from attnbench.runs.events import EpisodeStarted, Event, Noted, RecordWritten
-from attnbench.runs.existing_records import (
-    existing_records,
-    find_record,
-    missing_targets,
-    notes_of_replaced,
-)
+from attnbench.runs.existing_records import ExistingRecords
 from attnbench.runs.planning import Plan
 from attnbench.runs.progress import Progress
 
@@ -39,15 +40,21 @@ def make_records(
     folder: Path,
     *,
     fresh: bool,
+    keep_going: bool = False,
+    retry_failed: bool = True,
     report: Callable[[Event], None],
 ) -> list[dict[str, object]]:
     """Make the records that do not exist yet. Return a row per plan, see `attnbench.records.rows`.
+
+    After the same failure on a record's first two targets, its other targets do not run.
 
     Args:
         plans: the records to make, grouped by backbone.
         run_jobs: runs the episodes.
         folder: the folder of records.
         fresh: whether to make existing records again.
+        keep_going: whether to run all targets, whatever fails.
+        retry_failed: whether failures in existing records run again.
         report: called with each event.
 
     Raises:
@@ -55,16 +62,16 @@ def make_records(
             Their records are not written; the episodes that ran are kept for the next run.
     """
     store = RecordStore(folder)
-    if fresh:
-        for plan in plans:
-            store.partial(plan.identity).discard()
-    records = {} if fresh else existing_records(store, plans)
-    for note in [] if fresh else notes_of_replaced(store, plans, records):
+    existing = ExistingRecords(store, plans, fresh=fresh, retry_failed=retry_failed)
+    for note in existing.notes():
         report(Noted(note))
+    records = dict(existing.used)
     todo = [plan for plan in plans if plan.identity not in records]
-    missing = (plan.identity for plan in todo for _ in missing_targets(store, plan))
+    missing = (
+        plan.identity for plan in todo for _ in set(plan.targets) - existing.finished(plan).keys()
+    )
     progress = Progress(missing, (path for path, _ in records.values()), report)
-    with RecordWriter(store, records, progress, fresh=fresh) as writer:
+    with RecordWriter(store, existing, records, progress, keep_going=keep_going) as writer:
         writer.write(run_jobs(writer.jobs(todo, wait=False)))
         # Now the records that other runs were making meanwhile. Such a run may be waiting for one of
         # ours. We hold no claim any more and take one at a time, so there is no deadlock.
@@ -78,11 +85,25 @@ def make_records(
 
 @dataclass
 class _OpenRecord:
-    """A record in the making. Its claim keeps other runs from making it too."""
+    """A record in the making. Its claim keeps other runs from making it too.
+
+    Attributes:
+        plan: its plan.
+        results: the results of the episodes that have ended, by target.
+        awaited: the targets whose episodes are still to end.
+        claim: releases the claim when it is closed.
+    """
 
     plan: Plan
-    missing: set[str]
+    results: dict[str, EpisodeResult]
+    awaited: set[str]
     claim: ExitStack
+
+    @property
+    def failed_alike(self) -> bool:
+        """Whether the first two targets have failed in the same way."""
+        first = [self.results[target] for target in self.plan.targets[:2] if target in self.results]
+        return failed_alike(first)
 
 
 class RecordWriter:
@@ -90,9 +111,10 @@ class RecordWriter:
 
     Args:
         store: where records are kept.
-        records: the records that exist already; those written are added.
+        existing: what exists already.
+        records: the records that are used as they are; those written are added.
         progress: counts and reports each episode.
-        fresh: whether to make existing records again.
+        keep_going: whether to run all targets, whatever fails.
 
     Attributes:
         unusable: why some episodes did not run, for each record that lacks them.
@@ -101,15 +123,17 @@ class RecordWriter:
     def __init__(
         self,
         store: RecordStore,
+        existing: ExistingRecords,
         records: dict[Identity, tuple[Path, Record]],
         progress: Progress,
         *,
-        fresh: bool,
+        keep_going: bool,
     ) -> None:
         self._store = store
+        self._existing = existing
         self._records = records
         self._progress = progress
-        self._fresh = fresh
+        self._keep_going = keep_going
         self._open: dict[Identity, _OpenRecord] = {}
         self.unusable: dict[Identity, list[str]] = {}
 
@@ -131,19 +155,36 @@ class RecordWriter:
             with ExitStack() as claim:
                 if not claim.enter_context(self._store.claim(plan.identity, wait=wait)):
                     continue
-                # Another run may have made the record since. Then that record is used.
-                if not self._fresh and (existing := find_record(self._store, plan)):
-                    self._records[plan.identity] = existing
+                if made := self._existing.made_since(plan):
+                    self._records[plan.identity] = made
                     continue
-                targets = missing_targets(self._store, plan)
-                self._open[plan.identity] = _OpenRecord(plan, set(targets), claim.pop_all())
+                self._existing.restore(plan)
+                results = self._existing.finished(plan)
+                targets = [target for target in plan.targets if target not in results]
+                record = _OpenRecord(plan, results, set(targets), claim.pop_all())
+                self._open[plan.identity] = record
             if not targets:
                 self._complete(plan.identity)
-            for target in targets:
-                self._progress.report(
-                    EpisodeStarted(plan.identity.submission, plan.identity.task, target)
-                )
-                yield plan.job(target, cold=target in plan.targets[:_COLD_TARGETS])
+            yield from self._jobs_of(record, targets)
+
+    def _jobs_of(self, record: _OpenRecord, targets: Sequence[str]) -> Iterator[Job]:
+        """Yield the jobs of some targets, until the first two targets have failed alike.
+
+        An engine takes a job when it has room for it. If it takes them early, more of them run.
+        """
+        identity = record.plan.identity
+        for number, target in enumerate(targets):
+            if record.failed_alike and not self._keep_going:
+                self._leave_out(record, targets[number:])
+                return
+            self._progress.report(EpisodeStarted(identity.submission, identity.task, target))
+            yield record.plan.job(target, cold=target in record.plan.targets[:_COLD_TARGETS])
+
+    def _leave_out(self, record: _OpenRecord, targets: Sequence[str]) -> None:
+        self._progress.episodes_left_out(record.plan.identity, len(targets))
+        record.awaited.difference_update(targets)
+        if not record.awaited:
+            self._close(record.plan.identity)
 
     def write(self, completed: Generator[CompletedJob]) -> None:
         """Keep each episode as it completes, and write each record once it has all of its episodes."""
@@ -151,26 +192,31 @@ class RecordWriter:
         with closing(completed):
             for done in completed:
                 identity, target = done.job.identity, done.job.target
+                record = self._open[identity]
                 if isinstance(done.outcome, UnusableImages):
                     self.unusable.setdefault(identity, []).append(done.outcome.reason)
                     status, reason = "failed", done.outcome.reason
                 else:
                     self._store.partial(identity).add(done.outcome)
-                    status, reason = done.outcome.result.status, done.outcome.result.reason
+                    result = record.results[target] = done.outcome.result
+                    status, reason = result.status, result.reason
                 self._progress.episode_ended(identity, target, status, reason)
-                missing = self._open[identity].missing
-                missing.remove(target)
-                if missing:
-                    continue
-                if identity in self.unusable:
-                    # Another run may be waiting for this record.
-                    self._open.pop(identity).claim.close()
-                else:
-                    self._complete(identity)
+                record.awaited.remove(target)
+                if not record.awaited:
+                    self._close(identity)
+
+    def _close(self, identity: Identity) -> None:
+        """Write a record none of whose episodes is awaited any more, if its images could be used."""
+        if identity in self.unusable:
+            # Another run may be waiting for this record.
+            self._open.pop(identity).claim.close()
+        else:
+            self._complete(identity)
 
     def _complete(self, identity: Identity) -> None:
         """Assemble a record from its episodes, and write it."""
-        path = _write(self._store, self._open[identity].plan)
+        record = self._open[identity]
+        path = _write(self._store, record.plan, record.results)
         self._records[identity] = path, self._store.read(path)
         self._open.pop(identity).claim.close()
         self._progress.report(RecordWritten(path))
@@ -189,12 +235,13 @@ def _explain_unusable(unusable: Mapping[Identity, Sequence[str]]) -> str:
     )
 
 
-def _write(store: RecordStore, plan: Plan) -> Path:
+def _write(store: RecordStore, plan: Plan, ended: Container[str]) -> Path:
     # Read back from disk, so that the record contains exactly what would survive a crash.
     finished = store.partial(plan.identity).finished()
-    outcomes = [finished[target] for target in plan.targets]
+    outcomes = [finished[target] for target in plan.targets if target in ended]
     results = tuple(outcome.result for outcome in outcomes)
-    status, reason = overall(results)
+    not_run = len(plan.targets) - len(results)
+    status, reason = overall(results, not_run)
     record = Record(
         identity=plan.identity,
         title=plan.submission.manifest.title,
@@ -203,6 +250,7 @@ def _write(store: RecordStore, plan: Plan) -> Path:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         status=status,
         reason=reason,
+        not_run=not_run,
         summary=summarise(results),
         episodes=results,
         scores_file="",

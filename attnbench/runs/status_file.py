@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attnbench.errors import AttnbenchError
 from attnbench.files import write_atomically
-from attnbench.runs.events import EpisodeDone, Event, Planned
+from attnbench.runs.events import EpisodeDone, EpisodesLeftOut, Event, Planned
 from attnbench.runs.progress import seconds_left
 
 _FOLDER = ".runs"
@@ -117,6 +117,12 @@ class RunState(_Model):
                         "first_seconds": now if self.first_seconds is None else self.first_seconds,
                         "updated": now,
                     }
+                )
+            case EpisodesLeftOut():
+                before = self.tasks[event.task]
+                state = before.model_copy(update={"total": before.total - event.count})
+                return self.model_copy(
+                    update={"tasks": self.tasks | {event.task: state}, "updated": now}
                 )
             case _:
                 return self

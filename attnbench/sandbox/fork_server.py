@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from io import FileIO
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from attnbench.isolation.linux import (
 from attnbench.isolation.scratch import Scratch
 from attnbench.sandbox import worker
 from attnbench.sandbox.libraries import import_libraries
+from attnbench.sandbox.printed_output import buffer_output_by_line
 from attnbench.sandbox.processes import ForkedWorker, WorkerProcesses
 from attnbench.sandbox.warm_state import WarmState
 from attnbench.wire.channel import Channel, ChannelClosed, Message
@@ -46,6 +48,7 @@ def serve_forks(channel: Channel, scratch: Scratch) -> None:
     # starts one (see `_warm_up_in_thread`), and each worker sets its own number of threads.
     torch.set_num_threads(1)
     become_subreaper()
+    buffer_output_by_line()
     server = _ForkServer(channel, scratch)
     channel.send(Message("ready"))
     try:
@@ -112,14 +115,16 @@ class _ForkServer:
         assert self._state is not None and self._confinement is not None
         folder = self._scratch.new_folder()
         ours, theirs = socket.socketpair()
+        output = FileIO(os.memfd_create("printed"), "r+")
         sys.stdout.flush()
         pid = os.fork()
         if pid:
             theirs.close()
-            return ForkedWorker(pid, folder, ours)
+            return ForkedWorker(pid, folder, ours, output)
         # Only the child gets here. It must never return into the server's loop.
         try:
-            in_force = confine(folder, theirs.fileno(), self._confinement)
+            descriptors = theirs.fileno(), output.fileno()
+            in_force = confine(folder, *descriptors, self._confinement)
             worker.serve(Channel(theirs), self._state, folder, in_force)
         finally:
             os._exit(0)
@@ -167,9 +172,9 @@ def _warm_up_in_thread(state: WarmState, sizes: set[int], threads: int) -> None:
 
 
 def _hand_over(forked: ForkedWorker, channel: Channel) -> None:
-    """Send the judge the worker's socket and a process descriptor."""
+    """Send the judge the worker's socket, a descriptor of its process, and its output."""
     process = os.pidfd_open(forked.pid)
-    for descriptor in (forked.channel.fileno(), process):
+    for descriptor in (forked.channel.fileno(), process, forked.output.fileno()):
         channel.send_descriptor(descriptor)
     os.close(process)
-    forked.channel.close()
+    forked.close()

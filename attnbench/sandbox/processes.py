@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from attnbench.isolation.scratch import remove
@@ -18,11 +19,24 @@ from attnbench.isolation.scratch import remove
 
 @dataclass(frozen=True)
 class ForkedWorker:
-    """A worker: its process ID, its folder, and the judge's end of its channel."""
+    """A worker.
+
+    Attributes:
+        pid: its process ID.
+        folder: its own folder.
+        channel: the judge's end of its channel.
+        output: the file in memory that holds what it prints.
+    """
 
     pid: int
     folder: Path
     channel: socket.socket
+    output: FileIO
+
+    def close(self) -> None:
+        """Close this process's ends of the worker's channel and output."""
+        self.channel.close()
+        self.output.close()
 
 
 class WorkerProcesses:
@@ -45,6 +59,7 @@ class WorkerProcesses:
         """
         spare, self._spare = self._spare, None
         if spare is not None and _exit_code_within(spare.pid, 0.0) is not None:
+            spare.close()
             remove(spare.folder)
             spare = None
         self._running = spare or fork()
@@ -110,7 +125,7 @@ class WorkerProcesses:
         """End the running worker and the spare one, with every process that they started."""
         for worker in (self._running, self._spare):
             if worker is not None:
-                worker.channel.close()
+                worker.close()
                 self._exiting.append(worker)
         self._running = self._spare = None
         self.reap()

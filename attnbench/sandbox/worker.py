@@ -38,6 +38,7 @@ from attnbench.sandbox.places import (
     place_of_error,
     place_of_function,
 )
+from attnbench.sandbox.printed_output import flush_output, forget_output
 from attnbench.sandbox.remarks import remarks_on
 from attnbench.sandbox.remedies import remedy_for
 from attnbench.sandbox.unpacking import unpack
@@ -81,11 +82,15 @@ def serve(channel: Channel, state: WarmState, folder: Path, confinement: tuple[s
             handlers = {"adapt": _adapt, "predict": _predict}
             handlers[request.kind](_Context(channel, request, state, source, caught))
     except NotApplicable as refusal:
-        channel.send(Message("not applicable", {"reason": str(refusal)[:1000]}))
+        answer = Message("not applicable", {"reason": str(refusal)[:1000]})
     except BaseException as error:
-        failure = describe_failure(error, harness=__name__)
+        failure = describe_failure(error, source)
         failure["reason"] = _with_place_and_remedy(error, failure["reason"], source)
-        channel.send(Message("failed", failure))
+        answer = Message("failed", failure)
+    else:
+        return
+    flush_output()
+    channel.send(answer)
 
 
 def _with_place_and_remedy(error: BaseException, reason: str, source: Path) -> str:
@@ -123,12 +128,10 @@ def _adapt(context: _Context) -> None:
     settings: dict[str, Any] = request.fields["hyperparameters"]
     if request.fields["rehearse"]:
         counts = [shape[0] for shape in shapes]
-        try:
-            _rehearse(adapt, context, state.rehearsal_counts(counts))
-        except NotApplicable:
-            raise
-        except Exception:  # the method may need more images than a rehearsal usually has
+        if not _can_rehearse(adapt, context, state.rehearsal_counts(counts)):
+            forget_output()
             _rehearse(adapt, context, counts)
+        forget_output()
         adapt = _reload_adapt(context.source, modules_before)
     set_seed(request.fields["seed"])
     synchronise(device)
@@ -141,6 +144,7 @@ def _adapt(context: _Context) -> None:
     detector = _call_adapt(adapt, context.source, state.backbone, pos, neg, settings)
     artefact = state.packer.pack(detector, context.source)
     synchronise(device)
+    flush_output()
     channel.send(Message("artefact", context.report, artefact.arrays))
     if request.fields["remark"]:  # after the clock has stopped
         remarks = remarks_on(
@@ -152,6 +156,17 @@ def _adapt(context: _Context) -> None:
             detector_place=place_of_detector(detector, context.source),
         )
         channel.send(Message("remarks", asdict(remarks)))
+
+
+def _can_rehearse(adapt: Callable[..., object], context: _Context, counts: list[int]) -> bool:
+    """Rehearse. Return False after a failure: the method may need more images than `counts`."""
+    try:
+        _rehearse(adapt, context, counts)
+    except NotApplicable:
+        raise
+    except Exception:
+        return False
+    return True
 
 
 def _rehearse(adapt: Callable[..., object], context: _Context, counts: list[int]) -> None:
@@ -185,6 +200,7 @@ def _predict(context: _Context) -> None:
             buffer, count = batch.fields["buffer"], batch.fields["count"]
             images = _to_device(buffers[buffer][:count], device)
             outputs = _read_out(detector, images, logits=bool(batch.fields["logits"]), place=place)
+            flush_output()
             channel.send(Message("scores", context.report, outputs))
 
 
