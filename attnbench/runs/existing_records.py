@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from attnbench.errors import AttnbenchError
-from attnbench.records.scores import read_scores
 from attnbench.records.outcome import SCORES_SCHEMA, EpisodeOutcome
 from attnbench.records.record import EpisodeResult, Identity, Record
+from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
 from attnbench.runs.planning import Plan
 

@@ -29,8 +29,8 @@ _REMEDIES = {
     "URLError|ConnectionError|gaierror": "a worker has no network: use the "
     "backbone that adapt is given",
     "^(FileNotFoundError|PermissionError): .*: '": "a worker sees no files but the "
-    "submission's own and installed libraries: open `Path(__file__).parent / NAME` in adapt, and keep what was read in "
-    "the detector",
+    "submission's own and installed libraries: open `Path(__file__).parent / NAME` in adapt, and "
+    "keep what was read in the detector",
 }
 
 
