@@ -13,6 +13,7 @@ import typer
 from attnbench.cli import options
 
 if TYPE_CHECKING:
+    from attnbench.commands.open_episode import OpenEpisode
     from attnbench.commands.try_out import Attempt
 
 
@@ -73,6 +74,7 @@ def try_(
             device=device,
             data=data,
             untrained=untrained,
+            on_episode=_print_episode,
         )
     except NotApplicable as refusal:
         typer.echo(f"not applicable: {refusal}")
@@ -89,7 +91,7 @@ def try_(
 
 
 def _without_own_frames(trace: TracebackType | None) -> TracebackType | None:
-    """Return a traceback from the first frame outside attnbench and the import system."""
+    """Return a traceback from the first frame outside attnbench and the import system, if any."""
     package = str(Path(__file__).parents[1])
     outer = trace
     while outer is not None:
@@ -97,19 +99,23 @@ def _without_own_frames(trace: TracebackType | None) -> TracebackType | None:
         if not file.startswith((package, "<frozen importlib")) and "importlib" not in file:
             return outer
         outer = outer.tb_next
-    return trace
+    return None
+
+
+def _print_episode(submission: str, drawn: OpenEpisode) -> None:
+    from attnbench.text import printable
+
+    typer.echo(
+        f"{printable(submission)} on {printable(drawn.task)} ({printable(drawn.track)}), "
+        f"{printable(drawn.backbone.name)}, target {printable(drawn.target)}, seed {drawn.seed}"
+    )
 
 
 def _print_attempt(attempt: Attempt) -> None:
     from attnbench.cli.results_table import seconds
-    from attnbench.text import printable
 
-    drawn, measures, cost = attempt.episode, attempt.result.measures, attempt.result.cost
+    measures, cost = attempt.result.measures, attempt.result.cost
     assert measures is not None and cost is not None
-    typer.echo(
-        f"{printable(attempt.submission)} on {printable(drawn.task)} ({printable(drawn.track)}), "
-        f"target {printable(drawn.target)}, seed {drawn.seed}, {printable(drawn.backbone.name)}"
-    )
     typer.echo(
         f"  d′ {measures.d_prime:.2f}, d_a {measures.d_a:.2f}, c {measures.criterion:+.2f}: "
         f"{measures.hits} of {measures.positives} hits, "

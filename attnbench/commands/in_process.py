@@ -22,6 +22,7 @@ from attnbench.records.record import Cost, EpisodeResult, Measures
 from attnbench.sandbox.contract import checked_detector, checked_outputs, wrong_call
 from attnbench.sandbox.failures import ContractViolation
 from attnbench.sandbox.packing import ArtefactPacker
+from attnbench.sandbox.places import place_of_detector, place_of_function
 from attnbench.sandbox.warm_state import set_seed, synchronise
 from attnbench.statistics.detection import detect
 from attnbench.stimuli.episodes import Episode
@@ -67,8 +68,10 @@ def run_in_process(
         AttnbenchError: if the method does not keep the contract.
         Exception: whatever `adapt` or its detector raises.
     """
+    folder = submission.folder if submission else None
+    place = place_of_function(adapt, folder) if folder else ""
     if misfit := wrong_call(adapt, settings):
-        raise AttnbenchError(misfit)
+        raise AttnbenchError(place + misfit)
     network = copy.deepcopy(backbone)
     network.target = episode.label
     device = next(network.parameters()).device
@@ -82,8 +85,9 @@ def run_in_process(
     synchronise(device)
     adaptation_seconds = time.perf_counter() - started
     try:
-        detector = checked_detector(returned, "")
-        artefact = packer.pack(detector, submission.folder if submission else None)
+        detector = checked_detector(returned, place)
+        place = place_of_detector(detector, folder) if folder else ""
+        artefact = packer.pack(detector, folder)
         program = submission.program if submission else {}
         size = ParameterCounter(backbone).measure(artefact, program)
         started = time.perf_counter()
@@ -93,12 +97,13 @@ def run_in_process(
             detector.eval()
             for order in episode.batches(np.arange(len(scores))):
                 images = torch.from_numpy(episode.make(order)).to(device)
-                scores[order] = checked_outputs(detector(images), (len(order),), "scores", "")
+                outputs = checked_outputs(detector(images), (len(order),), "scores", place)
+                scores[order] = outputs
     except ContractViolation as violation:
         raise AttnbenchError(str(violation)) from None
     prediction_seconds = time.perf_counter() - started
     if not np.isfinite(scores).all():
-        raise AttnbenchError("some scores are NaN or infinite; scores must be finite")
+        raise AttnbenchError(f"{place}some scores are NaN or infinite; scores must be finite")
     result = EpisodeResult(
         target=episode.target,
         status="ok",

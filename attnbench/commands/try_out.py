@@ -46,12 +46,14 @@ def try_out(
     device: DeviceKind = "cpu",
     data: Path | None = None,
     untrained: bool = False,
+    on_episode: Callable[[str, OpenEpisode], None] | None = None,
 ) -> Attempt:
     """Run one episode of a submission in this process. Nothing is isolated or recorded.
 
     Args:
         submission: a folder, or the name of a shipped submission.
         task, target, seed, track, backbone, device, data, untrained: as for `attnbench.episode`.
+        on_episode: called with the submission's name and the episode before the submission runs.
 
     Raises:
         AttnbenchError: if the submission or the episode cannot be read, or the submission does not
@@ -69,6 +71,8 @@ def try_out(
         data=data,
         untrained=untrained,
     )
+    if on_episode is not None:
+        on_episode(tried.name, drawn)
     adapt = _import_adapt(tried.folder)
     settings = tried.hyperparameters_for(drawn.backbone.name)
     outcome = run_in_process(adapt, drawn.backbone, drawn.drawn, settings, submission=tried)
