@@ -214,6 +214,16 @@ def test_a_retry_that_is_interrupted_resumes(run: Run) -> None:
     assert run.judged == ["dog"]
 
 
+@pytest.mark.parametrize(("retry_failed", "judged"), [(True, "bee dog eel"), (False, "dog eel")])
+def test_failures_of_an_interrupted_run_run_again(
+    run: Run, retry_failed: bool, judged: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run({"bee": ("failed", "timeout")}, interrupt_after=3)
+    run({}, retry_failed=retry_failed)
+    assert run.judged == judged.split()
+
+
 def test_a_record_made_by_another_run_meanwhile_is_used(run: Run) -> None:
     run({"bee": ("failed", "timeout")})
     other = Run(run.folder, run.made_up)
