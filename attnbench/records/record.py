@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from attnbench.overrides import Overrides
 from attnbench.statistics.detection import Counts, Detection
 from attnbench.task_schema import PlainName
 from attnbench.vocabulary import ArgmaxRule, DeviceKind, IsolationLevel, Status
@@ -233,12 +234,16 @@ class Summary(_Model):
 
 
 class Record(_Model):
-    """The result of a submission on a task, track and backbone with one seed."""
+    """The result of a submission on a task, track and backbone with one seed.
+
+    `overrides` are the hyperparameters that replaced those of the submission's manifest, if any.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     identity: Identity
     title: Text
     declared_parameters: int | None = None
+    overrides: Overrides | None = Field(default=None, exclude_if=lambda value: value is None)
     environment: Environment
     created: Text
     status: Status

@@ -6,7 +6,11 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from attnbench.errors import AttnbenchError
+from attnbench.records.integrity import read_scores
+from attnbench.records.outcome import EpisodeOutcome
 from attnbench.records.record import Identity, Record
 from attnbench.records.store import RecordStore
 from attnbench.runs.planning import Plan
@@ -55,7 +59,7 @@ def notes_of_replaced(
             replaced["their scores are missing or damaged"].append(path)
     for reason, paths in replaced.items():
         more = f" and {len(paths) - 1} more" * (len(paths) > 1)
-        yield f"records are made again and replaced, as {reason}: {paths[0]}{more}"
+        yield f"records are made again, and replaced once complete, as {reason}: {paths[0]}{more}"
 
 
 def missing_targets(store: RecordStore, plan: Plan) -> list[str]:
@@ -66,3 +70,26 @@ def missing_targets(store: RecordStore, plan: Plan) -> list[str]:
         for target in plan.targets
         if target not in finished or not plan.has_same_images(finished[target].result)
     ]
+
+
+def discard_requested(store: RecordStore, plan: Plan) -> None:
+    """Discard what is known of a plan's requested targets, so that they run again.
+
+    The other episodes of its record are kept for the record that replaces it.
+
+    Args:
+        store: where records are kept.
+        plan: the plan.
+    """
+    partial = store.partial(plan.identity)
+    if plan.only is None:
+        partial.discard()
+        return
+    if (found := find_record(store, plan)) is not None:
+        path, record = found
+        scores = read_scores(path, record)
+        for result in record.episodes:
+            of_target = scores.filter(pc.equal(scores["target"], result.target))
+            partial.add(EpisodeOutcome(result, of_target, record.environment))
+    for target in plan.only:
+        partial.remove(target)

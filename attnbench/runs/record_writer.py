@@ -13,12 +13,13 @@ import pyarrow as pa
 
 from attnbench.engines.engine import CompletedJob, Job, RunJobs, UnusableImages
 from attnbench.errors import AttnbenchError
-from attnbench.records.record import Identity, Record, merge_environments
-from attnbench.records.rows import row_of
+from attnbench.records.record import EpisodeResult, Identity, Record, merge_environments
+from attnbench.records.rows import row_of, row_of_episodes
 from attnbench.records.store import RecordStore
 from attnbench.records.summary import overall, summarise
 from attnbench.runs.events import EpisodeStarted, Event, Noted, RecordWritten
 from attnbench.runs.existing_records import (
+    discard_requested,
     existing_records,
     find_record,
     missing_targets,
@@ -57,31 +58,62 @@ def make_records(
     store = RecordStore(folder)
     if fresh:
         for plan in plans:
-            store.partial(plan.identity).discard()
+            discard_requested(store, plan)
     records = {} if fresh else existing_records(store, plans)
     for note in [] if fresh else notes_of_replaced(store, plans, records):
         report(Noted(note))
     todo = [plan for plan in plans if plan.identity not in records]
-    missing = (plan.identity for plan in todo for _ in missing_targets(store, plan))
+    missing = (
+        plan.identity
+        for plan in todo
+        for target in missing_targets(store, plan)
+        if target in plan.requested
+    )
     progress = Progress(missing, (path for path, _ in records.values()), report)
     with RecordWriter(store, records, progress, fresh=fresh) as writer:
         writer.write(run_jobs(writer.jobs(todo, wait=False)))
         # Now the records that other runs were making meanwhile. Such a run may be waiting for one of
         # ours. We hold no claim any more and take one at a time, so there is no deadlock.
         for plan in todo:
-            if plan.identity not in records and plan.identity not in writer.unusable:
+            done = plan.identity in records or plan.identity in writer.unfinished
+            if not done and plan.identity not in writer.unusable:
                 writer.write(run_jobs(writer.jobs([plan], wait=True)))
     if writer.unusable:
         raise AttnbenchError(_explain_unusable(writer.unusable))
-    return [row_of(record, path) for path, record in (records[plan.identity] for plan in plans)]
+    if writer.unfinished:
+        report(Noted(_explain_unfinished(writer.unfinished)))
+    return [_row(plan, records, writer.unfinished) for plan in plans]
+
+
+def _row(
+    plan: Plan,
+    records: Mapping[Identity, tuple[Path, Record]],
+    unfinished: Mapping[Identity, Sequence[EpisodeResult]],
+) -> dict[str, object]:
+    """Return the row of the plan's requested targets."""
+    if plan.identity in unfinished:
+        return row_of_episodes(plan.identity, unfinished[plan.identity], None)
+    path, record = records[plan.identity]
+    if plan.only is None:
+        return row_of(record, path)
+    episodes = [episode for episode in record.episodes if episode.target in plan.only]
+    return row_of_episodes(plan.identity, episodes, path)
 
 
 @dataclass
 class _OpenRecord:
-    """A record in the making. Its claim keeps other runs from making it too."""
+    """A record in the making.
+
+    Attributes:
+        plan: its plan.
+        missing: the targets that this run still has to run.
+        postponed: whether other targets, which were not requested, have not run either.
+        claim: keeps other runs from making it too.
+    """
 
     plan: Plan
     missing: set[str]
+    postponed: bool
     claim: ExitStack
 
 
@@ -96,6 +128,8 @@ class RecordWriter:
 
     Attributes:
         unusable: why some episodes did not run, for each record that lacks them.
+        unfinished: the results of the requested targets, for each record that is not written because
+            others have not run.
     """
 
     def __init__(
@@ -112,6 +146,7 @@ class RecordWriter:
         self._fresh = fresh
         self._open: dict[Identity, _OpenRecord] = {}
         self.unusable: dict[Identity, list[str]] = {}
+        self.unfinished: dict[Identity, Sequence[EpisodeResult]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -135,8 +170,11 @@ class RecordWriter:
                 if not self._fresh and (existing := find_record(self._store, plan)):
                     self._records[plan.identity] = existing
                     continue
-                targets = missing_targets(self._store, plan)
-                self._open[plan.identity] = _OpenRecord(plan, set(targets), claim.pop_all())
+                missing = missing_targets(self._store, plan)
+                targets = [target for target in missing if target in plan.requested]
+                self._open[plan.identity] = _OpenRecord(
+                    plan, set(targets), len(targets) < len(missing), claim.pop_all()
+                )
             if not targets:
                 self._complete(plan.identity)
             for target in targets:
@@ -169,8 +207,14 @@ class RecordWriter:
                     self._complete(identity)
 
     def _complete(self, identity: Identity) -> None:
-        """Assemble a record from its episodes, and write it."""
-        path = _write(self._store, self._open[identity].plan)
+        """Assemble a record from its episodes and write it, unless some have been postponed."""
+        record = self._open[identity]
+        if record.postponed:
+            finished = self._store.partial(identity).finished()
+            self.unfinished[identity] = [finished[t].result for t in record.plan.requested]
+            self._open.pop(identity).claim.close()
+            return
+        path = _write(self._store, record.plan)
         self._records[identity] = path, self._store.read(path)
         self._open.pop(identity).claim.close()
         self._progress.report(RecordWritten(path))
@@ -189,6 +233,16 @@ def _explain_unusable(unusable: Mapping[Identity, Sequence[str]]) -> str:
     )
 
 
+def _explain_unfinished(unfinished: Iterable[Identity]) -> str:
+    records = list(dict.fromkeys(f"{each.submission} on {each.task}" for each in unfinished))
+    more = f" and {len(records) - _MAX_REASONS} more" * (len(records) > _MAX_REASONS)
+    return (
+        f"not complete yet: {', '.join(records[:_MAX_REASONS])}{more}. Finished targets are kept. "
+        "The same command without --target runs the others and writes the record"
+        f"{'s' * (len(records) > 1)}"
+    )
+
+
 def _write(store: RecordStore, plan: Plan) -> Path:
     # Read back from disk, so that the record contains exactly what would survive a crash.
     finished = store.partial(plan.identity).finished()
@@ -199,6 +253,7 @@ def _write(store: RecordStore, plan: Plan) -> Path:
         identity=plan.identity,
         title=plan.submission.manifest.title,
         declared_parameters=plan.submission.declared_for(plan.identity.backbone),
+        overrides=plan.submission.overrides,
         environment=merge_environments([outcome.environment for outcome in outcomes]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         status=status,
