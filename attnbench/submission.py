@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from attnbench.errors import AttnbenchError
 from attnbench.libraries import NAME_PATTERN as LIBRARY_PATTERN
 from attnbench.libraries import modules_of, require_library
+from attnbench.overrides import Overrides
 from attnbench.plugins import entry_point_folders
 from attnbench.resources import submissions_folder
 from attnbench.text import did_you_mean
@@ -96,13 +97,16 @@ class Submission:
         folder: where it was read from.
         manifest: the contents of `submission.toml`.
         files: the contents of all its files, by their path in the folder.
-        sha256: hash of these paths and contents.
+        sha256: hash of these paths and contents, and of the overrides.
+        overrides: the hyperparameters that replace those of `submission.toml`, or None. The manifest
+            has them already.
     """
 
     folder: Path
     manifest: Manifest
     files: Mapping[str, bytes] = field(repr=False)
     sha256: str
+    overrides: Overrides | None = None
 
     @property
     def program(self) -> dict[str, bytes]:

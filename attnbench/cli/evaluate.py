@@ -30,6 +30,15 @@ def evaluate(
             help="A task, or a task file; may be repeated. (default: every task of the track)",
         ),
     ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="ATTNBENCH_TARGET",
+            metavar="NAME",
+            help="Run only this target; may be repeated. A record is written once all of its targets "
+            "have run. (default: every target)",
+        ),
+    ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -37,6 +46,16 @@ def evaluate(
             metavar="NAME|FILE",
             help="The backbone to adapt: its name, a backbone.toml, or FILE.py:FUNCTION, whose code "
             "the evaluator runs. (default: those of the task)",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            envvar="ATTNBENCH_SET",
+            metavar="NAME=VALUE",
+            help="Replace a hyperparameter of the manifest; may be repeated. The record is named after "
+            "it. NAME=A,B runs each value.",
         ),
     ] = None,
     device: options.Device = "cpu",
@@ -159,13 +178,16 @@ def evaluate(
     from attnbench.cli.progress import display
     from attnbench.cli.report import any_failed, print_json, print_report
     from attnbench.commands.evaluate import evaluate as evaluate_submissions
+    from attnbench.overrides import parse_settings
 
     with display(progress, sys.stderr) as show:
         frame = evaluate_submissions(
             submissions,
             track=track,
             tasks=task or None,
+            targets=target or None,
             backbone=backbone,
+            settings=parse_settings(settings or ()),
             device=device,
             seeds=seeds,
             engine=engine,

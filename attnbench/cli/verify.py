@@ -34,6 +34,15 @@ def verify(
     ] = None,
     task: options.TaskFile = None,
     backbone: options.RecordedBackbone = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            envvar="ATTNBENCH_SET",
+            metavar="NAME=VALUE",
+            help="A hyperparameter that was replaced when the record was made; may be repeated.",
+        ),
+    ] = None,
     data: options.Data = None,
     as_json: options.OneObject = False,
 ) -> None:
@@ -42,10 +51,17 @@ def verify(
     The outcome is written beside the record, and the leaderboard shows it as a badge.
     """
     from attnbench.commands.verify import verify as verify_record
+    from attnbench.overrides import parse_settings
     from attnbench.text import printable
 
     verification = verify_record(
-        record, sample=sample, submission=submission, task=task, backbone=backbone, data=data
+        record,
+        sample=sample,
+        submission=submission,
+        task=task,
+        backbone=backbone,
+        settings=parse_settings(settings or ()),
+        data=data,
     )
     problems, inconclusive = verification.problems, verification.unsettled
     if as_json:

@@ -12,6 +12,7 @@ from attnbench.engines.registry import create_engine
 from attnbench.errors import AttnbenchError
 from attnbench.judge.conditions import Conditions
 from attnbench.judge.resource_cache import ResourceCache
+from attnbench.overrides import Settings
 from attnbench.runs.chosen_tasks import ChosenTask, choose_tasks
 from attnbench.runs.events import Event
 from attnbench.runs.submissions import read_submissions
@@ -26,7 +27,9 @@ def evaluate(
     *,
     track: str | None = None,
     tasks: Sequence[str | Path] | None = None,
+    targets: Sequence[str] | None = None,
     backbone: str | None = None,
+    settings: Settings | None = None,
     device: DeviceKind = "cpu",
     seeds: int = 1,
     engine: EngineName | Engine = "local",
@@ -50,7 +53,12 @@ def evaluate(
         track: `mini`, `small`, `full`, or a track of a task file. By default `mini`, or the only
             track of a task that has no `mini`.
         tasks: names of tasks, or paths of task files. By default every task that has the track.
+        targets: run only these targets. A record is written once all of its targets have run; until
+            then its finished episodes are kept, and its row has no path.
         backbone: a backbone to use instead of the track's own; see `attnbench.backbones.load`.
+        settings: hyperparameters to override, by name: a value, or several values to run one after
+            the other. Each combination is a submission named after it, such as
+            `attention-intensity-0.3`.
         device: `cpu` or `cuda`.
         seeds: the number of seeds, counted from 0.
         engine: what runs the episodes: `local`, `ray`, `slurm`, or an `Engine`.
@@ -59,7 +67,7 @@ def evaluate(
         address: the address of a Ray cluster; `local` runs Slurm's array tasks on this machine.
         isolation: `process` or `bwrap`, see docs/trust.md.
         timeout: seconds for one adaptation. By default the track's.
-        fresh: whether to make existing records again.
+        fresh: whether to make existing records again, or the given targets of them.
         keep_going: whether to run all targets of a record, even if its first two fail alike.
         retry_failed: whether failed episodes of existing records run again.
         timing_only: whether to only time the contended episodes of existing records again, one at a
@@ -71,19 +79,22 @@ def evaluate(
 
     Returns:
         A row per submission x task x track x backbone x seed, with the columns of
-        `attnbench.records.rows.COLUMNS`. `attrs["folders"]` has the folder of each submission.
+        `attnbench.records.rows.COLUMNS`. With `targets`, it is of these targets only.
+        `attrs["folders"]` has the folder of each submission.
 
     Raises:
         AttnbenchError: if something cannot be run at all. If a submission fails, its row says so.
     """
     if timing_only and device == "cpu" and workers not in (None, 1):
         raise AttnbenchError("--timing-only times one episode at a time: leave out --workers")
+    if timing_only and targets is not None:
+        raise AttnbenchError("--timing-only times all targets of a record: leave out --target")
     if records.resolve() == Path(PUBLISHED_FOLDER).resolve():
         raise AttnbenchError(
             f"{records} holds published records, which a run does not write; "
             "`attnbench publish` copies your records there"
         )
-    chosen, rejected = read_submissions(submissions)
+    chosen, rejected = read_submissions(submissions, settings or {})
     chosen_tasks = choose_tasks(tasks, track, backbone)
     unused = _options_without_effect(chosen_tasks, data=data, address=address, engine=engine)
     resources = ResourceCache(data, untrained=untrained)
@@ -105,6 +116,7 @@ def evaluate(
         import pandas as pd
 
         from attnbench.records.rows import COLUMNS
+        from attnbench.runs.chosen_targets import choose_targets
         from attnbench.runs.events import Noted
         from attnbench.runs.planning import (
             Request,
@@ -117,6 +129,7 @@ def evaluate(
         from attnbench.runs.status_file import StatusFile
 
         request = Request(device, seeds, isolation, timeout, untrained)
+        chosen_tasks, left_out = choose_targets(chosen_tasks, targets, resources)
         plans = make_plans(chosen, chosen_tasks, request, resources)
         failures = rows_of_rejected(rejected, chosen_tasks, request)
         names = [submission.name for submission in chosen]
@@ -127,7 +140,7 @@ def evaluate(
                 if on_event is not None:
                     on_event(event)
 
-            for note in [*unused, *notes_of(chosen_tasks, resources)]:
+            for note in [*unused, *left_out, *notes_of(chosen_tasks, resources)]:
                 report(Noted(note))
             if timing_only:
                 rows = retime_records(plans, run_jobs, records, report=report)

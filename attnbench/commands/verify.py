@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from attnbench.backbones import fingerprint
 from attnbench.backbones.own_file import files_of
+from attnbench.commands.recorded_submission import find_submission
 from attnbench.commands.recorded_task import find_backbone, find_task, is_recorded_version
 from attnbench.commands.reproduction import mismatches, slower_adaptation
 from attnbench.devices import require_device
@@ -23,6 +24,7 @@ from attnbench.judge.environment import describe_environment
 from attnbench.judge.evaluator import Evaluator
 from attnbench.judge.judge import open_judge
 from attnbench.judge.resource_cache import ResourceCache
+from attnbench.overrides import Settings
 from attnbench.records.integrity import contradictions
 from attnbench.records.outcome import EpisodeOutcome
 from attnbench.records.record import EpisodeResult, Record
@@ -30,7 +32,7 @@ from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
 from attnbench.records.verification import Verification, fingerprint_of, path_beside
 from attnbench.stimuli.episodes import Episode, TrackStimuli
-from attnbench.submission import Submission, load_submission
+from attnbench.submission import Submission
 from attnbench.tasks import TaskDefinition
 
 # How often an adaptation that seems slower than recorded is timed again. Other work on the machine can
@@ -48,6 +50,7 @@ def verify(
     submission: str | Path | None = None,
     task: str | Path | None = None,
     backbone: str | None = None,
+    settings: Settings | None = None,
     data: Path | None = None,
 ) -> Verification:
     """Run a record's episodes again, compare the results, and write the outcome beside the record.
@@ -60,15 +63,17 @@ def verify(
         task: the task file of a record of one's own task. By default the task of the recorded name.
         backbone: the backbone of a record of one's own backbone, as for `attnbench.evaluate`. By
             default the recorded name.
+        settings: the overridden hyperparameters of the record, as for `attnbench.evaluate`.
         data: the data folder, as for `attnbench.evaluate`.
 
     Raises:
-        AttnbenchError: if the record cannot be read, or its submission, task or data is missing.
+        AttnbenchError: if the record cannot be read, its submission, task or data is missing, or its
+            hyperparameters were overridden by others than `settings`.
     """
     recorded = RecordStore(record.parent).read(record)
     identity = recorded.identity
     require_device(identity.device)
-    used = load_submission(submission or _by_name(identity.submission))
+    used = find_submission(recorded, submission, settings or {})
     definition = find_task(identity, task)
     network = find_backbone(identity, backbone)
     resources = ResourceCache(data, untrained=identity.untrained)
@@ -111,11 +116,6 @@ def verify(
     content = verification.model_dump_json(indent=1).encode()
     write_atomically(path_beside(record), content, record.parent)
     return verification
-
-
-def _by_name(name: str) -> str | Path:
-    local = Path("submissions", name)
-    return local if local.is_dir() else name
 
 
 def _version_mismatches(

@@ -51,13 +51,21 @@ class PartialRun:
 
     def add(self, outcome: EpisodeOutcome) -> None:
         """Keep a finished episode. Raises AttnbenchError if it cannot be written."""
-        # A target may have any name. Its hash is a valid file name.
-        target = hashlib.sha256(outcome.result.target.encode()).hexdigest()
-        write_atomically(self.folder / f"{target[:32]}.arrow", _encode(outcome), self.folder)
+        write_atomically(self._path_of(outcome.result.target), _encode(outcome), self.folder)
+
+    def remove(self, target: str) -> None:
+        """Remove the episode of a target, if there is one."""
+        with contextlib.suppress(OSError):
+            self._path_of(target).unlink()
 
     def discard(self) -> None:
         """Remove the folder and all finished episodes."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path_of(self, target: str) -> Path:
+        # A target may have any name. Its hash is a valid file name.
+        name = hashlib.sha256(target.encode()).hexdigest()
+        return self.folder / f"{name[:32]}.arrow"
 
 
 def _encode(outcome: EpisodeOutcome) -> bytes:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from attnbench.overrides import Overrides
 from attnbench.statistics.detection import Counts, Detection
 from attnbench.task_schema import PlainName
 from attnbench.vocabulary import ArgmaxRule, DeviceKind, IsolationLevel, Status
@@ -258,6 +259,7 @@ class Record(_Model):
     """The result of a submission on a task, track and backbone with one seed.
 
     Attributes:
+        overrides: the hyperparameters that replaced those of the submission's manifest, if any.
         not_run: how many targets have no episode, because the first two failed in the same way.
         episodes: in the order of the task's targets.
         scores_file: the name of the file with its scores (see `attnbench.records.scores`).
@@ -270,6 +272,7 @@ class Record(_Model):
     identity: Identity
     title: Text
     declared_parameters: int | None = None
+    overrides: Overrides | None = Field(default=None, exclude_if=lambda value: value is None)
     environment: Environment
     created: Text
     status: Status

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from attnbench.records.record import Record
+from attnbench.records.record import EpisodeResult, Identity, Record, Summary
+from attnbench.records.summary import overall, summarise
+from attnbench.vocabulary import Status
 
 _FROM_IDENTITY = ("submission", "task", "track", "backbone", "seed", "device")
 _FROM_SUMMARY = (
@@ -35,7 +38,27 @@ def row_of(record: Record, path: Path) -> dict[str, object]:
         record: the record.
         path: its JSON file.
     """
-    row: dict[str, object] = {name: getattr(record.identity, name) for name in _FROM_IDENTITY}
-    row |= {"status": record.status, "reason": record.reason}
-    row |= {name: getattr(record.summary, name) for name in _FROM_SUMMARY}
-    return row | {"isolation": record.identity.isolation, "record": str(path)}
+    return _row(record.identity, record.status, record.reason, record.summary, path)
+
+
+def row_of_episodes(
+    identity: Identity, episodes: Sequence[EpisodeResult], path: Path | None
+) -> dict[str, object]:
+    """Return the row that a record of these episodes only would have.
+
+    Args:
+        identity: the identity of the record that they belong to.
+        episodes: the results of some of its targets.
+        path: the record's JSON file, or None if there is none yet.
+    """
+    status, reason = overall(episodes)
+    return _row(identity, status, reason, summarise(episodes), path)
+
+
+def _row(
+    identity: Identity, status: Status, reason: str, summary: Summary, path: Path | None
+) -> dict[str, object]:
+    row: dict[str, object] = {name: getattr(identity, name) for name in _FROM_IDENTITY}
+    row |= {"status": status, "reason": reason}
+    row |= {name: getattr(summary, name) for name in _FROM_SUMMARY}
+    return row | {"isolation": identity.isolation, "record": None if path is None else str(path)}

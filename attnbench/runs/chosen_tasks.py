@@ -22,11 +22,13 @@ class ChosenTask:
         task: the task.
         track: the track's name.
         backbones: the backbones to adapt, as `attnbench.backbones.load` takes them.
+        targets: the only targets to run, in the task's order. None for all of them.
     """
 
     task: TaskDefinition
     track: str
     backbones: tuple[str, ...]
+    targets: tuple[str, ...] | None = None
 
     @property
     def definition(self) -> Track:

@@ -44,6 +44,7 @@ class Plan:
         identity: the identity of the record.
         fingerprint_of: returns the fingerprint that a target's episode would have now. None if the
             task reads no pictures of one's own, which are the only ones that change.
+        only: the only targets to run now. None for all of them.
     """
 
     submission: Submission
@@ -53,6 +54,12 @@ class Plan:
     timeout: float
     identity: Identity
     fingerprint_of: Callable[[str], str] | None = None
+    only: tuple[str, ...] | None = None
+
+    @property
+    def requested(self) -> tuple[str, ...]:
+        """The targets to run now."""
+        return self.targets if self.only is None else self.only
 
     def has_same_images(self, result: EpisodeResult) -> bool:
         """Return whether an earlier result is of the images that its episode would have now."""
@@ -126,6 +133,7 @@ def make_plans(
                     fingerprint_of=(
                         partial(stimuli.fingerprint, seed=seed) if stimuli.is_own else None
                     ),
+                    only=chosen.targets,
                 )
                 for submission in submissions
                 for seed in range(request.seeds)

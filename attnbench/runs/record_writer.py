@@ -20,7 +20,7 @@ from attnbench.records.record import (
     failed_alike,
     merge_environments,
 )
-from attnbench.records.rows import row_of
+from attnbench.records.rows import row_of, row_of_episodes
 from attnbench.records.store import RecordStore
 from attnbench.records.summary import overall, summarise
 from attnbench.runs.events import EpisodeStarted, Event, Noted, RecordWritten
@@ -46,7 +46,8 @@ def make_records(
 ) -> list[dict[str, object]]:
     """Make the records that do not exist yet. Return a row per plan, see `attnbench.records.rows`.
 
-    After the same failure on a record's first two targets, its other targets do not run.
+    After the same failure on a record's first two targets, its other targets do not run. A record is
+    written once all of its targets have run, which a plan for some of them leaves to a later run.
 
     Args:
         plans: the records to make, grouped by backbone.
@@ -68,7 +69,7 @@ def make_records(
     records = dict(existing.used)
     todo = [plan for plan in plans if plan.identity not in records]
     missing = (
-        plan.identity for plan in todo for _ in set(plan.targets) - existing.finished(plan).keys()
+        plan.identity for plan in todo for _ in set(plan.requested) - existing.finished(plan).keys()
     )
     progress = Progress(missing, (path for path, _ in records.values()), report)
     with RecordWriter(store, existing, records, progress, keep_going=keep_going) as writer:
@@ -76,11 +77,29 @@ def make_records(
         # Now the records that other runs were making meanwhile. Such a run may be waiting for one of
         # ours. We hold no claim any more and take one at a time, so there is no deadlock.
         for plan in todo:
-            if plan.identity not in records and plan.identity not in writer.unusable:
+            done = plan.identity in records or plan.identity in writer.unfinished
+            if not done and plan.identity not in writer.unusable:
                 writer.write(run_jobs(writer.jobs([plan], wait=True)))
     if writer.unusable:
         raise AttnbenchError(_explain_unusable(writer.unusable))
-    return [row_of(record, path) for path, record in (records[plan.identity] for plan in plans)]
+    if writer.unfinished:
+        report(Noted(_explain_unfinished(writer.unfinished)))
+    return [_row(plan, records, writer.unfinished) for plan in plans]
+
+
+def _row(
+    plan: Plan,
+    records: Mapping[Identity, tuple[Path, Record]],
+    unfinished: Mapping[Identity, Sequence[EpisodeResult]],
+) -> dict[str, object]:
+    """Return the row of the plan's requested targets."""
+    if plan.identity in unfinished:
+        return row_of_episodes(plan.identity, unfinished[plan.identity], None)
+    path, record = records[plan.identity]
+    if plan.only is None:
+        return row_of(record, path)
+    episodes = [episode for episode in record.episodes if episode.target in plan.only]
+    return row_of_episodes(plan.identity, episodes, path)
 
 
 @dataclass
@@ -91,12 +110,14 @@ class _OpenRecord:
         plan: its plan.
         results: the results of the episodes that have ended, by target.
         awaited: the targets whose episodes are still to end.
+        postponed: whether other targets, which were not requested, have not run either.
         claim: releases the claim when it is closed.
     """
 
     plan: Plan
     results: dict[str, EpisodeResult]
     awaited: set[str]
+    postponed: bool
     claim: ExitStack
 
     @property
@@ -118,6 +139,8 @@ class RecordWriter:
 
     Attributes:
         unusable: why some episodes did not run, for each record that lacks them.
+        unfinished: the results of the requested targets, for each record that is not written because
+            others have not run.
     """
 
     def __init__(
@@ -136,6 +159,7 @@ class RecordWriter:
         self._keep_going = keep_going
         self._open: dict[Identity, _OpenRecord] = {}
         self.unusable: dict[Identity, list[str]] = {}
+        self.unfinished: dict[Identity, Sequence[EpisodeResult]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -160,8 +184,11 @@ class RecordWriter:
                     continue
                 self._existing.restore(plan)
                 results = self._existing.finished(plan)
-                targets = [target for target in plan.targets if target not in results]
-                record = _OpenRecord(plan, results, set(targets), claim.pop_all())
+                missing = [target for target in plan.targets if target not in results]
+                targets = [target for target in missing if target in plan.requested]
+                record = _OpenRecord(
+                    plan, results, set(targets), len(targets) < len(missing), claim.pop_all()
+                )
                 self._open[plan.identity] = record
             if not targets:
                 self._complete(plan.identity)
@@ -214,8 +241,15 @@ class RecordWriter:
             self._complete(identity)
 
     def _complete(self, identity: Identity) -> None:
-        """Assemble a record from its episodes, and write it."""
+        """Assemble a record from its episodes and write it, unless some have been postponed."""
         record = self._open[identity]
+        if record.postponed:
+            requested = record.plan.requested
+            self.unfinished[identity] = [
+                record.results[target] for target in requested if target in record.results
+            ]
+            self._open.pop(identity).claim.close()
+            return
         path = _write(self._store, record.plan, record.results)
         self._records[identity] = path, self._store.read(path)
         self._open.pop(identity).claim.close()
@@ -235,6 +269,16 @@ def _explain_unusable(unusable: Mapping[Identity, Sequence[str]]) -> str:
     )
 
 
+def _explain_unfinished(unfinished: Iterable[Identity]) -> str:
+    records = list(dict.fromkeys(f"{each.submission} on {each.task}" for each in unfinished))
+    more = f" and {len(records) - _MAX_REASONS} more" * (len(records) > _MAX_REASONS)
+    return (
+        f"not complete yet: {', '.join(records[:_MAX_REASONS])}{more}. Finished targets are kept. "
+        "The same command without --target runs the others and writes the record"
+        f"{'s' * (len(records) > 1)}"
+    )
+
+
 def _write(store: RecordStore, plan: Plan, ended: Container[str]) -> Path:
     # Read back from disk, so that the record contains exactly what would survive a crash.
     finished = store.partial(plan.identity).finished()
@@ -246,6 +290,7 @@ def _write(store: RecordStore, plan: Plan, ended: Container[str]) -> Path:
         identity=plan.identity,
         title=plan.submission.manifest.title,
         declared_parameters=plan.submission.declared_for(plan.identity.backbone),
+        overrides=plan.submission.overrides,
         environment=merge_environments([outcome.environment for outcome in outcomes]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         status=status,

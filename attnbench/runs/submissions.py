@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnbench.errors import AttnbenchError
+from attnbench.overrides import Settings
+from attnbench.runs.sweep import sweep
 from attnbench.submission import Submission, load_submission
 
 
@@ -19,18 +21,20 @@ class RejectedSubmission:
 
 
 def read_submissions(
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Path], settings: Settings
 ) -> tuple[list[Submission], list[RejectedSubmission]]:
     """Read submissions, and set aside those that are not valid.
 
     Args:
         paths: folders, or names of shipped submissions.
+        settings: hyperparameters to override in all of them, see `sweep`.
 
     Returns:
         The submissions that can be run, and those that cannot.
 
     Raises:
-        AttnbenchError: if a submission does not exist, or two have the same name.
+        AttnbenchError: if a submission does not exist, two have the same name, or one has no such
+            hyperparameter.
     """
     submissions: list[Submission] = []
     rejected: list[RejectedSubmission] = []
@@ -42,7 +46,9 @@ def read_submissions(
                 raise
             rejected.append(RejectedSubmission(Path(path).resolve().name, str(error)))
     _require_distinct_names(submissions)
-    return submissions, rejected
+    variants = [variant for submission in submissions for variant in sweep(submission, settings)]
+    _require_distinct_names(variants)
+    return variants, rejected
 
 
 def _require_distinct_names(submissions: Sequence[Submission]) -> None:
