@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from attnbench.backbone_names import is_own
 from attnbench.engines.engine import Engine
@@ -13,20 +13,29 @@ from attnbench.errors import AttnbenchError
 from attnbench.judge.conditions import Conditions
 from attnbench.judge.resource_cache import ResourceCache
 from attnbench.overrides import Settings
+from attnbench.records.rows import COLUMNS
 from attnbench.runs.chosen_tasks import ChosenTask, choose_tasks
-from attnbench.runs.events import Event
+from attnbench.runs.complete_runs import rows_of_complete_run
+from attnbench.runs.events import Event, Noted
+from attnbench.runs.identities import Request
 from attnbench.runs.submissions import read_submissions
+from attnbench.submission import Submission
 from attnbench.vocabulary import PUBLISHED_FOLDER, DeviceKind, EngineName, IsolationLevel
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+_Item = TypeVar("_Item")
+# A folder, the name of a shipped submission, or a function like `adapt`.
+Submitted = str | Path | Callable[..., object]
+
+
 def evaluate(
-    submissions: Sequence[str | Path],
+    submissions: Submitted | Sequence[Submitted],
     *,
     track: str | None = None,
-    tasks: Sequence[str | Path] | None = None,
+    tasks: str | Path | Sequence[str | Path] | None = None,
     targets: Sequence[str] | None = None,
     backbone: str | None = None,
     settings: Settings | None = None,
@@ -49,10 +58,14 @@ def evaluate(
     """Run submissions on tasks, write a record for each, and return a row for each.
 
     Args:
-        submissions: folders, or names of shipped submissions.
+        submissions: folders, or names of shipped submissions; one or several. Functions like `adapt`
+            are accepted too. They run in this process, without isolation and without records, on all
+            targets; exceptions that they raise are not caught. For them, only `track`, `tasks`,
+            `backbone`, `device`, `seeds`, `data`, `untrained` and `on_event` have an effect.
         track: `mini`, `small`, `full`, or a track of a task file. By default `mini`, or the only
             track of a task that has no `mini`.
-        tasks: names of tasks, or paths of task files. By default every task that has the track.
+        tasks: names of tasks, or paths of task files; one or several. By default every task that has
+            the track.
         targets: run only these targets. A record is written once all of its targets have run; until
             then its finished episodes are kept, and its row has no path.
         backbone: a backbone to use instead of the track's own; see `attnbench.backbones.load`.
@@ -85,6 +98,26 @@ def evaluate(
     Raises:
         AttnbenchError: if something cannot be run at all. If a submission fails, its row says so.
     """
+    listed = _as_list(submissions)
+    functions = [each for each in listed if callable(each)]
+    if functions:
+        if len(functions) < len(listed):
+            raise AttnbenchError(
+                "evaluate functions and submissions in separate calls, and join the results with "
+                "pandas.concat"
+            )
+        from attnbench.commands.evaluate_functions import evaluate_functions
+
+        rows = evaluate_functions(
+            functions,
+            choose_tasks(_as_list(tasks) or None, track, backbone),
+            device=device,
+            seeds=seeds,
+            data=data,
+            untrained=untrained,
+            report=on_event or _ignore,
+        )
+        return _frame(rows, ())
     if timing_only and device == "cpu" and workers not in (None, 1):
         raise AttnbenchError("--timing-only times one episode at a time: leave out --workers")
     if timing_only and targets is not None:
@@ -94,9 +127,22 @@ def evaluate(
             f"{records} holds published records, which a run does not write; "
             "`attnbench publish` copies your records there"
         )
-    chosen, rejected = read_submissions(submissions, settings or {})
-    chosen_tasks = choose_tasks(tasks, track, backbone)
+    names = [each for each in listed if isinstance(each, str | Path)]
+    chosen, rejected = read_submissions(names, settings or {})
+    chosen_tasks = choose_tasks(_as_list(tasks) or None, track, backbone)
     unused = _options_without_effect(chosen_tasks, data=data, address=address, engine=engine)
+    request = Request(device, seeds, isolation, timeout, untrained)
+    if not (fresh or timing_only or targets or rejected):
+        complete = rows_of_complete_run(
+            chosen,
+            chosen_tasks,
+            request,
+            records,
+            retry_failed=retry_failed,
+            report=on_event or _ignore,
+        )
+        if complete is not None:
+            return _frame(complete, chosen)
     resources = ResourceCache(data, untrained=untrained)
     conditions = Conditions(
         device=device,
@@ -113,27 +159,17 @@ def evaluate(
         engine = create_engine(engine, address=address, folder=folder, resources=resources)
     with engine.open(conditions) as run_jobs:
         # The engine's processes are importing torch now. Import it here at the same time.
-        import pandas as pd
-
-        from attnbench.records.rows import COLUMNS
         from attnbench.runs.chosen_targets import choose_targets
-        from attnbench.runs.events import Noted
-        from attnbench.runs.planning import (
-            Request,
-            make_plans,
-            notes_of,
-            rows_of_rejected,
-        )
+        from attnbench.runs.planning import make_plans, notes_of, rows_of_rejected
         from attnbench.runs.record_writer import make_records
         from attnbench.runs.retiming import retime_records
         from attnbench.runs.status_file import StatusFile
 
-        request = Request(device, seeds, isolation, timeout, untrained)
         chosen_tasks, left_out = choose_targets(chosen_tasks, targets, resources)
         plans = make_plans(chosen, chosen_tasks, request, resources)
         failures = rows_of_rejected(rejected, chosen_tasks, request)
-        names = [submission.name for submission in chosen]
-        with StatusFile(records, type(engine).__name__.lower(), names) as status:
+        run_names = [submission.name for submission in chosen]
+        with StatusFile(records, type(engine).__name__.lower(), run_names) as status:
 
             def report(event: Event) -> None:
                 status.update(event)
@@ -154,9 +190,27 @@ def evaluate(
                     retry_failed=retry_failed,
                     report=report,
                 )
-        frame = pd.DataFrame([*rows, *failures], columns=list(COLUMNS))
-        frame.attrs["folders"] = {sub.name: str(sub.folder.absolute()) for sub in chosen}
-        return frame
+        return _frame([*rows, *failures], chosen)
+
+
+def _frame(rows: Sequence[dict[str, object]], submissions: Sequence[Submission]) -> pd.DataFrame:
+    import pandas as pd
+
+    frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    frame.attrs["folders"] = {sub.name: str(sub.folder.absolute()) for sub in submissions}
+    return frame
+
+
+def _as_list(value: _Item | Sequence[_Item] | None) -> list[_Item]:
+    """Return one value or several as a list; an empty list for None."""
+    if value is None:
+        return []
+    is_several = isinstance(value, Sequence) and not isinstance(value, str)
+    return list(cast("Sequence[_Item]", value)) if is_several else [cast("_Item", value)]
+
+
+def _ignore(event: Event) -> None:
+    """Show nothing of a run's events."""
 
 
 def _own_backbone_files(tasks: Sequence[ChosenTask]) -> tuple[Path, ...]:

@@ -14,21 +14,10 @@ from attnbench.judge.resource_cache import ResourceCache
 from attnbench.records.record import EpisodeResult, Identity
 from attnbench.records.rows import COLUMNS
 from attnbench.runs.chosen_tasks import ChosenTask
+from attnbench.runs.identities import Request, identity_of
 from attnbench.runs.submissions import RejectedSubmission
 from attnbench.submission import Submission
 from attnbench.task_schema import Track
-from attnbench.vocabulary import DeviceKind, IsolationLevel
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user requests besides the submissions; see `attnbench.evaluate`."""
-
-    device: DeviceKind
-    seeds: int
-    isolation: IsolationLevel
-    timeout: float | None
-    untrained: bool
 
 
 @dataclass(frozen=True)
@@ -102,7 +91,7 @@ def make_plans(
     plans: list[Plan] = []
     hashes: dict[str, str] = {}
     for chosen in tasks:
-        task, track = chosen.task, chosen.definition
+        track = chosen.definition
         for backbone in chosen.backbones:
             network = resources.backbone(backbone)
             if backbone not in hashes:
@@ -116,19 +105,8 @@ def make_plans(
                     backbone=backbone,
                     targets=stimuli.targets,
                     timeout=request.timeout or track.timeout,
-                    identity=Identity(
-                        submission=submission.name,
-                        submission_sha256=submission.sha256,
-                        task=task.name,
-                        task_version=task.version,
-                        task_sha256=task.content_hash,
-                        track=chosen.track,
-                        backbone=network.name,
-                        backbone_sha256=hashes[backbone],
-                        untrained=request.untrained,
-                        seed=seed,
-                        device=request.device,
-                        isolation=request.isolation,
+                    identity=identity_of(
+                        submission, chosen, network.name, hashes[backbone], request, seed
                     ),
                     fingerprint_of=(
                         partial(stimuli.fingerprint, seed=seed) if stimuli.is_own else None
