@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from attnbench.errors import AttnbenchError
-from attnbench.records.integrity import read_scores
+from attnbench.records.integrity import Responses, read_scores, responses_by_target
 from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
 from attnbench.statistics.comparison import differences
@@ -24,6 +23,8 @@ from attnbench.statistics.resampling import (
 )
 from attnbench.statistics.task_comparison import PairComparison, TaskComparison
 from attnbench.text import did_you_mean
+
+_ORDER = [("target", "ascending"), ("image", "ascending")]
 
 
 def compare(
@@ -107,9 +108,11 @@ def _compare_on_task(
             "differ"
         )
     targets = list(trials_by_target.values())
-    values = statistic_by_target(targets, d_primes)
-    d_prime = differences(values, bootstrap_means(targets, d_primes))
-    d_a = differences(statistic_by_target(targets, d_as), bootstrap_means(targets, d_as))
+    values, areas = (statistic_by_target(targets, statistic) for statistic in (d_primes, d_as))
+    d_prime, d_a = (
+        differences(*pair)
+        for pair in zip((values, areas), bootstrap_means(targets, (d_primes, d_as)), strict=True)
+    )
     episodes = [trials for seeds in targets for trials in seeds]
     present, absent = (
         np.concatenate(
@@ -143,20 +146,20 @@ def _common_trials(
     submissions: Sequence[str], records: list[tuple[Path, Record]]
 ) -> dict[str, list[Trials]]:
     """Return the episodes that all submissions have, by target: those with equal seed and images."""
-    episodes: dict[tuple[str, int, str], dict[str, pd.DataFrame]] = defaultdict(dict)
+    episodes: dict[tuple[str, int, str], dict[str, Responses]] = defaultdict(dict)
     for path, record in records:
         try:
-            scores = read_scores(path, record).to_pandas()
+            # Records need not keep images in the same order.
+            scores = read_scores(path, record).sort_by(_ORDER)
         except ValueError as error:
             raise AttnbenchError(f"{path}: {error}") from None
+        responses = responses_by_target(scores)
         for episode in record.episodes:
-            rows = scores[scores["target"] == episode.target].sort_values("image")
             key = episode.target, record.identity.seed, episode.images_sha256
-            episodes[key][record.identity.submission] = rows
+            episodes[key][record.identity.submission] = responses[episode.target]
     by_target: dict[str, list[Trials]] = defaultdict(list)
-    for (target, *_), rows_of in sorted(episodes.items()):
-        if set(rows_of) == set(submissions):
-            stacked = np.stack([rows_of[name]["score"].to_numpy() for name in submissions])
-            present = rows_of[submissions[0]]["present"].to_numpy(bool)
-            by_target[target].append(Trials(present, stacked))
+    for (target, *_), of in sorted(episodes.items()):
+        if of.keys() == set(submissions):
+            scores = np.stack([of[name].scores for name in submissions])
+            by_target[target].append(Trials(of[submissions[0]].present, scores))
     return dict(by_target)
