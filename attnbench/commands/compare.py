@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ def compare(
     track: str | None = None,
     task: str | None = None,
     backbone: str | None = None,
+    report: Callable[[str, int, int], None] = lambda setting, done, total: None,
 ) -> list[TaskComparison]:
     """Compare submissions on every task, track and backbone on which all of them have records.
 
@@ -41,6 +42,8 @@ def compare(
         submissions: at least two names.
         records: the folder of records.
         track, task, backbone: the only track, task or backbone to compare on. By default all.
+        report: called before each comparison with its task and track, and with the numbers of
+            comparisons done and in total.
 
     Returns:
         A comparison for each task, track and backbone.
@@ -62,13 +65,17 @@ def compare(
             versions = identity.task_sha256, identity.backbone_sha256
             key = (identity.track, identity.task, identity.backbone, *versions)
             by_setting[key].append((path, record))
-    comparisons = [
-        _compare_on_task(key, submissions, group)
+    shared = [
+        (key, group)
         for key, group in sorted(by_setting.items())
         if {record.identity.submission for _, record in group} == set(submissions)
     ]
-    if not comparisons:
+    if not shared:
         raise AttnbenchError(_why_nothing(submissions, wanted, loaded, records))
+    comparisons: list[TaskComparison] = []
+    for setting, group in shared:
+        report(f"{setting[1]} ({setting[0]})", len(comparisons), len(shared))
+        comparisons.append(_compare_on_task(setting, submissions, group))
     return comparisons
 
 
@@ -108,11 +115,10 @@ def _compare_on_task(
             "differ"
         )
     targets = list(trials_by_target.values())
-    values, areas = (statistic_by_target(targets, statistic) for statistic in (d_primes, d_as))
-    d_prime, d_a = (
-        differences(*pair)
-        for pair in zip((values, areas), bootstrap_means(targets, (d_primes, d_as)), strict=True)
-    )
+    d_prime_values, d_a_values = (statistic_by_target(targets, s) for s in (d_primes, d_as))
+    d_prime_replicates, d_a_replicates = bootstrap_means(targets, (d_primes, d_as))
+    d_prime = differences(d_prime_values, d_prime_replicates)
+    d_a = differences(d_a_values, d_a_replicates)
     episodes = [trials for seeds in targets for trials in seeds]
     present, absent = (
         np.concatenate(
@@ -131,7 +137,7 @@ def _compare_on_task(
         )
         for difference, area_difference in zip(d_prime, d_a, strict=True)
     )
-    means = map(float, values.mean(axis=0))
+    means = map(float, d_prime_values.mean(axis=0))
     return TaskComparison(
         track,
         task,
@@ -146,7 +152,7 @@ def _common_trials(
     submissions: Sequence[str], records: list[tuple[Path, Record]]
 ) -> dict[str, list[Trials]]:
     """Return the episodes that all submissions have, by target: those with equal seed and images."""
-    episodes: dict[tuple[str, int, str], dict[str, Responses]] = defaultdict(dict)
+    episodes: dict[tuple[str, int, str, bytes], dict[str, Responses]] = defaultdict(dict)
     for path, record in records:
         try:
             # Records need not keep images in the same order.
@@ -155,8 +161,14 @@ def _common_trials(
             raise AttnbenchError(f"{path}: {error}") from None
         responses = responses_by_target(scores)
         for episode in record.episodes:
-            key = episode.target, record.identity.seed, episode.images_sha256
-            episodes[key][record.identity.submission] = responses[episode.target]
+            found = responses.get(episode.target)
+            if found is None or found.present.all() or not found.present.any():
+                raise AttnbenchError(
+                    f"{path}: scores of positives or of negatives of {episode.target} are missing"
+                )
+            seed, classes = record.identity.seed, found.present.tobytes()
+            key = episode.target, seed, episode.images_sha256, classes
+            episodes[key][record.identity.submission] = found
     by_target: dict[str, list[Trials]] = defaultdict(list)
     for (target, *_), of in sorted(episodes.items()):
         if of.keys() == set(submissions):
