@@ -55,7 +55,8 @@ def compare(
 
     Differences are paired by episode and image, and corrected for all pairs of a task (Holm).
     Intervals are 95 %, from a bootstrap over targets and images. Error consistency is Cohen's
-    kappa of the decisions, separately for images with and without the target.
+    kappa of the decisions, separately for images with and without the target. The maximum is
+    the largest kappa that two detectors with these rates can reach.
     """
     with _progress() as report:
         from attnbench.commands.compare import compare as compare_submissions

@@ -142,11 +142,13 @@ def bootstrap_means(
 ) -> Floats:
     """Return bootstrap replicates of the means of statistics over targets, `[s, replicates, m]`.
 
-    First the images of every target are resampled: in each episode, positives and negatives are drawn
-    with replacement separately. Then each replicate draws targets with replacement, and for each
-    drawn target one of its resamples. All targets together have as many resamples as there are
-    replicates. The variance of the replicates is therefore as precise as if each replicate had
-    resampled all of its images, which would take as many times longer as there are targets.
+    First the images of every target are resampled `replicates / targets` times, rounded up. In each
+    episode, positives and negatives are drawn with replacement separately. Then each replicate draws
+    targets with replacement, and for each drawn target one of its resamples.
+
+    The expected variance is that of a bootstrap that resamples all images in each replicate, which
+    takes as many times longer as there are targets. Its part due to images is smaller by a factor of
+    at most 1 - 1 / replicates.
 
     Args:
         targets: the episodes of each target, one per seed, all with the same m detectors.
