@@ -30,6 +30,7 @@ from attnbench.runs.planning import Plan
 from attnbench.runs.record_writer import make_records
 from attnbench.statistics.detection import Counts, detect
 from attnbench.statistics.intervals import d_prime_interval
+from attnbench.statistics.resampling import Trials, bootstrap_means, d_as, d_primes
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task
 from benchmarks import made_up_records
@@ -172,6 +173,36 @@ def test_a_leaderboard_of_many_records(
     values = in_rounds(benchmark, lambda: seconds_of(build), 3, warm_up=False)
     row = f"`attnbench leaderboard --site` of {records:,} records"
     keep(TABLE, Figure(row=row, unit="s", values=values))
+
+
+def test_a_comparison_of_two_methods(
+    benchmark: BenchmarkFixture, keep: Keep, tmp_path: Path
+) -> None:
+    """The whole command, on 50 records of each method."""
+    made_up_records.main(tmp_path, 100)
+    names = sorted({path.name.split("@")[0] for path in tmp_path.glob("*/*/*.json")})
+    command = [sys.executable, "-m", "attnbench", "compare", *names, "--records", str(tmp_path)]
+
+    def compare() -> None:
+        subprocess.run(command, check=True, capture_output=True)
+
+    values = in_rounds(benchmark, lambda: seconds_of(compare), 3, warm_up=False)
+    keep(TABLE, Figure(row="`attnbench compare` of 2 x 50 records", unit="s", values=values))
+
+
+def test_a_bootstrap_of_two_methods(benchmark: BenchmarkFixture, keep: Keep) -> None:
+    """Replicates of d′ and d_a on ten targets of 2,200 images, beside calls of `detect` on these."""
+    rng = np.random.default_rng(0)
+    present = np.arange(2_200) < 200
+    scores = 2 * present + rng.normal(size=(10, 2, 2_200))
+    targets = [[Trials(present, of_target)] for of_target in scores]
+
+    def ratio() -> float:
+        resampled = seconds_of(lambda: bootstrap_means(targets, [d_primes, d_as]))
+        return resampled / seconds_of(lambda: [detect(s, present) for of in scores for s in of])
+
+    row = "2,000 replicates of d′ and d_a over the observed values"
+    keep(TABLE, Figure(row=row, values=in_rounds(benchmark, ratio, 15)))
 
 
 def test_an_interval_of_many_targets(benchmark: BenchmarkFixture, keep: Keep) -> None:

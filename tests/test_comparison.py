@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import rankdata, ttest_ind, ttest_rel
+from scipy.stats import bootstrap, rankdata, ttest_ind, ttest_rel
 from sklearn.metrics import cohen_kappa_score
 
 from attnbench.statistics.comparison import (
@@ -23,6 +23,7 @@ from attnbench.statistics.consistency import Consistency, consistency
 from attnbench.statistics.detection import detect
 from attnbench.statistics.intervals import bootstrap_d_primes, percentile_interval
 from attnbench.statistics.resampling import (
+    Floats,
     Trials,
     bootstrap_means,
     d_as,
@@ -57,20 +58,94 @@ def test_statistics_match_detect() -> None:
 def test_the_interval_matches_the_binomial_bootstrap() -> None:
     rng = np.random.default_rng(1)
     targets = [[gaussian([d], rng)] for d in (0.5, 1.0, 1.5, 2.0, 2.5)]
-    low, high = percentile_interval(bootstrap_means(targets, d_primes, replicates=4000)[:, 0])
+    low, high = percentile_interval(bootstrap_means(targets, [d_primes], replicates=4000)[0, :, 0])
     counts = [[detect(seeds[0].scores[0], seeds[0].present).counts] for seeds in targets]
     drawn = rng.integers(0, 5, (4000, 5))
     expected = percentile_interval(bootstrap_d_primes(counts, drawn, rng))
     np.testing.assert_allclose((low, high), expected, atol=0.06)
 
 
+@given(st.data())
+def test_statistics_of_a_resample_are_those_of_its_repeated_images(data: st.DataObject) -> None:
+    counts = data.draw(st.tuples(st.integers(1, 8), st.integers(1, 20)))
+    present = np.repeat([True, False], counts)
+    few_values = st.integers(-2, 2)  # so that many are tied
+    scores = np.array(
+        [data.draw(st.lists(few_values, min_size=sum(counts), max_size=sum(counts)))] * 2,
+        dtype=np.float32,
+    )
+    scores[1] = -scores[1]
+    drawn = [
+        np.array(data.draw(st.lists(st.integers(0, n - 1), min_size=n, max_size=n))) for n in counts
+    ]
+    weights = [
+        np.bincount(of_class, minlength=n)[:, None].astype(float)
+        for of_class, n in zip(drawn, counts, strict=True)
+    ]
+    repeated = np.concatenate([drawn[0], counts[0] + drawn[1]])
+    expected = [detect(of_one[repeated], present[repeated]) for of_one in scores]
+    trials = Trials(present, scores)
+    assert d_as(trials, *weights)[:, 0].tolist() == [each.d_a for each in expected]
+    assert d_primes(trials, *weights)[:, 0].tolist() == [each.d_prime for each in expected]
+
+
+def test_replicates_have_the_moments_of_a_nested_bootstrap() -> None:
+    """Closed forms for a hit rate: targets and images both add to variances and covariances."""
+    rng = np.random.default_rng(8)
+    targets = [[gaussian([d, 2 * d], rng, n=30) for _ in range(2)] for d in (0.2, 0.9, 1.6)]
+
+    def hit_rates(trials: Trials, positives: Floats, negatives: Floats) -> Floats:
+        rates: Floats = (trials.scores > 0)[:, trials.present] @ positives / len(positives)
+        return rates
+
+    (replicates,) = bootstrap_means(targets, [hit_rates], replicates=40_000)
+    values = statistic_by_target(targets, hit_rates)
+    of_images = [
+        np.mean([np.cov((t.scores > 0)[:, t.present], bias=True) / 30 for t in seeds], axis=0) / 2
+        for seeds in targets
+    ]
+    covariance = (np.cov(values.T, bias=True) + np.mean(of_images, axis=0)) / len(targets)
+    np.testing.assert_allclose(replicates.mean(axis=0), values.mean(axis=0), atol=0.003)
+    np.testing.assert_allclose(np.cov(replicates.T), covariance, rtol=0.04)
+
+
+def test_the_standard_error_of_d_a_matches_scipy() -> None:
+    rng = np.random.default_rng(9)
+    trials = gaussian([1.5], rng, n=50)
+    (replicates,) = bootstrap_means([[trials]], [d_as], replicates=4000)
+
+    def statistic(positives: Floats, negatives: Floats) -> float:
+        return detect(np.concatenate([positives, negatives]), trials.present).d_a
+
+    classes = trials.scores[0, :50], trials.scores[0, 50:]
+    expected = bootstrap(
+        classes, statistic, vectorized=False, n_resamples=4000, method="percentile", rng=rng
+    )
+    assert replicates.std() == pytest.approx(expected.standard_error, rel=0.05)
+    assert replicates.mean() == pytest.approx(expected.bootstrap_distribution.mean(), abs=0.03)
+
+
+def test_statistics_share_the_draws_and_equal_seeds_give_equal_replicates() -> None:
+    rng = np.random.default_rng(10)
+    targets = [[gaussian([1.0, 2.0], rng)] for _ in range(3)]
+    both = bootstrap_means(targets, [d_primes, d_as], replicates=50, seed=1)
+    assert both.shape == (2, 50, 2)
+    assert (both[1] == bootstrap_means(targets, [d_as], replicates=50, seed=1)[0]).all()
+    assert (both[1] != bootstrap_means(targets, [d_as], replicates=50, seed=2)[0]).any()
+
+
+def test_more_images_than_fit_into_one_block() -> None:
+    trials = gaussian([1.0], np.random.default_rng(11), n=80_000)
+    (replicates,) = bootstrap_means([[trials]], [d_primes], replicates=5)
+    np.testing.assert_allclose(replicates, 1.0, atol=0.1)
+
+
 def test_a_method_does_not_differ_from_itself() -> None:
     rng = np.random.default_rng(2)
     single = [gaussian([1.0], rng) for _ in range(4)]
     targets = [[Trials(t.present, np.concatenate([t.scores, t.scores]))] for t in single]
-    for statistic in (d_primes, d_as):
-        replicates = bootstrap_means(targets, statistic, replicates=200)
-        assert (replicates[:, 0] == replicates[:, 1]).all()
+    replicates = bootstrap_means(targets, [d_primes, d_as], replicates=200)
+    assert (replicates[..., 0] == replicates[..., 1]).all()
 
 
 def test_a_criterion_shift_does_not_change_d_a() -> None:
@@ -82,13 +157,16 @@ def test_a_criterion_shift_does_not_change_d_a() -> None:
         targets.append([Trials(trials.present, shifted)])
     values = statistic_by_target(targets, d_as)
     assert (values[:, 0] == values[:, 1]).all()
-    assert (bootstrap_means(targets, d_as, replicates=100) @ [1, -1] == 0).all()
+    assert (bootstrap_means(targets, [d_as], replicates=100) @ [1, -1] == 0).all()
 
 
 def test_better_methods_are_detected_and_similar_ones_share_a_rank() -> None:
     rng = np.random.default_rng(4)
     targets = [[gaussian([2.5, 1.0, 1.02], rng, n=200)] for _ in range(10)]
-    values, replicates = statistic_by_target(targets, d_primes), bootstrap_means(targets, d_primes)
+    values, (replicates,) = (
+        statistic_by_target(targets, d_primes),
+        bootstrap_means(targets, [d_primes]),
+    )
     pairs = differences(values, replicates)
     assert [pair.significant for pair in pairs] == [True, True, False]
     assert pairs[0].low < pairs[0].estimate < pairs[0].high
@@ -175,7 +253,7 @@ def test_equal_methods_rarely_differ_significantly_on_few_targets() -> None:
     for _ in range(experiments):
         targets = [[gaussian(rng.normal(1.5, 0.5, 2).tolist(), rng, n=300)] for _ in range(5)]
         values = statistic_by_target(targets, d_primes)
-        replicates = bootstrap_means(targets, d_primes, replicates=100)
+        (replicates,) = bootstrap_means(targets, [d_primes], replicates=100)
         (pair,) = differences(values, replicates)
         significant["both"] += pair.p < 0.05
         error = (replicates[:, 0] - replicates[:, 1]).std()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from attnbench.cli import options
-
-if TYPE_CHECKING:
-    from attnbench.statistics.comparison import Difference
-    from attnbench.statistics.consistency import Consistency
-    from attnbench.statistics.task_comparison import TaskComparison
+from attnbench.text import printable
 
 
 def compare(
@@ -56,13 +55,20 @@ def compare(
 
     Differences are paired by episode and image, and corrected for all pairs of a task (Holm).
     Intervals are 95 %, from a bootstrap over targets and images. Error consistency is Cohen's
-    kappa of the decisions, separately for images with and without the target.
+    kappa of the decisions, separately for images with and without the target. The maximum is
+    the largest kappa that two detectors with these rates can reach.
     """
-    from attnbench.commands.compare import compare as compare_submissions
+    with _progress() as report:
+        from attnbench.commands.compare import compare as compare_submissions
 
-    comparisons = compare_submissions(
-        submissions, records=records or None, track=track, task=task, backbone=backbone
-    )
+        comparisons = compare_submissions(
+            submissions,
+            records=records or None,
+            track=track,
+            task=task,
+            backbone=backbone,
+            report=report,
+        )
     if plot is not None:
         from attnbench.leaderboard.difference_plot import plot_differences
 
@@ -76,32 +82,13 @@ def compare(
         ]
         typer.echo(json.dumps({"submissions": submissions, "tasks": tasks}))
         return
-    _print_comparisons(comparisons)
-
-
-def _print_comparisons(comparisons: list[TaskComparison]) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
+
+    from attnbench.cli.comparison_table import print_comparison
 
     console = Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("difference", overflow="fold", min_width=20)
-    for heading in ("d′ [95 %]", "d_a [95 %]", "κ present\n(maximum)", "κ absent\n(maximum)"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for task in comparisons:
-        for pair in task.pairs:
-            table.add_row(
-                f"{task.task} ({task.track}),\n{task.backbone}:\n{pair.first} − {pair.second}",
-                _format_difference(pair.d_prime),
-                _format_difference(pair.d_a),
-                _format_kappa(pair.present),
-                _format_kappa(pair.absent),
-            )
-            table.add_section()
-    console.print(table)
-    for task in comparisons:
-        console.print(task.conclusion)
+    for comparison in comparisons:
+        print_comparison(comparison, console)
     if len(used := _names_by_folder(comparisons)) > 1:
         for folder, names in used.items():
             console.print(f"From {folder}: {', '.join(names)}.")
@@ -116,13 +103,29 @@ def _names_by_folder(comparisons: list[TaskComparison]) -> dict[str, list[str]]:
     return {folder: list(names) for folder, names in used.items()}
 
 
-def _format_difference(difference: Difference) -> str:
-    p = "p < 0.001" if difference.p_holm < 0.001 else f"p = {difference.p_holm:.3f}"
-    interval = f"[{difference.low:+.2f}, {difference.high:+.2f}]"
-    return f"{difference.estimate:+.2f}\n{interval}\n{p}"
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a progress bar if stderr is a terminal.
 
+    Yields:
+        A function that takes the setting that is compared next, and the numbers of settings done
+        and in total.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-def _format_kappa(consistency: Consistency) -> str:
-    if consistency.kappa is None:
-        return "undefined"
-    return f"{consistency.kappa:.2f}\n({consistency.largest:.2f})"
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(),
+    )
+    console, is_terminal = Console(stderr=True), sys.stderr.isatty()
+    with Progress(*columns, console=console, transient=True, disable=not is_terminal) as progress:
+        bar = progress.add_task("reading records", total=None)
+
+        def report(setting: str, done: int, total: int) -> None:
+            description = f"comparing on {printable(setting, 25)}"
+            progress.update(bar, description=description, completed=done, total=total)
+
+        yield report

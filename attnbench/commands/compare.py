@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from attnbench.commands.records_to_compare import Setting, records_to_compare
 from attnbench.errors import AttnbenchError
 from attnbench.records.folders import StoredRecord, folders_to_read
+from attnbench.records.integrity import Responses, responses_by_target
 from attnbench.records.scores import read_scores
 from attnbench.statistics.comparison import differences
 from attnbench.statistics.consistency import consistency
@@ -24,6 +24,8 @@ from attnbench.statistics.resampling import (
 )
 from attnbench.statistics.task_comparison import PairComparison, TaskComparison
 
+_ORDER = [("target", "ascending"), ("image", "ascending")]
+
 
 def compare(
     submissions: Sequence[str],
@@ -32,6 +34,7 @@ def compare(
     track: str | None = None,
     task: str | None = None,
     backbone: str | None = None,
+    report: Callable[[str, int, int], None] = lambda setting, done, total: None,
 ) -> list[TaskComparison]:
     """Compare submissions on every task, track and backbone on which all of them have records.
 
@@ -40,6 +43,8 @@ def compare(
         records: the folder or folders of records; by default `records` and `published`. In each
             setting, a submission is represented by its version in the first folder that has one.
         track, task, backbone: the only track, task or backbone to compare on. By default all.
+        report: called before each comparison with its task and track, and with the numbers of
+            comparisons done and in total.
 
     Returns:
         A comparison for each task, track and backbone.
@@ -51,7 +56,12 @@ def compare(
         raise AttnbenchError("name at least two different submissions")
     wanted = {"track": track, "task": task, "backbone": backbone}
     chosen = records_to_compare(submissions, folders_to_read(records), wanted)
-    return [_compare_on_task(setting, submissions, group) for setting, group in chosen.items()]
+    comparisons: list[TaskComparison] = []
+    for setting, stored in chosen.items():
+        track_name, task_name, *_ = setting
+        report(f"{task_name} ({track_name})", len(comparisons), len(chosen))
+        comparisons.append(_compare_on_task(setting, submissions, stored))
+    return comparisons
 
 
 def _compare_on_task(
@@ -65,9 +75,10 @@ def _compare_on_task(
             "differ"
         )
     targets = list(trials_by_target.values())
-    values = statistic_by_target(targets, d_primes)
-    d_prime = differences(values, bootstrap_means(targets, d_primes))
-    d_a = differences(statistic_by_target(targets, d_as), bootstrap_means(targets, d_as))
+    d_prime_values, d_a_values = (statistic_by_target(targets, s) for s in (d_primes, d_as))
+    d_prime_replicates, d_a_replicates = bootstrap_means(targets, (d_primes, d_as))
+    d_prime = differences(d_prime_values, d_prime_replicates)
+    d_a = differences(d_a_values, d_a_replicates)
     episodes = [trials for seeds in targets for trials in seeds]
     present, absent = (
         np.concatenate(
@@ -86,7 +97,7 @@ def _compare_on_task(
         )
         for difference, area_difference in zip(d_prime, d_a, strict=True)
     )
-    means = map(float, values.mean(axis=0))
+    means = map(float, d_prime_values.mean(axis=0))
     return TaskComparison(
         track,
         task,
@@ -102,21 +113,27 @@ def _common_trials(
     submissions: Sequence[str], records: Sequence[StoredRecord]
 ) -> dict[str, list[Trials]]:
     """Return the episodes that all submissions have, by target: those with equal seed and images."""
-    episodes: dict[tuple[str, int, str], dict[str, pd.DataFrame]] = defaultdict(dict)
+    episodes: dict[tuple[str, int, str, bytes], dict[str, Responses]] = defaultdict(dict)
     for stored in records:
-        record = stored.record
+        path, record = stored.path, stored.record
         try:
-            scores = read_scores(stored.path, record).to_pandas()
+            # Records need not keep images in the same order.
+            scores = read_scores(path, record).sort_by(_ORDER)
         except ValueError as error:
-            raise AttnbenchError(f"{stored.path}: {error}") from None
+            raise AttnbenchError(f"{path}: {error}") from None
+        responses = responses_by_target(scores)
         for episode in record.episodes:
-            rows = scores[scores["target"] == episode.target].sort_values("image")
-            key = episode.target, record.identity.seed, episode.images_sha256
-            episodes[key][record.identity.submission] = rows
+            found = responses.get(episode.target)
+            if found is None or found.present.all() or not found.present.any():
+                raise AttnbenchError(
+                    f"{path}: scores of positives or of negatives of {episode.target} are missing"
+                )
+            seed, classes = record.identity.seed, found.present.tobytes()
+            key = episode.target, seed, episode.images_sha256, classes
+            episodes[key][record.identity.submission] = found
     by_target: dict[str, list[Trials]] = defaultdict(list)
-    for (target, *_), rows_of in sorted(episodes.items()):
-        if set(rows_of) == set(submissions):
-            stacked = np.stack([rows_of[name]["score"].to_numpy() for name in submissions])
-            present = rows_of[submissions[0]]["present"].to_numpy(bool)
-            by_target[target].append(Trials(present, stacked))
+    for (target, *_), of in sorted(episodes.items()):
+        if of.keys() == set(submissions):
+            scores = np.stack([of[name].scores for name in submissions])
+            by_target[target].append(Trials(of[submissions[0]].present, scores))
     return dict(by_target)

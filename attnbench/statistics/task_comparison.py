@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from attnbench.statistics.comparison import Difference
 from attnbench.statistics.consistency import Consistency
 
+_LISTED_PAIRS = 6
+
 
 @dataclass(frozen=True)
 class PairComparison:
@@ -26,6 +28,15 @@ class PairComparison:
     absent: Consistency
 
     @property
+    def is_in_both_measures(self) -> bool:
+        """Whether d' and d_a both differ significantly, in the same direction.
+
+        d_a does not depend on the criterion, so a gain in d' alone may be a shift of it.
+        """
+        both = self.d_prime.significant and self.d_a.significant
+        return both and self.d_a.estimate * self.d_prime.estimate > 0
+
+    @property
     def conclusion(self) -> str:
         """What the comparison shows, as a clause."""
         difference = self.d_prime
@@ -33,8 +44,7 @@ class PairComparison:
         if not difference.significant:
             return f"{self.first} and {self.second} could not be distinguished ({estimate})"
         better, worse = (self.first, self.second)[:: 1 if difference.estimate > 0 else -1]
-        # d_a does not depend on the criterion, so a gain in d' alone may be a shift of it.
-        if self.d_a.significant and self.d_a.estimate * difference.estimate > 0:
+        if self.is_in_both_measures:
             return f"{better} is better than {worse} ({estimate}, and in d_a too)"
         return (
             f"{better} has a larger d′ than {worse} ({estimate}), "
@@ -63,8 +73,14 @@ class TaskComparison:
 
     @property
     def conclusion(self) -> str:
-        """What the comparison shows, as a sentence."""
-        clauses = "; ".join(pair.conclusion for pair in self.pairs)
-        return (
-            f"On {self.task} ({self.track}, {self.backbone}, {self.episodes} episodes) {clauses}."
-        )
+        """What the comparison shows, as a sentence. Many pairs are counted rather than listed."""
+        pairs = self.pairs
+        if len(pairs) <= _LISTED_PAIRS:
+            shown = "; ".join(pair.conclusion for pair in pairs)
+        else:
+            shown = (
+                f"{sum(pair.d_prime.significant for pair in pairs)} of {len(pairs)} pairs differ "
+                f"significantly in d′, and {sum(pair.is_in_both_measures for pair in pairs)} "
+                "in both d′ and d_a"
+            )
+        return f"On {self.task} ({self.track}, {self.backbone}, {self.episodes} episodes) {shown}."
