@@ -15,7 +15,7 @@ from attnbench.judge.judge import Judge, open_judge
 from attnbench.submission import load_submission
 
 Write = Callable[[str, str], Path]
-LABELLED, UNLABELLED = "shipped/digits-cnn", "shipped/cifar-simclr"
+BACKBONE = "shipped/digits-cnn"
 
 # A submission that works. Mistakes replace parts of it.
 SUBMISSION = """\
@@ -241,7 +241,7 @@ def check(judge: Judge, submission_folder: Write) -> Callable[..., BackboneRepor
         folder = submission_folder("mine", code)
         with (folder / "submission.toml").open("a") as file:
             file.write(manifest)
-        return check_on(LABELLED, load_submission(folder), judge)
+        return check_on(BACKBONE, load_submission(folder), judge)
 
     return check
 

@@ -87,7 +87,7 @@ FAILURES = {
     "nan": (CHANGED_SCORES.format(expression="scores * float('nan')"), "NaN"),
     "not-a-tensor": (CHANGED_SCORES.format(expression="scores.tolist()"), "a list"),
     "fails-on-prediction": (CHANGED_SCORES.format(expression="scores / [][0]"), "IndexError"),
-    "unknown-hyperparameter": ("def adapt(backbone, pos): pass", "TypeError"),
+    "too-few-arguments": ("def adapt(backbone, pos): pass", "three arguments"),
 }
 
 
@@ -102,8 +102,11 @@ def judge_code(evaluator: Evaluator, submission_folder: Write) -> Callable[..., 
     """A function that judges a submission, given its name and source code."""
     episode = noise_episode(load(BACKBONE, untrained=True))
 
-    def judge(name: str, code: str, timeout: float = 30.0) -> EpisodeResult:
-        submission = load_submission(submission_folder(name, code))
+    def judge(name: str, code: str, timeout: float = 30.0, manifest: str = "") -> EpisodeResult:
+        folder = submission_folder(name, code)
+        with (folder / "submission.toml").open("a") as file:
+            file.write(manifest)
+        submission = load_submission(folder)
         return evaluator.judge(submission, episode, timeout, cold=True).result
 
     return judge
@@ -267,6 +270,16 @@ def test_rehearsal_has_few_images_unless_the_method_needs_more(
         results[name] = evaluator.judge(submission, episode, 60.0, cold=False).result
     assert "exit code 7" in results["exits-if-few"].reason
     assert results["fails-if-few"].status == "ok", results["fails-if-few"].reason
+
+
+def test_a_list_that_a_rehearsal_changes_is_whole_again_for_the_adaptation(
+    judge_code: Callable[..., EpisodeResult],
+) -> None:
+    code = HONEST.replace("pos, neg):", "pos, neg, layers):").replace(
+        "return Detector(backbone)", "assert layers.pop() == 2; return Detector(backbone)"
+    )
+    result = judge_code("pops", code, manifest="[hyperparameters]\nlayers = [1, 2]")
+    assert result.status == "ok", result.reason
 
 
 def test_timed_adaptation_follows_a_rehearsal_on_other_images(

@@ -66,6 +66,15 @@ def test_booleans_and_integers_keep_their_types(folder: Path) -> None:
     assert [type(value) for value in values.values()] == [bool, int, float]
 
 
+def test_lists_are_given_as_lists(folder: Path) -> None:
+    (folder / "submission.toml").write_text(
+        'name = "n"\ntitle = "t"\nauthors = ["a"]\n'
+        '[hyperparameters]\na = [0.1, 1]\nb = ["x", true]\nc = []'
+    )
+    values = load_submission(folder).hyperparameters_for("any")
+    assert values == {"a": [0.1, 1], "b": ["x", True], "c": []}
+
+
 @pytest.mark.parametrize("missing", ["submission.toml", "submission.py"])
 def test_error_names_the_missing_file(folder: Path, missing: str) -> None:
     (folder / missing).unlink()
@@ -83,7 +92,18 @@ def test_error_names_the_missing_file(folder: Path, missing: str) -> None:
         ("declared_parameters = 1\n", "declared_parameters = -1\n", "declared_parameters: "),
         ("declared_parameters = 1\n", "declared_parameters = true\n", "declared_parameters: "),
         ('authors = ["A. Author"]', "authors = []", "authors: "),
-        ("lr = 0.1", "lr = [0.1]", "hyperparameters.lr: a hyperparameter needs a Python name"),
+        ("name = ", "naem = ", "naem: unknown key; did you mean name?"),
+        ("declared_parameters = 1\n", "lr = 1\n", r"lr: unknown key.*under \[hyperparameters\]"),
+        ("lr = 0.1", "lr = 2026-01-01", "hyperparameters.lr: a hyperparameter .*date in quotes"),
+        ("lr = 0.1", "lr = [[1, 2], [3]]", "hyperparameters.lr: is a list of lists.*a flat list"),
+        ("lr = 0.1", "lr = { head = 0.1 }", r"lr: is a table; .*such as `lr_head = …`"),
+        ("lr = 0.1", f"lr = {[0] * 1001}", "hyperparameters.lr: .*a list of up to 1,000"),
+        (
+            "declared_parameters = 1\n",
+            'libraries = ["peft>=1"]\n',
+            "libraries.0: .*without versions",
+        ),
+        ("declared_parameters = 1\n", 'libraries = ["sklearn"]\n', 'libraries: .*"scikit-learn"'),
         ("lr = 0.1", '"not a name" = 0.1', "hyperparameters.not a name: "),
         ("lr = 0.1", f'lr = "{"x" * 1001}"', "hyperparameters.lr: "),
         ("lr = 0.1", "lr = ", "is not valid TOML"),

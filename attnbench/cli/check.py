@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from attnbench.commands.check import BackboneReport, CheckReport
     from attnbench.commands.check_timing import Estimate, TimingReport
 
-# The keys of `--json`: these of the submission, and those of its first backbone, which stand for all
-# backbones again under `backbones`.
-_OF_SUBMISSION = ("submission", "ok", "problems", "warnings")
+# The keys of `--json` about the submission, and those about its first backbone.
+_OF_SUBMISSION = ("submission", "ok", "problems")
 _OF_BACKBONE = ("backbone", "parameters_added", "parameters_changed", "artefact_bytes")
+# Further keys of each object under `backbones`.
 _ALSO_OF_BACKBONE = ("problems", "warnings", "not_applicable")
 # How many changed tensors of the backbone are named.
 _NAMED = 3
@@ -91,6 +91,7 @@ def _as_object(report: CheckReport) -> dict[str, object]:
     return {
         **{name: getattr(report, name) for name in _OF_SUBMISSION},
         **{name: getattr(report.main, name) for name in _OF_BACKBONE},
+        "warnings": report.warnings,
         "backbones": [
             {name: getattr(on, name) for name in (*_OF_BACKBONE, *_ALSO_OF_BACKBONE)}
             for on in report.on

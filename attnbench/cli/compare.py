@@ -6,12 +6,15 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attnbench.cli import options
 from attnbench.text import printable
+
+if TYPE_CHECKING:
+    from attnbench.statistics.task_comparison import TaskComparison
 
 
 def compare(

@@ -28,9 +28,9 @@ _REMEDIES = {
     'missing the required "forward" function': "write `def forward(self, images)` in that class",
     "URLError|ConnectionError|gaierror": "a worker has no network: use the "
     "backbone that adapt is given",
-    "^(FileNotFoundError|PermissionError): .*: '": "a worker sees no files but the "
-    "submission's own and installed libraries: open `Path(__file__).parent / NAME` in adapt, and "
-    "keep what was read in the detector",
+    "^(FileNotFoundError|PermissionError): .*: '": "a worker sees only the submission's files and "
+    "installed libraries: open `Path(__file__).parent / NAME` in adapt, and keep what was read in "
+    "the detector",
 }
 
 
