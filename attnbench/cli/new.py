@@ -29,5 +29,6 @@ def new(
     created = create_submission(name, folder)
     typer.echo(f"Created {created}, which runs as it is:")
     path = shlex.quote(str(created))
+    typer.echo(f"  attnbench try {path}")
     typer.echo(f"  attnbench check {path}")
     typer.echo(f"  attnbench evaluate {path}")

@@ -59,8 +59,8 @@ def evaluate(
 
     Args:
         submissions: folders, or names of shipped submissions; one or several. Functions like `adapt`
-            are accepted too. They run in this process, without isolation and without records, on all
-            targets; exceptions that they raise are not caught. For them, only `track`, `tasks`,
+            are accepted too. They run in this process, without isolation and without records, and
+            exceptions that they raise are not caught. For them, only `track`, `tasks`, `targets`,
             `backbone`, `device`, `seeds`, `data`, `untrained` and `on_event` have an effect.
         track: `mini`, `small`, `full`, or a track of a task file. By default `mini`, or the only
             track of a task that has no `mini`.
@@ -111,6 +111,7 @@ def evaluate(
         rows = evaluate_functions(
             functions,
             choose_tasks(_as_list(tasks) or None, track, backbone),
+            targets=targets,
             device=device,
             seeds=seeds,
             data=data,

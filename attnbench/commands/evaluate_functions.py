@@ -15,8 +15,9 @@ from attnbench.judge.resource_cache import ResourceCache
 from attnbench.records.record import EpisodeResult
 from attnbench.records.rows import COLUMNS
 from attnbench.records.summary import overall, summarise
+from attnbench.runs.chosen_targets import choose_targets
 from attnbench.runs.chosen_tasks import ChosenTask
-from attnbench.runs.events import EpisodeDone, EpisodeStarted, Event, Planned
+from attnbench.runs.events import EpisodeDone, EpisodeStarted, Event, Noted, Planned
 from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.vocabulary import DeviceKind
 
@@ -34,6 +35,10 @@ class _Run:
     @property
     def name(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return self.chosen.targets or self.stimuli.targets
 
     def result(self, target: str) -> EpisodeResult:
         """Return the result of one target."""
@@ -70,6 +75,7 @@ def evaluate_functions(
     functions: Sequence[Adapt],
     tasks: Sequence[ChosenTask],
     *,
+    targets: Sequence[str] | None,
     device: DeviceKind,
     seeds: int,
     data: Path | None,
@@ -81,7 +87,7 @@ def evaluate_functions(
     Args:
         functions: the methods. A row's `submission` is the function's name.
         tasks: the tasks to run them on.
-        device, seeds, data, untrained: as for `attnbench.evaluate`.
+        targets, device, seeds, data, untrained: as for `attnbench.evaluate`.
         report: called with each event.
 
     Returns:
@@ -92,17 +98,20 @@ def evaluate_functions(
     """
     require_device(device)
     resources = ResourceCache(data, untrained=untrained)
+    tasks, left_out = choose_targets(tasks, targets, resources)
+    for note in left_out:
+        report(Noted(note))
     runs = list(_runs(functions, tasks, resources, device, seeds))
     counts: dict[str, int] = {}
     for run in runs:
         task = run.chosen.task.name
-        counts[task] = counts.get(task, 0) + len(run.stimuli.targets)
+        counts[task] = counts.get(task, 0) + len(run.targets)
     report(Planned(counts, reused=()))
     total, done = sum(counts.values()), itertools.count(1)
     rows = []
     for run in runs:
         results = []
-        for target in run.stimuli.targets:
+        for target in run.targets:
             task = run.chosen.task.name
             report(EpisodeStarted(run.name, task, target))
             result = run.result(target)

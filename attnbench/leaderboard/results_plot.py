@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -14,7 +16,6 @@ from attnbench.leaderboard.plot_style import (
     PURPLE,
     SKY,
     VERMILION,
-    new_figure,
     styled,
 )
 from attnbench.text import printable
@@ -24,7 +25,16 @@ _MARKERS = "osD^vP"
 _KEYS = ["task", "track", "backbone"]
 
 
-def plot(frame: pd.DataFrame) -> Figure:
+class ResultsFigure(Figure):
+    """A figure that notebooks show without `%matplotlib inline`."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=100)
+        return buffer.getvalue()
+
+
+def plot(frame: pd.DataFrame) -> ResultsFigure:
     """Plot d' with its 95 % interval and d_a, a line for each task and submission.
 
     Rows of several seeds are averaged, and so are the ends of their intervals.
@@ -47,8 +57,8 @@ def plot(frame: pd.DataFrame) -> Figure:
     settings = list(dict.fromkeys(means[_KEYS].itertuples(index=False, name=None)))
     step = 1 / (len(names) + 1)
     with styled():
-        figure = new_figure(7, 1.4 + len(settings) * (0.3 + 0.22 * len(names)))
-        figure.set_layout_engine("constrained")
+        height_inches = 1.4 + len(settings) * (0.3 + 0.22 * len(names))
+        figure = ResultsFigure(figsize=(7, height_inches), layout="constrained")
         axes = figure.add_subplot()
         for number, name in enumerate(names):
             own = means[means["submission"] == name]

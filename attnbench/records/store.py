@@ -231,7 +231,7 @@ class RecordStore:
                     path.parent.rmdir()  # if this was the last unfinished run
 
 
-def scores(record: Path) -> pd.DataFrame:
+def scores(record: str | Path) -> pd.DataFrame:
     """Return the scores of a record: a row per test image.
 
     Args:
@@ -244,12 +244,12 @@ def scores(record: Path) -> pd.DataFrame:
     Raises:
         AttnbenchError: if the record or its scores cannot be read.
     """
+    path = Path(record)
     try:
-        frame: pd.DataFrame = read_scores(
-            record, RecordStore(record.parent).read(record)
-        ).to_pandas()
+        table = read_scores(path, RecordStore(path.parent).read(path))
     except ValueError as error:
-        raise AttnbenchError(f"{record}: {error}") from None
+        raise AttnbenchError(f"{path}: {error}") from None
+    frame: pd.DataFrame = table.to_pandas()
     return frame
 
 
