@@ -73,7 +73,7 @@ def _run(arguments: list[str], folder: Path) -> None:
 
 def test_readme_commands_that_add_a_method_work(tmp_path: Path) -> None:
     commands = _commands_of_readme("attnbench new")
-    assert [command[0] for command in commands] == ["new", "check", "evaluate"]
+    assert [command[0] for command in commands] == ["new", "try", "check", "evaluate"]
     for command in commands:
         if command[0] != "check":  # CONTRIBUTING.md has the same one, and the test below runs it
             _run(command, tmp_path)
@@ -83,11 +83,57 @@ def test_readme_commands_that_add_a_method_work(tmp_path: Path) -> None:
 def test_contributing_shows_the_real_output_of_its_commands(tmp_path: Path) -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     examples = re.findall(r"```sh\nattnbench (.*?)\n```\n\n```text\n(.*?)\n```", text, re.DOTALL)
+    # `try` prints times, and is not followed by its output.
     assert [command.split()[0] for command, _ in examples] == ["new", "check", "evaluate"]
     for command, output in examples[:2]:  # the output of the third one contains times
         line = [sys.executable, "-m", "attnbench", *command.split()]
         done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
         assert done.stdout.rstrip() == output
+
+
+def _figures(table: str) -> dict[str, list[str]]:
+    """The figures of a table of results without its times: by task, or by task and submission."""
+    figures, task = {}, ""
+    for line in table.splitlines():
+        if match := re.match(r"( *)(\S+) +(-?\d+\.\d\d \[.*)", line):
+            indent, name, cells = match.groups()
+            key = f"{task}: {name}" if indent else name
+            figures[key] = re.findall(r"-?\d+\.\d\d(?=[ ,\]])|\d[\d,]* \+ \d[\d,]*", cells)
+        elif re.fullmatch(r"[\w-]+ *", line):
+            task = line.strip()
+    return figures
+
+
+def _same_figures(shown: str, printed: str) -> None:
+    expected, actual = _figures(shown), _figures(printed)
+    assert expected and expected.keys() == actual.keys()
+    for key, cells in expected.items():
+        *numbers, parameters = cells
+        *now, parameters_now = actual[key]
+        assert parameters == parameters_now, key
+        # Other processors round differently.
+        assert list(map(float, now)) == pytest.approx(list(map(float, numbers)), abs=0.02), key
+
+
+def _evaluate(folder: Path, *names: str) -> str:
+    line = [sys.executable, "-m", "attnbench", "evaluate", *names]
+    environment = os.environ | {"COLUMNS": "80"}
+    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_readme_shows_the_figures_of_its_first_command(tmp_path: Path) -> None:
+    shown, *_ = re.findall(r"```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    printed = _evaluate(tmp_path, "attention")
+    _same_figures(shown, printed)
+    assert re.findall("records/.*", shown) == re.findall("records/.*", printed)
+
+
+@pytest.mark.slow
+def test_readme_shows_the_figures_of_several_methods(tmp_path: Path) -> None:
+    _, shown, *_ = re.findall(r"```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    _same_figures(shown, _evaluate(tmp_path, "attention", "bias_only", "last_layer", "none"))
 
 
 def test_readme_commands_that_do_not_evaluate_work(tmp_path: Path) -> None:
