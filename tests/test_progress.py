@@ -81,7 +81,7 @@ def test_bars_leave_failures_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> N
     screen = "\n".join(displayed("auto", Terminal()))
     assert "[2/7] s, t, dog: failed: no luck" in screen
     assert "--keep-going" in screen and "3/3" in screen
-    assert "1 failed" in screen and "all tasks" in screen
+    assert "1 failed" in screen and "all tasks" in screen and "loading networks" in screen
 
 
 @given(st.floats(0, 1e7))

@@ -119,11 +119,13 @@ class Bars:
         )
         self._bars: dict[str, TaskID] = {}
         self._failed: Counter[str] = Counter()
+        self._loading = self.progress.add_task(_LOADING, total=None, failures="")
 
     def show(self, event: Event) -> None:
         """Show one event."""
         match event:
             case Planned():
+                self.progress.update(self._loading, visible=False)
                 if event.reused:
                     self._print(_reused(event))
                 has_total = len(event.episodes) > 1
@@ -165,6 +167,7 @@ class Bars:
 
 
 _ALL = "all tasks"
+_LOADING = "loading networks and data"
 
 
 class _Counter:
