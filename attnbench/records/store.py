@@ -158,7 +158,9 @@ def _acquire(lock: FileLock, path: Path) -> bool:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except FileNotFoundError:
-            continue  # another process has just removed the empty folder
+            # Another process has just removed the empty folder, unless the records folder is missing.
+            if not path.parent.parent.is_dir():
+                raise
         except FileExistsError:
             # `mkdir` found the folder, but not any more when it looked whether it is one.
             if path.parent.is_file() or path.parent.is_symlink():
