@@ -83,9 +83,14 @@ def load_task(name: str | Path) -> TaskDefinition:
         return read_task(files[str(name)])
     if path.is_file():
         return read_task(path)
+    if path.is_dir():
+        raise AttnbenchError(
+            f"{path} is a folder; name the task file in it, such as {path}/pets.toml"
+        )
+    meant = did_you_mean(str(name), sorted(files))
     raise AttnbenchError(
-        f"unknown task {str(name)!r}; the tasks are {', '.join(sorted(files))}. Name a task of your "
-        "own by its file, such as pets.toml"
+        f"unknown task {str(name)!r}{': ' * bool(meant)}{meant} (known: {', '.join(sorted(files))}). "
+        "Name a task of your own by its file, such as pets.toml"
     )
 
 

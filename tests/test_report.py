@@ -219,3 +219,14 @@ def test_report_explains_missing_times() -> None:
 def test_printable_text_is_one_bounded_line() -> None:
     assert printable("a\n\x1b[2J‮b", 100) == "a �[2J�b"
     assert len(printable("x" * 5000)) == 1000
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_long_names_of_a_sweep_stay_apart(width: int) -> None:
+    swept = frame().iloc[:2].assign(submission=[f"{'method_' * 6}-rate-0.{n}" for n in (1, 2)])
+    output = io.StringIO()
+    report.print_report(swept, Console(width=width, file=output, highlight=False))
+    table, _ = output.getvalue().split("Record:")
+    assert max(map(len, table.splitlines())) <= width
+    text = "".join(table.split())
+    assert "rate-0.1" in text and "rate-0.2" in text

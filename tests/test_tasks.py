@@ -121,7 +121,7 @@ def test_a_missing_or_binary_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_error_for_an_unknown_task_lists_the_tasks() -> None:
-    with pytest.raises(AttnbenchError, match=r"'nosy-mnist'; the tasks are .*noisy-mnist"):
+    with pytest.raises(AttnbenchError, match=r"'nosy-mnist': did you mean noisy-mnist\? \(known: "):
         load_task("nosy-mnist")
 
 

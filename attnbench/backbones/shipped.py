@@ -12,6 +12,7 @@ from attnbench.backbones.backbone import Backbone, Preprocessing
 from attnbench.backbones.network import build_with_fixed_seed
 from attnbench.errors import AttnbenchError
 from attnbench.resources import weights_folder
+from attnbench.text import did_you_mean
 
 SHIPPED = (
     "figures-vgg",
@@ -41,8 +42,11 @@ def load_shipped(name: str, *, untrained: bool = False) -> Backbone:
         AttnbenchError: if the name is unknown or the weights are missing or damaged.
     """
     if name not in SHIPPED:
-        known = ", ".join(f"shipped/{network}" for network in SHIPPED)
-        raise AttnbenchError(f"unknown backbone 'shipped/{name}'; choose one of {known}")
+        known = [f"shipped/{network}" for network in SHIPPED]
+        meant = did_you_mean(f"shipped/{name}", known)
+        raise AttnbenchError(
+            f"unknown backbone 'shipped/{name}'{': ' * bool(meant)}{meant} (known: {', '.join(known)})"
+        )
     backbone = build_with_fixed_seed(lambda: _build(name))
     if not untrained:
         path = weights_folder() / f"{name}.safetensors"

@@ -23,6 +23,7 @@ from attnbench.backbones.stage_splitting import (
     split_into_stages,
 )
 from attnbench.errors import AttnbenchError
+from attnbench.text import did_you_mean
 
 
 def torchvision_network(name: str, outputs: int | None = None) -> Network:
@@ -35,10 +36,12 @@ def torchvision_network(name: str, outputs: int | None = None) -> Network:
     Raises:
         AttnbenchError: if torchvision has no such network.
     """
-    if name not in models.list_models(module=models):
+    known = models.list_models(module=models)
+    if name not in known:
+        meant = did_you_mean(name, known)
         raise AttnbenchError(
-            f"torchvision {torchvision.__version__} has no classifier {name!r}; "
-            "`torchvision.models.list_models()` lists them (vgg16, resnet50, vit_b_16, …)"
+            f"torchvision {torchvision.__version__} has no classifier {name!r}{': ' * bool(meant)}"
+            f"{meant} (known: {', '.join(known)})"
         )
     weights = _published_weights(name)
     options = {} if outputs is None else {"num_classes": outputs}

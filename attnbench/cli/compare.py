@@ -49,7 +49,10 @@ def compare(
     plot: Annotated[
         Path | None,
         typer.Option(
-            envvar="ATTNBENCH_PLOT", metavar="FILE", help="Also plot the differences to this file."
+            envvar="ATTNBENCH_PLOT",
+            metavar="FILE",
+            dir_okay=False,
+            help="Also plot the differences to this file.",
         ),
     ] = None,
     as_json: options.OneObject = False,

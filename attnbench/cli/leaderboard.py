@@ -11,7 +11,10 @@ import typer
 
 def leaderboard(
     out: Annotated[
-        Path, typer.Option(envvar="ATTNBENCH_OUT", metavar="FILE", help="The file to write.")
+        Path,
+        typer.Option(
+            envvar="ATTNBENCH_OUT", metavar="FILE", dir_okay=False, help="The file to write."
+        ),
     ] = Path("leaderboard.md"),
     records: Annotated[
         list[Path] | None,
@@ -28,13 +31,17 @@ def leaderboard(
         typer.Option(
             envvar="ATTNBENCH_SITE",
             metavar="DIR",
+            file_okay=False,
             help="Also build a static site: open its index.html, or publish the folder.",
         ),
     ] = None,
     plots: Annotated[
         Path | None,
         typer.Option(
-            envvar="ATTNBENCH_PLOTS", metavar="DIR", help="Also write the plots as SVG and PNG."
+            envvar="ATTNBENCH_PLOTS",
+            metavar="DIR",
+            file_okay=False,
+            help="Also write the plots as SVG and PNG.",
         ),
     ] = None,
     export: Annotated[
@@ -42,6 +49,7 @@ def leaderboard(
         typer.Option(
             envvar="ATTNBENCH_EXPORT",
             metavar="DIR",
+            file_okay=False,
             help="Also write all results as CSV and Parquet.",
         ),
     ] = None,

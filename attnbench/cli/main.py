@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -85,6 +87,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
+        _refuse_empty_values(sys.argv)
         app(prog_name="attnbench")
     except AttnbenchError as error:
         print(f"attnbench: {error}", file=sys.stderr)
@@ -95,6 +98,17 @@ def main() -> None:
         if exit_request.code == INTERRUPTED:  # this is how typer ends a command on Ctrl-C
             _exit_interrupted()
         raise
+
+
+def _refuse_empty_values(arguments: Sequence[str]) -> None:
+    """Raise AttnbenchError for an empty value, which would mean the working folder as a path."""
+    for before, argument in pairwise(arguments):
+        option = before if argument == "" else argument.removesuffix("=")
+        if argument == "" or (argument == f"{option}=" and option.startswith("--")):
+            what = option if option.startswith("-") else "an argument"
+            raise AttnbenchError(
+                f"{what} is empty: give it a value, or leave it out. Is a variable of the shell unset?"
+            )
 
 
 def _exit_interrupted() -> None:

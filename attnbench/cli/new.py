@@ -16,7 +16,11 @@ def new(
     folder: Annotated[
         Path,
         typer.Option(
-            "--in", envvar="ATTNBENCH_IN", metavar="DIR", help="Where to create the folder."
+            "--in",
+            envvar="ATTNBENCH_IN",
+            metavar="DIR",
+            file_okay=False,
+            help="Where to create the folder.",
         ),
     ] = Path("."),
 ) -> None:

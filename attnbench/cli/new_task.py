@@ -16,6 +16,7 @@ def new_task(
         typer.Option(
             envvar="ATTNBENCH_IMAGES",
             metavar="DIR",
+            exists=True,
             help="One folder of pictures per class, with or without train and test above them; "
             "a CSV with the columns file, label and perhaps split; or Parquet files.",
         ),
@@ -47,7 +48,11 @@ def new_task(
     folder: Annotated[
         Path,
         typer.Option(
-            "--in", envvar="ATTNBENCH_IN", metavar="DIR", help="Where to create the task file."
+            "--in",
+            envvar="ATTNBENCH_IN",
+            metavar="DIR",
+            file_okay=False,
+            help="Where to create the task file.",
         ),
     ] = Path("."),
 ) -> None:

@@ -190,13 +190,19 @@ def remove(
 def show(
     record: Annotated[
         Path,
-        typer.Argument(metavar="RECORD", help="A record's JSON file; its scores lie beside it."),
+        typer.Argument(
+            metavar="RECORD",
+            exists=True,
+            dir_okay=False,
+            help="A record's JSON file; its scores lie beside it.",
+        ),
     ],
     errors: Annotated[
         Path | None,
         typer.Option(
             envvar="ATTNBENCH_ERRORS",
             metavar="FILE.png",
+            dir_okay=False,
             help="Draw the surest misses and false alarms of each target, with their scores.",
         ),
     ] = None,

@@ -14,7 +14,7 @@ from rich.text import Text
 from attnbench.text import printable
 
 Row = Mapping[str, Any]
-_MAX_NAME = 40
+_MAX_NAME = 64
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ def status(
             state = run.model_dump(mode="json")
             print(json.dumps(state | {"alive": run.is_alive, "seconds_left": run.seconds_left}))
     elif not runs:
-        print(f"no evaluation is writing into {records}")
+        where = "" if records.is_dir() else ", which is not a folder"
+        print(f"no evaluation is writing into {records}{where}")
     else:
         for run in runs:
             print("\n".join(_lines(run)))

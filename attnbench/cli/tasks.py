@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ def tasks(
         typer.Option(
             envvar="ATTNBENCH_GALLERY",
             metavar="FILE.png",
+            dir_okay=False,
             help="Draw some of the task's positives and negatives.",
         ),
     ] = None,
@@ -44,13 +46,18 @@ def tasks(
     if name is None:
         _print_list([load_task(task_name) for task_name in list_tasks()], data)
         return
-    if gallery is None:
-        _print_task(load_task(name), data)
-        return
     from attnbench.runs.chosen_tasks import choose_tasks
+
+    if gallery is None and track is None:
+        task = load_task(name)
+        _print_task(task, task.tracks, data)
+        return
+    chosen = choose_tasks([name], track, None)[0]
+    if gallery is None:
+        _print_task(chosen.task, {chosen.track: chosen.definition}, data)
+        return
     from attnbench.stimuli.gallery import draw_gallery
 
-    chosen = choose_tasks([name], track, None)[0]
     draw_gallery(chosen.task, chosen.track, gallery, data, chosen.backbones[0])
     typer.echo(str(gallery))
 
@@ -75,7 +82,7 @@ def _print_list(tasks: list[TaskDefinition], data: Path | None) -> None:
         console.print(table, markup=False)
 
 
-def _print_task(task: TaskDefinition, data: Path | None) -> None:
+def _print_task(task: TaskDefinition, tracks: Mapping[str, Track], data: Path | None) -> None:
     lines = [
         f"{task.name} (version {task.version}): {task.title}",
         "",
@@ -84,7 +91,7 @@ def _print_task(task: TaskDefinition, data: Path | None) -> None:
         f"reference  {task.reference}",
         f"hash       {task.content_hash}",
     ]
-    for name, track in task.tracks.items():
+    for name, track in tracks.items():
         targets = (
             {"all": "all classes", "imagenet-a": "ImageNet-A's 200 classes"}[track.targets]
             if isinstance(track.targets, str)

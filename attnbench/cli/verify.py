@@ -13,7 +13,12 @@ from attnbench.cli import options
 def verify(
     record: Annotated[
         Path,
-        typer.Argument(metavar="RECORD", help="A record's JSON file; its scores lie beside it."),
+        typer.Argument(
+            metavar="RECORD",
+            exists=True,
+            dir_okay=False,
+            help="A record's JSON file; its scores lie beside it.",
+        ),
     ],
     sample: Annotated[
         int | None,

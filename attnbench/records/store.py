@@ -122,7 +122,7 @@ class RecordStore:
         """Read the record in a file. Raises AttnbenchError, which names the file and the problem."""
         try:
             if path.stat().st_size > _MAX_BYTES:
-                raise AttnbenchError(f"{path}: larger than {_MAX_BYTES >> 20} MiB; skipped")
+                raise AttnbenchError(f"{path}: larger than {_MAX_BYTES >> 20} MiB")
             text = path.read_bytes()
         except OSError as error:
             raise AttnbenchError(f"{path}: cannot be read ({error.strerror})") from None
@@ -144,7 +144,7 @@ class RecordStore:
             AttnbenchError: also for a link that leads out of the folder.
         """
         if not path.resolve().is_relative_to(self._root.resolve()):
-            raise AttnbenchError(f"{path}: a link out of the records folder; skipped")
+            raise AttnbenchError(f"{path}: a link out of the records folder")
         return self.read(path)
 
     def load_all(self) -> tuple[list[tuple[Path, Record]], list[str]]:
@@ -219,7 +219,9 @@ class RecordStore:
         try:
             is_ours = _acquire(lock, path)
         except OSError as error:
-            raise AttnbenchError(f"cannot write {path} ({error.strerror})") from None
+            raise AttnbenchError(
+                f"cannot write {path} ({error.strerror}); choose another folder with --records"
+            ) from None
         try:
             yield is_ours
         finally:
@@ -259,7 +261,9 @@ def _acquire(lock: FileLock, path: Path) -> bool:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except FileNotFoundError:
-            continue  # another process has just removed the empty folder
+            # Another process has just removed the empty folder, unless the records folder is missing.
+            if not path.parent.parent.is_dir():
+                raise
         except FileExistsError:
             # `mkdir` found the folder, but not any more when it looked whether it is one.
             if path.parent.is_file() or path.parent.is_symlink():
@@ -280,6 +284,6 @@ def _describe(error: ValidationError) -> str:
     if key == "schema_version":
         return (
             f"schema version {str(first['input'])[:20]!r}, but this attnbench reads "
-            f"{SCHEMA_VERSION}; upgrade attnbench to use it; skipped"
+            f"{SCHEMA_VERSION}; upgrade attnbench to use it"
         )
-    return f"not a complete record ({key + ': ' if key else ''}{first['msg']}); skipped"
+    return f"not a complete record ({key + ': ' if key else ''}{first['msg']})"

@@ -10,6 +10,7 @@ from attnbench.backbone_names import with_file
 from attnbench.errors import AttnbenchError
 from attnbench.task_schema import TaskDefinition, Track
 from attnbench.tasks import list_tasks, load_task
+from attnbench.text import did_you_mean
 
 DEFAULT_TRACK = "mini"
 
@@ -65,14 +66,9 @@ def choose_tasks(
     """
     definitions = [load_task(name) for name in (tasks or list_tasks())]
     tracks = [_track_of(task, track) for task in definitions]
-    lacking = [
-        f"{task.name} has {', '.join(task.tracks)}"
-        for task, name in zip(definitions, tracks, strict=True)
-        if name is None
-    ]
+    lacking = [task for task, name in zip(definitions, tracks, strict=True) if name is None]
     if lacking and (tasks or len(lacking) == len(definitions)):
-        wanted = f"--track {track}" if track else "a --track"
-        raise AttnbenchError(f"{wanted} names a track that the tasks have: {'; '.join(lacking)}")
+        raise AttnbenchError(_explain_lacking(lacking, track))
     return [
         ChosenTask(task, name, (backbone,) if backbone else _backbones(task.tracks[name], place))
         for task, name, place in zip(definitions, tracks, tasks or list_tasks(), strict=True)
@@ -86,6 +82,14 @@ def _track_of(task: TaskDefinition, track: str | None) -> str | None:
         return wanted
     # A task file of one's own usually has one track, whatever its name.
     return next(iter(task.tracks)) if track is None and len(task.tracks) == 1 else None
+
+
+def _explain_lacking(tasks: Sequence[TaskDefinition], track: str | None) -> str:
+    tracks = "; ".join(f"{task.name} has {', '.join(task.tracks)}" for task in tasks)
+    if track is None:
+        return f"choose a track with --track: {tracks}"
+    meant = did_you_mean(track, [name for task in tasks for name in task.tracks])
+    return f"--track {track}: there is no such track{'; ' * bool(meant)}{meant} ({tracks})"
 
 
 def _backbones(track: Track, task: str | Path) -> tuple[str, ...]:

@@ -162,8 +162,8 @@ class StatusFile:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
             self._folder.rmdir()
 
     def update(self, event: Event) -> None:

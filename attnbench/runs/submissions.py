@@ -36,17 +36,23 @@ def read_submissions(
         AttnbenchError: if a submission does not exist, two have the same name, or one has no such
             hyperparameter.
     """
-    submissions: list[Submission] = []
+    submissions: dict[Path, Submission] = {}
     rejected: list[RejectedSubmission] = []
     for path in paths:
         try:
-            submissions.append(load_submission(path))
+            submission = load_submission(path)
         except AttnbenchError as error:
             if not Path(path).is_dir():
                 raise
             rejected.append(RejectedSubmission(Path(path).resolve().name, str(error)))
-    _require_distinct_names(submissions)
-    variants = [variant for submission in submissions for variant in sweep(submission, settings)]
+        else:
+            if submission.folder in submissions:
+                raise AttnbenchError(f"the submission {submission.name} is given twice")
+            submissions[submission.folder] = submission
+    _require_distinct_names(list(submissions.values()))
+    variants = [
+        variant for submission in submissions.values() for variant in sweep(submission, settings)
+    ]
     _require_distinct_names(variants)
     return variants, rejected
 
