@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from attnbench.cli.main import app, main
 
-RECORDS = Path(__file__).parents[1] / "records"
+RECORDS = Path(__file__).parents[1] / "published"
 RECORD = str(RECORDS / "mini" / "noisy-mnist" / "none@shipped-digits-cnn@seed0@cpu.json")
 
 NUMBERS = ("N", "K", "S")
@@ -24,9 +24,13 @@ OTHERS = {
     "leaderboard": ["--records", "empty"],
     "new": ["mine"],
     "new-task": ["mine", "--images", "empty"],
+    "publish": ["none", "--records", "empty"],
+    "records list": ["none", "--records", str(RECORDS)],
+    "records remove": ["none", "--records", str(RECORDS)],
     "records show": [RECORD, "--errors", "errors.png"],
     "status": [],
     "tasks": ["noisy-mnist"],
+    "try": ["none", "--task", "noisy-mnist"],
     "verify": [RECORD],
 }
 FILE_FOR_FOLDER = ("file", "is a file")
@@ -71,6 +75,13 @@ SETTINGS = [
     ("steps=many", "is an integer, such as 50"),
 ]
 
+FILTERS = {
+    "SUBMISSION": [("bias_olny", "did you mean bias_only?")],
+    "--track": [("smal", "did you mean small?")],
+    "--task": [("nosy-mnist", "did you mean noisy-mnist?")],
+    "--backbone": [("shipped/digit-cnn", "did you mean shipped/digits-cnn?")],
+}
+
 # Wrong values of every option and argument that takes text, and a part of the answer.
 WRONG = {
     ("evaluate", "SUBMISSION"): [case for case in SUBMISSIONS if case[0] != "folder"],
@@ -111,6 +122,14 @@ WRONG = {
     ("new-task", "--target"): [("x", "found no pictures in")],
     ("new-task", "--backbone"): BACKBONES[:3],
     ("new-task", "--in"): [FILE_FOR_FOLDER],
+    ("publish", "SUBMISSION"): SUBMISSIONS[:3],
+    ("publish", "--records"): [FILE_FOR_FOLDER, ("missing", "has no records of none")],
+    ("publish", "--published"): [FILE_FOR_FOLDER],
+    ("publish", "--out"): [FOLDER_FOR_FILE],
+    **{("records list", name): cases for name, cases in FILTERS.items()},
+    ("records list", "--records"): [FILE_FOR_FOLDER, ("missing", "is not a folder")],
+    **{("records remove", name): cases for name, cases in FILTERS.items()},
+    ("records remove", "--records"): [FILE_FOR_FOLDER, ("missing", "is not a folder")],
     ("records show", "RECORD"): RECORD_FILES,
     ("records show", "--errors"): [FOLDER_FOR_FILE, NOT_WRITABLE],
     ("records show", "--task"): TASKS,
@@ -121,6 +140,12 @@ WRONG = {
     ("tasks", "--gallery"): [FOLDER_FOR_FILE, NOT_WRITABLE],
     ("tasks", "--track"): TRACKS,
     ("tasks", "--data"): [FILE_FOR_FOLDER],
+    ("try", "SUBMISSION"): [case for case in SUBMISSIONS if case[0] != "folder"],
+    ("try", "--task"): TASKS,
+    ("try", "--target"): [("33", "did you mean 3?")],
+    ("try", "--track"): TRACKS,
+    ("try", "--backbone"): BACKBONES,
+    ("try", "--data"): [FILE_FOR_FOLDER],
     ("verify", "RECORD"): RECORD_FILES,
     ("verify", "--submission"): SUBMISSIONS,
     ("verify", "--task"): TASKS,

@@ -31,7 +31,12 @@ def publish(
     ] = Path("published"),
     out: Annotated[
         Path,
-        typer.Option(envvar="ATTNBENCH_OUT", metavar="FILE", help="The leaderboard to write."),
+        typer.Option(
+            envvar="ATTNBENCH_OUT",
+            metavar="FILE",
+            dir_okay=False,
+            help="The leaderboard to write.",
+        ),
     ] = Path("leaderboard.md"),
 ) -> None:
     """Publish your records of submissions.
