@@ -12,10 +12,11 @@ import numpy as np
 from attnbench.backbones.backbone import Backbone
 from attnbench.devices import require_device
 from attnbench.judge.conditions import Conditions
-from attnbench.judge.evaluator import Trial
 from attnbench.judge.judge import Judge, open_judge
+from attnbench.judge.trial import Trial
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import Submission, load_submission
+from attnbench.text import failure_text
 from attnbench.vocabulary import DeviceKind
 
 # A backbone with a label for the target, and one without labels.
@@ -39,7 +40,7 @@ class BackboneReport:
         parameters_opaque: how many of the added scalars are not in tensors.
         artefact_bytes: the size of the artefact in bytes.
         changed: the names of the backbone's tensors that were changed.
-        detail: the end of the submission's traceback.
+        detail: the exception, with the frames of the submission's own files.
     """
 
     backbone: str
@@ -174,7 +175,7 @@ def _problems_of(submission: Submission, backbone: Backbone, trial: Trial) -> It
             "another: keep what it needs in the detector, not in global variables or its class"
         )
     elif trial.reason:
-        yield trial.reason
+        yield failure_text(trial.reason, trial.detail, submission.folder)
     if trial.size is None:
         return
     if not trial.deterministic:

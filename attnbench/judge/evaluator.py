@@ -6,7 +6,7 @@ The clock itself runs in `attnbench.judge.worker_session` and `attnbench.judge.p
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,42 +27,18 @@ from attnbench.judge.parameter_count import (
 )
 from attnbench.judge.phase_timer import PhaseTimer
 from attnbench.judge.prediction_session import Prediction
-from attnbench.judge.replies import Remarks
 from attnbench.judge.template import Template
+from attnbench.judge.trial import Trial
 from attnbench.judge.worker_session import Adaptation, WorkerSession
 from attnbench.records.outcome import EpisodeOutcome, scores_table
 from attnbench.records.record import Cost, EpisodeResult, Measures, Readout
 from attnbench.statistics.detection import detect
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import Submission
-from attnbench.text import failure_text
 from attnbench.wire.artefact import Artefact
 
 # The most characters of a reason and of any other text in a result.
 _MAX_REASON, _MAX_TEXT = 1000, 10_000
-
-
-@dataclass(frozen=True)
-class Trial:
-    """The result of trying a submission out, without scoring it.
-
-    Attributes:
-        reason: why the submission failed, with the frames of its own files on further lines; empty
-            if it did not fail.
-        size: the size of its artefact; None if it has delivered none.
-        changed: the names of the backbone's tensors that it has changed.
-        deterministic: whether two adaptations gave the same artefact.
-        not_applicable: whether the submission itself says that it does not apply to the backbone.
-        remarks: what a worker remarks about its detector.
-    """
-
-    reason: str = ""
-    detail: str = ""
-    size: ArtefactSize | None = None
-    changed: tuple[str, ...] = ()
-    deterministic: bool = True
-    not_applicable: bool = False
-    remarks: Remarks = field(default_factory=Remarks)
 
 
 @dataclass(frozen=True)
@@ -253,7 +229,8 @@ class Evaluator:
         except EpisodeFailure as failure:
             return replace(
                 trial,
-                reason=failure_text(failure.reason, failure.detail, submission.folder),
+                reason=failure.reason,
+                detail=failure.detail,
                 not_applicable=failure.status == "not applicable",
             )
         return trial
