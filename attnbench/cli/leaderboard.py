@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from attnbench.cli.waiting import waiting
+
 
 def leaderboard(
     out: Annotated[
@@ -79,7 +81,8 @@ def leaderboard(
     folders = folders_to_read(records or None, (PUBLISHED_FOLDER, RECORDS_FOLDER))
     if not (records or site or plots or export):
         folders = folders[:1]  # the page needs the published records only
-    board = build_leaderboard(folders)
+    with waiting(f"reading the records of {' and '.join(map(str, folders))}"):
+        board = build_leaderboard(folders)
     for problem in board.problems:
         typer.echo(f"skipped: {printable(problem)}", err=True)
     if check:
@@ -95,11 +98,17 @@ def leaderboard(
     board.write_page(out)
     typer.echo(f"{out}: {board.listed} records")
     if site is not None:
-        typer.echo(f"{site / 'index.html'}: a site of {board.write_site(site)} files")
+        with waiting("drawing plots, and writing the site"):
+            count = board.write_site(site)
+        typer.echo(f"{site / 'index.html'}: a site of {count} files")
     if plots is not None:
-        typer.echo(f"{plots}: {board.write_plots(plots)} plot files")
+        with waiting("drawing plots"):
+            count = board.write_plots(plots)
+        typer.echo(f"{plots}: {count} plot files")
     if export is not None:
-        typer.echo(f"{export}: {board.write_tables(export)} tables and descriptions")
+        with waiting("writing tables"):
+            count = board.write_tables(export)
+        typer.echo(f"{export}: {count} tables and descriptions")
 
 
 def _given(records: list[Path] | None) -> list[str]:

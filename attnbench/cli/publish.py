@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from attnbench.cli import options
+from attnbench.cli.waiting import waiting
 
 
 def publish(
@@ -47,7 +48,8 @@ def publish(
     from attnbench.commands.publish import publish as publish_records
     from attnbench.text import printable
 
-    publication = publish_records(submissions, records=records, published=published, out=out)
+    with waiting("checking records, and building the leaderboard"):
+        publication = publish_records(submissions, records=records, published=published, out=out)
     for name, paths in publication.copied.items():
         count = len(set(paths) & set(publication.replaced))
         typer.echo(

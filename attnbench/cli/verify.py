@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from attnbench.cli import options
+from attnbench.cli.waiting import waiting
 
 
 def verify(
@@ -59,15 +60,17 @@ def verify(
     from attnbench.overrides import parse_settings
     from attnbench.text import printable
 
-    verification = verify_record(
-        record,
-        sample=sample,
-        submission=submission,
-        task=task,
-        backbone=backbone,
-        settings=parse_settings(settings or ()),
-        data=data,
-    )
+    with waiting("loading the network and the data") as show:
+        verification = verify_record(
+            record,
+            sample=sample,
+            submission=submission,
+            task=task,
+            backbone=backbone,
+            settings=parse_settings(settings or ()),
+            data=data,
+            on_target=lambda target: show(f"running {printable(target, 60)} again"),
+        )
     problems, inconclusive = verification.problems, verification.unsettled
     if as_json:
         typer.echo(verification.model_dump_json())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +52,7 @@ def verify(
     backbone: str | None = None,
     settings: Settings | None = None,
     data: Path | None = None,
+    on_target: Callable[[str], None] | None = None,
 ) -> Verification:
     """Run a record's episodes again, compare the results, and write the outcome beside the record.
 
@@ -65,6 +66,7 @@ def verify(
             default the recorded name.
         settings: the overridden hyperparameters of the record, as for `attnbench.evaluate`.
         data: the data folder, as for `attnbench.evaluate`.
+        on_target: called with each target before it runs.
 
     Raises:
         AttnbenchError: if the record cannot be read, its submission, task or data is missing, or its
@@ -99,8 +101,9 @@ def verify(
         )
         with open_judge(conditions, resources) as judge:
             evaluator = judge.evaluator(network)
+            announced = _announced(targets, on_target)
             for comparison in _rerun(
-                evaluator, stimuli, record, recorded, used, track.timeout, targets
+                evaluator, stimuli, record, recorded, used, track.timeout, announced
             ):
                 problems += comparison.problems
                 inconclusive += comparison.inconclusive
@@ -152,6 +155,14 @@ def _choose_targets(record: Record, stimuli: TrackStimuli, sample: int | None) -
     return [target for target in targets if target in drawn]
 
 
+def _announced(targets: Iterable[str], on_target: Callable[[str], None] | None) -> Iterator[str]:
+    """Yield the targets. Each one is announced when its turn comes."""
+    for target in targets:
+        if on_target is not None:
+            on_target(target)
+        yield target
+
+
 @dataclass(frozen=True)
 class _Comparison:
     """How one episode, run again, compares with its record."""
@@ -167,7 +178,7 @@ def _rerun(
     record: Record,
     submission: Submission,
     timeout: float,
-    targets: list[str],
+    targets: Iterable[str],
 ) -> Iterator[_Comparison]:
     """Run the episodes of these targets again and compare each with the record."""
     identity = record.identity
