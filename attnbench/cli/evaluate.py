@@ -169,8 +169,8 @@ def evaluate(
     """Evaluate submissions on tasks.
 
     Prints a table of sensitivity, parameters and adaptation time, and writes a record per submission,
-    task, backbone and seed. Records that exist already are reused, failures are retried, and an
-    interrupted run resumes where it stopped.
+    task, backbone and seed. Your existing records are reused, failures are retried, and an
+    interrupted run resumes where it stopped. Published records are neither reused nor changed.
     """
     if timeout is not None and not 0 < timeout < float("inf"):
         raise typer.BadParameter("must be a positive number of seconds", param_hint="--timeout")
