@@ -154,7 +154,9 @@ MISTAKES = {
         {"def forward(self, images):": "def forward(self, images)"},
     ),
     # What `adapt` does.
-    "an image of the wrong shape": statement("backbone(pos[0, 0])", "RuntimeError"),
+    "an image of the wrong shape": statement(
+        "backbone(pos[0, 0])", "input to conv2d", "keep all four dimensions"
+    ),
     "a layer of the wrong size": statement(
         "nn.Linear(3, 1)(torch.zeros(8, 5))", "shapes cannot be multiplied", r"features\.shape\[1\]"
     ),

@@ -384,3 +384,15 @@ def test_claim_in_an_unwritable_folder_is_an_error(tmp_path: Path, make_record: 
         RecordStore(tmp_path / "records").claim(make_record().identity),
     ):
         pass
+
+
+def test_claim_in_a_folder_that_leads_nowhere_is_an_error(
+    tmp_path: Path, make_record: MakeRecord
+) -> None:
+    """Such as a link to a disk that is not mounted."""
+    (tmp_path / "records").symlink_to(tmp_path / "disk" / "records")
+    with (
+        pytest.raises(AttnbenchError, match=r"cannot write .*--records"),
+        RecordStore(tmp_path / "records").claim(make_record().identity),
+    ):
+        pass

@@ -22,6 +22,8 @@ from attnbench.vocabulary import DeviceKind
 # A backbone with a label for the target, and one without labels.
 DEFAULT_BACKBONE, UNLABELLED_BACKBONE = "shipped/figures-vgg", "shipped/figures-simclr"
 _IMAGES_PER_CLASS = 4
+# As many as the judge shows twice. With fewer, scores that depend on other images could pass by chance.
+_TEST_IMAGES = 24
 _TIMEOUT_SECONDS = 300.0
 
 
@@ -147,7 +149,7 @@ def check_on(backbone: str, submission: Submission, judge: Judge) -> BackboneRep
     """
     evaluator = judge.evaluator(backbone)
     network = judge.resources.backbone(backbone)
-    episode = noise_episode(network)
+    episode = noise_episode(network, tested=_TEST_IMAGES)
     trial = evaluator.try_out(submission, episode, _TIMEOUT_SECONDS)
     size = trial.size
     return BackboneReport(
@@ -203,16 +205,20 @@ def _about_batch_norm(backbone: Backbone, changed: Sequence[str]) -> Iterator[st
         )
 
 
-def noise_episode(backbone: Backbone, per_class: int = _IMAGES_PER_CLASS) -> Episode:
+def noise_episode(
+    backbone: Backbone, per_class: int = _IMAGES_PER_CLASS, tested: int | None = None
+) -> Episode:
     """Return an episode of white noise, with the backbone's first label as its target.
 
     Args:
         backbone: decides the size and normalisation of the images.
-        per_class: the number of positives and of negatives, for adapting and again for testing.
+        per_class: the number of positives and of negatives to adapt on, and of positives to test on.
+        tested: the number of images to test on; by default twice `per_class`.
     """
     size = backbone.preprocessing.size
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (4 * per_class, 3, size, size), dtype=np.uint8)
+    count = 2 * per_class + (tested or 2 * per_class)
+    pixels = rng.integers(0, 256, (count, 3, size, size), dtype=np.uint8)
     return Episode.of_pixels(
         pixels,
         per_class=per_class,

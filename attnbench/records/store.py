@@ -260,13 +260,11 @@ def _acquire(lock: FileLock, path: Path) -> bool:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
-        except FileNotFoundError:
-            # Another process has just removed the empty folder, unless the records folder is missing.
-            if not path.parent.parent.is_dir():
-                raise
-        except FileExistsError:
-            # `mkdir` found the folder, but not any more when it looked whether it is one.
-            if path.parent.is_file() or path.parent.is_symlink():
+        except (FileNotFoundError, FileExistsError):
+            # Another process has just removed the empty folder, perhaps while `mkdir` looked at it.
+            # Otherwise the records folder cannot be made, or something else is in the way.
+            is_missing = not path.parent.parent.is_dir()
+            if is_missing or path.parent.is_file() or path.parent.is_symlink():
                 raise
         except Timeout:
             return False

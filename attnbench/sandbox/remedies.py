@@ -13,6 +13,7 @@ from attnbench.text import did_you_mean
 _REMEDIES = {
     "mat1 and mat2 shapes cannot be multiplied": "flatten feature maps with `.flatten(1)`, and take "
     "the size of a layer from the features: `features.shape[1]`",
+    "input to conv2d": "images are `[n, 3, H, W]`: keep all four dimensions",
     "on the same device|is not on the expected device|device type .* (different from|and)": "create "
     "tensors with `device=pos.device`, and keep them with `self.register_buffer`",
     "not compiled with CUDA|No CUDA GPUs|Found no NVIDIA driver": "write `.to(pos.device)`, not "

@@ -101,9 +101,9 @@ class Episode:
         """Return an episode of given pixels, for checks and benchmarks.
 
         Args:
-            pixels: uint8 `[4 * per_class, 3, H, W]`: positives and negatives to adapt on, then
-                positives and negatives to test on.
-            per_class: the number of images in each of these four groups.
+            pixels: uint8 `[n, 3, H, W]`: positives and negatives to adapt on, then positives and
+                negatives to test on.
+            per_class: the number of images in each of these groups but the last, which has the rest.
             label: the target's index in the backbone's labels, or None.
             preprocessing: the backbone's.
         """
