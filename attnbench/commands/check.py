@@ -16,7 +16,6 @@ from attnbench.judge.judge import Judge, open_judge
 from attnbench.judge.trial import Trial
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import Submission, load_submission
-from attnbench.text import failure_text
 from attnbench.vocabulary import DeviceKind
 
 # A backbone with a label for the target, and one without labels.
@@ -177,7 +176,7 @@ def _problems_of(submission: Submission, backbone: Backbone, trial: Trial) -> It
             "another: keep what it needs in the detector, not in global variables or its class"
         )
     elif trial.reason:
-        yield failure_text(trial.reason, trial.detail, submission.folder)
+        yield trial.reason  # in one line: `attnbench try` shows the whole traceback
     if trial.size is None:
         return
     if not trial.deterministic:
