@@ -197,11 +197,9 @@ def _find(path_or_name: str | Path) -> Path:
     if text in packaged:
         return packaged[text].resolve()
     known = [*shipped_submissions(), *packaged]
-    meant = did_you_mean(name or text, known)
     raise AttnbenchError(
-        f"no submission {text!r}: {meant}{' ' * bool(meant)}there is no such folder, and "
-        f"neither attnbench nor an installed package has one of that name "
-        f"(known: {', '.join(known) or 'none'})"
+        f"no submission {text!r}{did_you_mean(name or text, known, ': ')} (there is no such folder, "
+        f"and attnbench and the installed packages have only: {', '.join(known) or 'none'})"
     )
 
 
@@ -234,11 +232,11 @@ def _explain(error: ValidationError, content: dict[str, Any]) -> Iterator[str]:
         match problem["type"]:
             case "extra_forbidden":
                 model = BackboneSettings if location[0] == "backbone" else Manifest
-                meant = did_you_mean(location[-1], list(model.model_fields))
+                allowed = list(model.model_fields)
                 yield (
-                    f"{key}: unknown key; {meant}{' ' * bool(meant)}"
-                    f"allowed are {', '.join(model.model_fields)}; "
-                    "the method's own settings stand under [hyperparameters]"
+                    f"{key}: unknown key{did_you_mean(location[-1], allowed, '; ')} "
+                    f"(allowed: {', '.join(allowed)}); "
+                    "the method's own settings belong under [hyperparameters]"
                 )
             case "missing":
                 yield f"{key}: is missing"

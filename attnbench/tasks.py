@@ -87,9 +87,9 @@ def load_task(name: str | Path) -> TaskDefinition:
         raise AttnbenchError(
             f"{path} is a folder; name the task file in it, such as {path}/pets.toml"
         )
-    meant = did_you_mean(str(name), sorted(files))
+    meant = did_you_mean(str(name), sorted(files), ": ")
     raise AttnbenchError(
-        f"unknown task {str(name)!r}{': ' * bool(meant)}{meant} (known: {', '.join(sorted(files))}). "
+        f"unknown task {str(name)!r}{meant} (known: {', '.join(sorted(files))}). "
         "Name a task of your own by its file, such as pets.toml"
     )
 
@@ -142,8 +142,7 @@ def _explain(error: ValidationError, table: dict[str, Any]) -> str:
         if detail["type"] == "extra_forbidden":
             allowed = _allowed_keys(detail["loc"])
             if "Extra inputs" in message:  # pydantic's own words, not those of `FolderSource`
-                meant = did_you_mean(str(detail["loc"][-1]), allowed)
-                message = f"unknown key{'; ' * bool(meant)}{meant}"
+                message = "unknown key" + did_you_mean(str(detail["loc"][-1]), allowed, "; ")
             message += f" (allowed here: {', '.join(allowed)})"
         elif detail["type"] == "missing":
             message = "is missing"

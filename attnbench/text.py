@@ -80,10 +80,24 @@ def failure_text(reason: str, traceback: str, folder: Path | None) -> str:
     return "\n".join([first, *lines])
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Return "did you mean X?" with the known name that is most similar, or an empty text."""
+def did_you_mean(name: str, known: Sequence[str], before: str = "") -> str:
+    """Return "did you mean X?" with the known name that is most similar.
+
+    Args:
+        name: the name that was given.
+        known: the names to choose from.
+        before: what to put before the question, such as `: `.
+
+    Returns:
+        An empty text if no known name is similar.
+    """
     near = get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else ""
+    return f"{before}did you mean {near[0]}?" if near else ""
+
+
+def with_article(noun: str) -> str:
+    """Return a noun with its indefinite article, such as `a tuple` or `an int`."""
+    return f"{'an' if noun.startswith((*'aeioAEIO', 'nd')) else 'a'} {noun}"
 
 
 def duration(seconds: float) -> str:

@@ -91,7 +91,7 @@ MISTAKES = {
     ),
     "logits": scores("x[:, None].repeat(1, 10)", r"shape \[\d, 10\]", r"log_odds\(logits"),
     "the mean": scores("x.mean()", r"shape \[\]", "a score for each image"),
-    "an array": scores("x.numpy()", "a ndarray", "compute them with torch"),
+    "an array": scores("x.numpy()", "an ndarray", "compute them with torch"),
     "a tuple of outputs": scores("x, x", "a tuple", "must return a tensor of scores"),
     "NaN": scores("(x * 0).log() - (x * 0).log()", "scores are NaN", r"\.clamp\(min="),
     "depends on the batch": scores(

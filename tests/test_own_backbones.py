@@ -99,7 +99,7 @@ PROBLEMS = {
     "": "architecture: is missing",
     'architecture = "resnet18"': 'architecture: must be "torchvision/NAME"',
     'architecture = "torchvision/resnet19"': "has no classifier 'resnet19'",
-    'architecture = "torchvision/resnet18"\nlables = ["a"]': r"lables: unknown key; allowed are arch",
+    'architecture = "torchvision/resnet18"\nlables = ["a"]': r"lables: unknown key; .* \(allowed: arch",
     'architecture = "torchvision/resnet18"\nsize = "64"': r"size: .*integer, not '64'",
     'architecture = "torchvision/resnet18"\nsize = 0': r"size: .*greater than or equal to 1",
     'architecture = "torchvision/resnet18"\nstd = [1.0, 0.0, 1.0]': r"std.1: .*greater than 0",

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from attnbench.text import did_you_mean
+
 _Text = Annotated[str, Field(min_length=1, max_length=1000)]
 _StageName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 _Pixels = Annotated[int, Field(ge=1, le=4096)]
@@ -73,8 +75,9 @@ def explain(error: ValidationError) -> Iterator[str]:
         key = ".".join(location[:1] if location[:1] == ["labels"] else location)
         match problem["type"]:
             case "extra_forbidden":
-                allowed = ", ".join(BackboneFile.model_fields)
-                yield f"{key}: unknown key; allowed are {allowed}"
+                allowed = list(BackboneFile.model_fields)
+                meant = did_you_mean(key, allowed, "; ")
+                yield f"{key}: unknown key{meant} (allowed: {', '.join(allowed)})"
             case "missing":
                 yield f"{key}: is missing"
             case "value_error":

@@ -32,6 +32,7 @@ from attnbench.backbones.traced_stages import found_stages, named_stages
 from attnbench.backbones.user_code import call_function, check_picklable
 from attnbench.backbones.weights_files import read_tensors
 from attnbench.errors import AttnbenchError
+from attnbench.text import with_article
 
 # What networks trained on ImageNet expect: the default for a function's network.
 _IMAGENET = Preprocessing(
@@ -173,7 +174,7 @@ def _num_outputs(own: OwnBackbone, model: nn.Module, size: int) -> int:
         ) from None
     if not isinstance(outputs, Tensor) or outputs.dim() != 2 or len(outputs) != 2:
         is_tensor = isinstance(outputs, Tensor)
-        kind = f"shape {list(outputs.shape)}" if is_tensor else f"a {type(outputs).__name__}"
+        kind = f"shape {list(outputs.shape)}" if is_tensor else with_article(type(outputs).__name__)
         raise AttnbenchError(
             f"{own.source}: the network returns {kind} for images [2, 3, {size}, {size}]; "
             "it must return a tensor [2, k]: logits, or one embedding per image"

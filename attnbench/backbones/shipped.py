@@ -43,9 +43,9 @@ def load_shipped(name: str, *, untrained: bool = False) -> Backbone:
     """
     if name not in SHIPPED:
         known = [f"shipped/{network}" for network in SHIPPED]
-        meant = did_you_mean(f"shipped/{name}", known)
+        meant = did_you_mean(f"shipped/{name}", known, ": ")
         raise AttnbenchError(
-            f"unknown backbone 'shipped/{name}'{': ' * bool(meant)}{meant} (known: {', '.join(known)})"
+            f"unknown backbone 'shipped/{name}'{meant} (known: {', '.join(known)})"
         )
     backbone = build_with_fixed_seed(lambda: _build(name))
     if not untrained:

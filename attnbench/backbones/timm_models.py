@@ -46,10 +46,10 @@ def timm_network(name: str, outputs: int | None = None) -> Network:
         AttnbenchError: if timm has no such network.
     """
     if not timm.is_model(name):
-        meant = did_you_mean(name, [*timm.list_models(), *timm.list_models(pretrained=True)])
+        known = [*timm.list_models(), *timm.list_models(pretrained=True)]
         raise AttnbenchError(
-            f"timm {timm.__version__} has no network {name!r}{': ' * bool(meant)}{meant} "
-            "`timm.list_models()` lists them (resnet50.a1_in1k, vit_small_patch16_224.dino, …)"
+            f"timm {timm.__version__} has no network {name!r}{did_you_mean(name, known, ': ')} "
+            "(`timm.list_models()` lists them: resnet50.a1_in1k, vit_small_patch16_224.dino, …)"
         )
     options: dict[str, Any] = {} if outputs is None else {"num_classes": outputs}
     try:

@@ -38,10 +38,9 @@ def torchvision_network(name: str, outputs: int | None = None) -> Network:
     """
     known = models.list_models(module=models)
     if name not in known:
-        meant = did_you_mean(name, known)
         raise AttnbenchError(
-            f"torchvision {torchvision.__version__} has no classifier {name!r}{': ' * bool(meant)}"
-            f"{meant} (known: {', '.join(known)})"
+            f"torchvision {torchvision.__version__} has no classifier {name!r}"
+            f"{did_you_mean(name, known, ': ')} (known: {', '.join(known)})"
         )
     weights = _published_weights(name)
     options = {} if outputs is None else {"num_classes": outputs}

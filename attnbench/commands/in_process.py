@@ -19,7 +19,7 @@ from attnbench.backbones.backbone import Backbone
 from attnbench.errors import AttnbenchError
 from attnbench.judge.parameter_count import ParameterCounter
 from attnbench.records.record import Cost, EpisodeResult, Measures
-from attnbench.sandbox.contract import checked_detector, checked_outputs, wrong_call
+from attnbench.sandbox.contract import call_mismatch, checked_detector, checked_outputs
 from attnbench.sandbox.failures import ContractViolation
 from attnbench.sandbox.packing import ArtefactPacker
 from attnbench.sandbox.places import place_of_detector, place_of_function
@@ -70,8 +70,8 @@ def run_in_process(
     """
     folder = submission.folder if submission else None
     place = place_of_function(adapt, folder) if folder else ""
-    if misfit := wrong_call(adapt, settings):
-        raise AttnbenchError(place + misfit)
+    if mismatch := call_mismatch(adapt, settings):
+        raise AttnbenchError(place + mismatch)
     network = copy.deepcopy(backbone)
     network.target = episode.label
     device = next(network.parameters()).device

@@ -105,9 +105,9 @@ def episode(
     name = chosen.backbones[0]
     stimuli = resources.stimuli(chosen.definition, name)
     if target is not None and target not in stimuli.targets:
-        meant = did_you_mean(target, stimuli.targets)
+        meant = did_you_mean(target, stimuli.targets, ": ")
         raise AttnbenchError(
-            f"{chosen.task.name} has no target {target!r}{': ' * bool(meant)}{meant} "
+            f"{chosen.task.name} has no target {target!r}{meant} "
             f"(its targets are {', '.join(stimuli.targets)[:1000]})"
         )
     drawn = stimuli.episode(stimuli.targets[0] if target is None else target, seed)

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from attnbench.errors import AttnbenchError
-from attnbench.records.folders import StoredRecord
+from attnbench.records.folders import StoredRecord, unknown_name
 from attnbench.records.store import RecordStore
-from attnbench.text import did_you_mean
 
 # Track, task, backbone, and the hashes of the task and the backbone.
 Setting = tuple[str, str, str, str, str]
@@ -78,7 +77,6 @@ def _why_nothing(
     submissions: Sequence[str], folders: Sequence[Path], wanted: Mapping[str, str | None]
 ) -> str:
     """Return why there is nothing to compare: which name has no records, or what they lack."""
-    names = " and ".join(str(folder) for folder in folders)
     identities = [
         record.identity for folder in folders for _, record in RecordStore(folder).load_all()[0]
     ]
@@ -87,13 +85,10 @@ def _why_nothing(
     for key, value in asked:
         known = sorted({getattr(identity, key) for identity in identities})
         if value not in known:
-            meant = did_you_mean(value, known)
-            return (
-                f"no record of the {key} {value} in {names}{'; ' * bool(meant)}{meant} "
-                f"(there are records of: {', '.join(known) or 'nothing'}); "
-                "`attnbench evaluate` makes records"
-            )[:2000]
+            message = unknown_name(key, value, known, folders)
+            return f"{message[:2000]}; `attnbench evaluate` makes records"
     return (
-        f"{names}: no task with a complete record of each of {', '.join(submissions)} on the "
-        "same versions of task and backbone; `attnbench evaluate` makes them"
+        f"{' and '.join(map(str, folders))}: no task has a complete record of each of "
+        f"{', '.join(submissions)}, with the same versions of task and backbone; "
+        "`attnbench evaluate` makes them"
     )

@@ -8,11 +8,10 @@ from functools import cache
 from pathlib import Path
 
 from attnbench.errors import AttnbenchError
-from attnbench.records.folders import StoredRecord
+from attnbench.records.folders import StoredRecord, unknown_name
 from attnbench.records.record import Identity, Record
 from attnbench.records.store import RecordStore
 from attnbench.submission import load_submission
-from attnbench.text import did_you_mean
 from attnbench.vocabulary import Status
 
 
@@ -87,11 +86,7 @@ def find_records(folders: Sequence[Path], wanted: Filter) -> tuple[list[StoredRe
         value = getattr(wanted, key)
         known = sorted({getattr(each.record.identity, key) for each in stored})
         if value is not None and value not in known:
-            meant = did_you_mean(value, known)
-            raise AttnbenchError(
-                f"no record of the {key} {value} in {' and '.join(map(str, folders))}"
-                f"{'; ' * bool(meant)}{meant} (there are records of: {', '.join(known) or 'none'})"
-            )
+            raise AttnbenchError(unknown_name(key, value, known, folders))
     return [each for each in stored if wanted.matches(each.record)], problems
 
 

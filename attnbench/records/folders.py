@@ -8,6 +8,7 @@ from pathlib import Path
 
 from attnbench.errors import AttnbenchError
 from attnbench.records.record import Record
+from attnbench.text import did_you_mean
 from attnbench.vocabulary import PUBLISHED_FOLDER, RECORDS_FOLDER
 
 
@@ -48,3 +49,19 @@ def folders_to_read(
                 f"{folder} is not a folder; use --records to name a folder of records"
             )
     return folders
+
+
+def unknown_name(key: str, name: str, known: Sequence[str], folders: Sequence[Path]) -> str:
+    """Return the message for a name of which there are no records.
+
+    Args:
+        key: what it is the name of: `submission`, `task`, `track` or `backbone`.
+        name: the name.
+        known: the names of which there are records.
+        folders: the folders that were searched.
+    """
+    where = " and ".join(map(str, folders))
+    return (
+        f"no record of the {key} {name} in {where}{did_you_mean(name, known, '; ')} "
+        f"(there are records of: {', '.join(known) or 'nothing'})"
+    )

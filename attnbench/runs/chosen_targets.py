@@ -50,9 +50,9 @@ def choose_targets(
 
 
 def _explain_unknown(target: str, known: Sequence[str]) -> str:
-    meant = did_you_mean(target, known)
+    meant = did_you_mean(target, known, ": ")
     more = f", … ({len(known)} in all)" * (len(known) > _MAX_KNOWN)
     return (
         f"--target: no task of this run has the target {printable(target)!r}"
-        f"{': ' * bool(meant)}{meant} (known: {', '.join(known[:_MAX_KNOWN])}{more})"
+        f"{meant} (known: {', '.join(known[:_MAX_KNOWN])}{more})"
     )

@@ -88,8 +88,8 @@ def _explain_lacking(tasks: Sequence[TaskDefinition], track: str | None) -> str:
     tracks = "; ".join(f"{task.name} has {', '.join(task.tracks)}" for task in tasks)
     if track is None:
         return f"choose a track with --track: {tracks}"
-    meant = did_you_mean(track, [name for task in tasks for name in task.tracks])
-    return f"--track {track}: there is no such track{'; ' * bool(meant)}{meant} ({tracks})"
+    meant = did_you_mean(track, [name for task in tasks for name in task.tracks], "; ")
+    return f"--track {track}: there is no such track{meant} ({tracks})"
 
 
 def _backbones(track: Track, task: str | Path) -> tuple[str, ...]:

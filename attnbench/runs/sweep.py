@@ -92,10 +92,10 @@ def _as_in_manifest(submission: Submission, name: str, value: Value) -> Value:
     written = [table[name] for table in tables if name in table]
     if not written:
         known = list(dict.fromkeys(itertools.chain.from_iterable(tables)))
-        meant = did_you_mean(name, known)
+        meant = did_you_mean(name, known, ": ")
         raise AttnbenchError(
             f"--set: {submission.name} has no hyperparameter {printable(name)!r}"
-            f"{': ' * bool(meant)}{meant} (known: {', '.join(known)})"
+            f"{meant} (known: {', '.join(known)})"
             if known
             else f"--set: {submission.name} has no hyperparameters"
         )

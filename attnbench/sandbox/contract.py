@@ -1,4 +1,4 @@
-"""What the contract asks of a submission's code, and what to write where it does something else."""
+"""What the contract asks of a submission's code, and what to write where the code breaks it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attnbench.sandbox.failures import ContractViolation
-from attnbench.text import did_you_mean
+from attnbench.text import did_you_mean, with_article
 
 Scores = NDArray[np.float32]
 
@@ -67,7 +67,7 @@ def checked_detector(returned: object, place: str) -> nn.Module:
     )
 
 
-def wrong_call(adapt: Callable[..., object], settings: Mapping[str, object]) -> str:
+def call_mismatch(adapt: Callable[..., object], settings: Mapping[str, object]) -> str:
     """Say why `adapt` cannot be called with these settings, and what to write instead.
 
     Args:
@@ -82,7 +82,7 @@ def wrong_call(adapt: Callable[..., object], settings: Mapping[str, object]) -> 
         signature.bind(None, None, None, **settings)
         return ""
     except TypeError as mismatch:
-        misfit = str(mismatch)
+        problem = str(mismatch)
     names = list(signature.parameters)[3:]
     missing = [name for name in names if name not in settings]
     for name in settings:
@@ -90,13 +90,13 @@ def wrong_call(adapt: Callable[..., object], settings: Mapping[str, object]) -> 
             remedy = did_you_mean(name, missing or names)
             remedy = remedy or "add it to adapt, or remove it from [hyperparameters]"
             return f"adapt has no argument {name!r}, which submission.toml gives it: {remedy}"
-    if "missing a required" in misfit:
+    if "missing a required" in problem:
         return (
-            f"adapt is called without one of its arguments ({misfit}): add it to [hyperparameters] in "
+            f"adapt is called without one of its arguments ({problem}): add it to [hyperparameters] in "
             "submission.toml, or give it a default value"
         )
     return (
-        f"adapt is called with three arguments ({misfit}): write `def adapt(backbone, pos, neg):`"
+        f"adapt is called with three arguments ({problem}): write `def adapt(backbone, pos, neg):`"
     )
 
 
@@ -112,7 +112,7 @@ def checked_outputs(
         place: where the detector is defined.
 
     Raises:
-        ContractViolation: for anything else than a tensor of that shape.
+        ContractViolation: for anything other than a tensor of that shape.
     """
     if not isinstance(values, Tensor):
         raise ContractViolation(
@@ -162,4 +162,4 @@ def _kind(value: object) -> str:
         return "None"
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    return f"a {type(value).__name__}"
+    return with_article(type(value).__name__)

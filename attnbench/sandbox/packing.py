@@ -24,6 +24,7 @@ from attnbench.backbones.backbone import Backbone, tensors_of
 from attnbench.sandbox.failures import ContractViolation
 from attnbench.sandbox.places import place_of_class, place_of_detector, place_of_function
 from attnbench.sandbox.reachable_state import reachable_state
+from attnbench.text import with_article
 from attnbench.wire.artefact import Artefact
 
 # Shorter strings and sequences are names and sizes. They stay in the structure.
@@ -213,7 +214,7 @@ def _why_unpicklable(obj: object, error: Exception) -> str:
         obj: the object that cannot be pickled.
         error: the exception that says so.
     """
-    what, remedy = f"a {type(obj).__name__}", "keep tensors, numbers, text and modules in it"
+    what, remedy = with_article(type(obj).__name__), "keep tensors, numbers, text and modules in it"
     if isinstance(obj, type | FunctionType) and "<" in obj.__qualname__:
         is_lambda = obj.__name__ == "<lambda>"
         what = "a lambda" if is_lambda else f"{obj.__name__!r}, which is defined in a function"

@@ -26,10 +26,10 @@ from attnbench.backbones.backbone import Backbone
 from attnbench.errors import NotApplicable
 from attnbench.sandbox.contract import (
     Scores,
+    call_mismatch,
     checked_detector,
     checked_outputs,
     find_adapt,
-    wrong_call,
 )
 from attnbench.sandbox.failures import ContractViolation, describe_failure
 from attnbench.sandbox.places import (
@@ -94,8 +94,8 @@ def serve(channel: Channel, state: WarmState, folder: Path, confinement: tuple[s
 
 
 def _with_place_and_remedy(error: BaseException, reason: str, source: Path) -> str:
-    """Return the reason of a failure, with the submission's line before it and a remedy behind."""
-    if isinstance(error, ContractViolation):  # says both itself
+    """Return the reason of a failure, with the submission's line before it and a remedy after it."""
+    if isinstance(error, ContractViolation):  # its message has both already
         return reason
     own_modules = {path.stem for path in source.glob("*.py")}
     remedy = remedy_for(reason, line_of_error(error, source), own_modules)
@@ -272,15 +272,12 @@ def _call_adapt(
         with torch.enable_grad():
             returned = adapt(backbone, pos, neg, **settings)
     except TypeError as error:
-        # Was it raised by the call itself, and not by code of the submission?
+        # An error of the call itself has no frame below this one. Others are the submission's.
         trace = error.__traceback__
-        if (
-            trace is None
-            or trace.tb_next is not None
-            or not (misfit := wrong_call(adapt, settings))
-        ):
-            raise
-        raise ContractViolation(place + misfit) from None
+        is_of_call = trace is not None and trace.tb_next is None
+        if is_of_call and (mismatch := call_mismatch(adapt, settings)):
+            raise ContractViolation(place + mismatch) from None
+        raise
     return checked_detector(returned, place)
 
 
