@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 
 import attnbench
-from attnbench.commands.against_published import against_published
 from attnbench.commands.leaderboard import build_leaderboard
+from attnbench.commands.published_comparison import compare_with_published
 from attnbench.errors import AttnbenchError
 from attnbench.records.outcome import scores_table
 from attnbench.records.record import Record
@@ -56,21 +56,24 @@ def test_a_run_says_how_its_scores_compare_with_the_published_ones(
 ) -> None:
     own, published = RecordStore(tmp_path / "own"), RecordStore(tmp_path / "published")
     path = own.save(make_record(), SCORES)
-    assert against_published([path], tmp_path / "published") == ""
+    assert compare_with_published([path], tmp_path / "published") == ""
     published.save(make_record(), SCORES)
     d_prime = make_record().summary.d_prime
-    assert against_published([path], tmp_path / "published") == f"d′ {d_prime:.2f}, same to the bit"
+    assert (
+        compare_with_published([path], tmp_path / "published")
+        == f"d′ {d_prime:.2f}, same to the bit"
+    )
     published.save(make_record(submission_sha256="d" * 64), with_scores(1.5, -0.5))
-    assert against_published([path], tmp_path / "published").endswith(
+    assert compare_with_published([path], tmp_path / "published").endswith(
         "scores differ by at most 0.25 (of another version of the submission)"
     )
     published.save(make_record(), SCORES.set_column(1, "image", pa.array(["1", "3"])))
-    assert "of other test images" in against_published([path], tmp_path / "published")
+    assert "of other test images" in compare_with_published([path], tmp_path / "published")
     # Several records are summed up in one line. Isolation makes no difference.
     published.save(make_record(), with_scores(2.5, -0.25))
     published.save(make_record(seed=1), SCORES)
     again = own.save(make_record(seed=1, isolation="bwrap"), SCORES)
-    assert against_published([path, again], tmp_path / "published") == (
+    assert compare_with_published([path, again], tmp_path / "published") == (
         "same to the bit in 1 of 2 records, scores differ by at most 1 in 1 of 2 records"
     )
 

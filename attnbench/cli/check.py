@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnbench.cli import options
-from attnbench.cli.waiting import waiting
+from attnbench.cli.spinner import spinner
 from attnbench.vocabulary import DeviceKind
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def check(
 
     from attnbench.commands.check import check as check_submission
 
-    with waiting("adapting to noise images, and predicting"):
+    with spinner("adapting to noise images, and predicting"):
         report = check_submission(
             submission, backbone=backbone, untrained=untrained, device=device, data=data
         )
@@ -140,7 +140,7 @@ def _lines_about(on: BackboneReport) -> Iterator[str]:
 def _check_timing(submission: str, *, device: DeviceKind, data: Path | None, as_json: bool) -> None:
     from attnbench.commands.check_timing import check_timing
 
-    with waiting("timing adaptations, for about a minute"):
+    with spinner("timing adaptations, for about a minute"):
         report = check_timing(submission, device=device, data=data)
     if as_json:
         typer.echo(json.dumps(asdict(report)))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from attnbench.cli.waiting import waiting
+from attnbench.cli.spinner import spinner
 
 
 def leaderboard(
@@ -81,7 +81,7 @@ def leaderboard(
     folders = folders_to_read(records or None, (PUBLISHED_FOLDER, RECORDS_FOLDER))
     if not (records or site or plots or export):
         folders = folders[:1]  # the page needs the published records only
-    with waiting(f"reading the records of {' and '.join(map(str, folders))}"):
+    with spinner(f"reading the records of {' and '.join(map(str, folders))}"):
         board = build_leaderboard(folders)
     for problem in board.problems:
         typer.echo(f"skipped: {printable(problem)}", err=True)
@@ -98,15 +98,15 @@ def leaderboard(
     board.write_page(out)
     typer.echo(f"{out}: {board.listed} records")
     if site is not None:
-        with waiting("drawing plots, and writing the site"):
+        with spinner("drawing plots, and writing the site"):
             count = board.write_site(site)
         typer.echo(f"{site / 'index.html'}: a site of {count} files")
     if plots is not None:
-        with waiting("drawing plots"):
+        with spinner("drawing plots"):
             count = board.write_plots(plots)
         typer.echo(f"{plots}: {count} plot files")
     if export is not None:
-        with waiting("writing tables"):
+        with spinner("writing tables"):
             count = board.write_tables(export)
         typer.echo(f"{export}: {count} tables and descriptions")
 

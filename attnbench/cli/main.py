@@ -101,14 +101,17 @@ def main() -> None:
 
 
 def _refuse_empty_values(arguments: Sequence[str]) -> None:
-    """Raise AttnbenchError for an empty value, which would mean the working folder as a path."""
+    """Raise AttnbenchError for an empty value, which as a path would mean the working directory."""
     for before, argument in pairwise(arguments):
-        option = before if argument == "" else argument.removesuffix("=")
-        if argument == "" or (argument == f"{option}=" and option.startswith("--")):
-            what = option if option.startswith("-") else "an argument"
-            raise AttnbenchError(
-                f"{what} is empty: give it a value, or leave it out. Is a variable of the shell unset?"
-            )
+        option, equals, value = argument.partition("=")
+        has_empty_value = option.startswith("--") and equals and not value
+        if argument and not has_empty_value:
+            continue
+        name = option or before
+        what = name if name.startswith("-") else "an argument"
+        raise AttnbenchError(
+            f"{what} is empty: give it a value, or leave it out. Is a shell variable unset?"
+        )
 
 
 def _exit_interrupted() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from attnbench.cli import options
-from attnbench.cli.waiting import waiting
+from attnbench.cli.spinner import spinner
 
 
 def publish(
@@ -48,7 +48,7 @@ def publish(
     from attnbench.commands.publish import publish as publish_records
     from attnbench.text import printable
 
-    with waiting("checking records, and building the leaderboard"):
+    with spinner("checking records, and building the leaderboard"):
         publication = publish_records(submissions, records=records, published=published, out=out)
     for name, paths in publication.copied.items():
         count = len(set(paths) & set(publication.replaced))

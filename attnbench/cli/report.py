@@ -13,7 +13,7 @@ from rich.text import Text
 
 from attnbench.cli.episode_report import episodes_of, print_failures, print_output
 from attnbench.cli.results_table import print_table
-from attnbench.commands.against_published import against_published
+from attnbench.commands.published_comparison import compare_with_published
 from attnbench.text import printable
 from attnbench.vocabulary import PUBLISHED_FOLDER
 
@@ -74,7 +74,7 @@ def print_report(
         console.print("Records:" if len(paths) > 1 else "Record:")
         for path in paths:
             console.print(Text(f"  {printable(path)}"), soft_wrap=True)
-    if line := against_published([Path(path) for path in paths], Path(PUBLISHED_FOLDER)):
+    if line := compare_with_published([Path(path) for path in paths], Path(PUBLISHED_FOLDER)):
         console.print(Text(f"published: {line}"))
 
 

@@ -57,7 +57,7 @@ def try_(
 ) -> None:
     """Run one episode of a submission in this process.
 
-    print, breakpoint() and warnings work, and a failure shows its whole traceback. Nothing is
+    print, breakpoint() and warnings work, and a failure shows its full traceback. Nothing is
     isolated, and no record is written: only try code that you trust.
     """
     from attnbench.commands.try_out import try_out
@@ -91,12 +91,12 @@ def try_(
 
 
 def _without_own_frames(trace: TracebackType | None) -> TracebackType | None:
-    """Return a traceback from the first frame outside attnbench and the import system, if any."""
+    """Return the part of a traceback that begins outside attnbench and the import system, if any."""
     package = str(Path(__file__).parents[1])
     outer = trace
     while outer is not None:
         file = outer.tb_frame.f_code.co_filename
-        if not file.startswith((package, "<frozen importlib")) and "importlib" not in file:
+        if not file.startswith(package) and "importlib" not in file:
             return outer
         outer = outer.tb_next
     return None

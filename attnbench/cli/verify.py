@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from attnbench.cli import options
-from attnbench.cli.waiting import waiting
+from attnbench.cli.spinner import spinner
 
 
 def verify(
@@ -60,7 +60,7 @@ def verify(
     from attnbench.overrides import parse_settings
     from attnbench.text import printable
 
-    with waiting("loading the network and the data") as show:
+    with spinner("loading the network and the data") as show:
         verification = verify_record(
             record,
             sample=sample,

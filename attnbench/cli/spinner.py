@@ -1,4 +1,4 @@
-"""What a command is doing while it takes long, as a line on the terminal."""
+"""A spinner on the terminal, with a line that says what a slow command is doing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def waiting(text: str) -> Iterator[Callable[[str], None]]:
-    """Show a text with a spinner on stderr while the context lasts, if stderr is a terminal.
+def spinner(text: str) -> Iterator[Callable[[str], None]]:
+    """Show a spinner with a text on stderr while the context lasts, if stderr is a terminal.
 
     Args:
-        text: what is going on.
+        text: what the command is doing.
 
     Yields:
         A function that replaces the text.

@@ -32,7 +32,7 @@ class _Comparison:
     changed: tuple[str, ...]
 
 
-def against_published(files: Sequence[Path], published: Path) -> str:
+def compare_with_published(files: Sequence[Path], published: Path) -> str:
     """Return in one line how records compare with the published ones of the same name.
 
     Args:
