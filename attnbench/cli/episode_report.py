@@ -1,4 +1,4 @@
-"""What episodes leave for the author of a submission: why they failed, and what was printed."""
+"""What the author of a submission sees of its episodes: why they failed, and what was printed."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _grouped(
 
 
 def _where(episodes: Sequence[EpisodeReport]) -> str:
-    """Such as `5 of 10 targets of noisy-mnist`, or `15 of 15 targets of 3 tasks`."""
+    """Return where episodes failed, such as `5 of 10 targets of noisy-mnist`."""
     one_of_each_record = {episode.record: episode for episode in episodes}.values()
     targets = sum(episode.targets for episode in one_of_each_record)
     not_run = sum(episode.not_run for episode in one_of_each_record)

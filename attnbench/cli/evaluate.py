@@ -158,7 +158,7 @@ def evaluate(
         typer.Option(
             "--verbose",
             envvar="ATTNBENCH_VERBOSE",
-            help="Print whole tracebacks of failures, and what the submissions printed.",
+            help="Print full tracebacks of failures, and what the submissions printed.",
         ),
     ] = False,
     as_json: Annotated[

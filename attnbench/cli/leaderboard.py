@@ -24,8 +24,8 @@ def leaderboard(
             envvar="ATTNBENCH_RECORDS",
             metavar="DIR",
             file_okay=False,
-            help="A folder of records; may be repeated. (default: published for the page; "
-            "records beside it on the site, in plots and in exports)",
+            help="A folder of records; may be repeated. (default: published; the site, "
+            "the plots and the exports also use records)",
         ),
     ] = None,
     site: Annotated[

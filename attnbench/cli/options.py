@@ -42,7 +42,7 @@ RecordFolders = Annotated[
         envvar="ATTNBENCH_RECORDS",
         metavar="DIR",
         file_okay=False,
-        help="A folder of records; may be repeated. Of equal records, the first folder's is used. "
+        help="A folder of records; may be repeated. Earlier folders take precedence. "
         "(default: records and published)",
     ),
 ]

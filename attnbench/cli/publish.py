@@ -42,8 +42,8 @@ def publish(
 ) -> None:
     """Publish your records of submissions.
 
-    Checks that the records are intact, of the current versions, and that your work is committed to
-    git. Then copies them to the published records and rebuilds the leaderboard.
+    Checks that the records are intact and up to date, and that your work is committed to git. Then
+    copies the records to the published ones and rebuilds the leaderboard.
     """
     from attnbench.commands.publish import publish as publish_records
     from attnbench.text import printable
@@ -58,4 +58,4 @@ def publish(
         )
     typer.echo(f"{out}: {publication.listed} records")
     if not publication.in_git:
-        typer.echo("This is not a git repository, so whether your work is committed is unknown.")
+        typer.echo("Outside a git repository: nothing shows whether your work is committed.")

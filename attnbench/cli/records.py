@@ -47,7 +47,7 @@ Outdated = Annotated[
     typer.Option(
         "--outdated",
         envvar="ATTNBENCH_OUTDATED",
-        help="Only of another version of the submission than the one here.",
+        help="Only made with another version of the submission than the one here.",
     ),
 ]
 
@@ -89,7 +89,7 @@ def list_(
         bool, typer.Option("--json", envvar="ATTNBENCH_JSON", help="Print one JSON object per row.")
     ] = False,
 ) -> None:
-    """List records: of which submission, on what, and made by which version.
+    """List records, with their settings and the versions of attnbench that made them.
 
     A version is marked with * if the submission has changed since.
     """
@@ -175,7 +175,9 @@ def remove(
 
     wanted = Filter(submission, task, track, backbone, seed, status, outdated or None)
     if wanted.is_empty and not everything:
-        raise typer.BadParameter("name a submission, an option, or --all", param_hint="SUBMISSION")
+        raise typer.BadParameter(
+            "name a submission, add an option such as --task, or add --all", param_hint="SUBMISSION"
+        )
     found, _ = find_records(folders_to_read(records), wanted)
     _print_records(found)
     if not found:
@@ -183,7 +185,7 @@ def remove(
     if not yes and not typer.confirm("Remove them?"):
         raise typer.Exit(1)
     remove_records(found)
-    typer.echo(f"removed from {records}")
+    typer.echo(f"{records}: removed {len(found)} record{'s' * (len(found) != 1)}")
 
 
 @app.command("show")
@@ -214,7 +216,7 @@ def show(
         typer.Option(
             "--verbose",
             envvar="ATTNBENCH_VERBOSE",
-            help="Also print whole tracebacks of failures, and what the submission printed.",
+            help="Also print full tracebacks of failures, and what the submission printed.",
         ),
     ] = False,
 ) -> None:

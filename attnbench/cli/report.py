@@ -39,7 +39,7 @@ def print_report(
     wide: bool = False,
     verbose: bool = False,
 ) -> None:
-    """Print the table, the reasons of failures, the paths of the records, and what is published.
+    """Print the table, the reasons for failures, and the records, compared with the published ones.
 
     A failure is printed with the frames of the submission's own files.
 
@@ -47,7 +47,7 @@ def print_report(
         frame: the rows, as `attnbench.evaluate` returns them.
         console: where to print; standard output by default.
         wide: whether to print all columns, however wide the terminal is.
-        verbose: whether to print whole tracebacks, and what the submissions printed.
+        verbose: whether to print full tracebacks, and what the submissions printed.
     """
     console = console or Console(highlight=False)
     rows = _rows(frame)

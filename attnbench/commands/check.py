@@ -176,7 +176,7 @@ def _problems_of(submission: Submission, backbone: Backbone, trial: Trial) -> It
             "another: keep what it needs in the detector, not in global variables or its class"
         )
     elif trial.reason:
-        yield trial.reason  # in one line: `attnbench try` shows the whole traceback
+        yield trial.reason  # in one line: `attnbench try` shows the full traceback
     if trial.size is None:
         return
     if not trial.deterministic:

@@ -30,8 +30,8 @@ class Publication:
         copied: the published files, by the name of the submission.
         replaced: those of them that replaced an earlier record.
         listed: the number of records on the new leaderboard.
-        in_git: whether the working directory is in a git repository, so that it could be checked
-            that everything is committed.
+        in_git: whether the working directory is in a git repository. Outside one, nothing shows
+            whether everything is committed.
     """
 
     copied: dict[str, list[Path]]
@@ -49,9 +49,9 @@ def publish(
 ) -> Publication:
     """Copy all records of some submissions to the published ones, and rebuild the leaderboard.
 
-    Nothing is copied unless all records are intact and of the current versions of the submission, the
-    task, the backbone and attnbench, and all changes in the git repository are committed. The weights
-    of backbones that are not shipped are not checked, as they need not be here.
+    Nothing is copied unless all records are intact, and were made with the current versions of the
+    submission, the task, the backbone and attnbench. All changes in the git repository must be
+    committed. Weights of backbones that are not shipped are not checked, as they need not be here.
 
     Args:
         submissions: folders, or names of shipped submissions.
@@ -103,21 +103,21 @@ def _problems(path: Path, record: Record, submission: Submission) -> Iterator[st
     if not found and badge_of(path, found) == "failed verification":
         yield "it failed verification"
     if identity.untrained:
-        yield "it is of an untrained backbone"
+        yield "its backbone is untrained"
     if record.environment.attnbench != __version__:
         yield f"it was made by attnbench {record.environment.attnbench}, not {__version__}"
     again = "; evaluate the submission again, or remove the record with `attnbench records remove`"
     if identity.submission_sha256 != submission.sha256:
-        yield f"it is of another version of the submission{again}"
+        yield f"it was made with another version of the submission{again}"
     try:
         if not is_recorded_version(find_task(identity, None), identity):
-            yield f"it is of another version of the task{again}"
+            yield f"it was made with another version of the task{again}"
     except AttnbenchError as error:
         yield str(error)
     if identity.backbone.startswith("shipped/") and (
         identity.backbone_sha256 != _shipped_fingerprint(identity.backbone)
     ):
-        yield f"it is of another version of the backbone{again}"
+        yield f"it was made with another version of the backbone{again}"
 
 
 @cache

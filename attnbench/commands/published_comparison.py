@@ -23,7 +23,7 @@ class _Comparison:
         published: the published record.
         difference: the largest absolute difference of their scores; None if they cannot be compared.
         obstacle: why the scores cannot be compared; empty if they can.
-        changed: what is another version: the submission, the task or the backbone.
+        changed: what has another version: the submission, the task or the backbone.
     """
 
     published: Record
@@ -40,7 +40,7 @@ def compare_with_published(files: Sequence[Path], published: Path) -> str:
         published: the folder of published records, which may not exist.
 
     Returns:
-        Such as "d′ 3.07, same to the bit". Empty if none of them is published.
+        Such as "d′ 3.07, identical scores". Empty if none of them is published.
     """
     compared = list(_compare_all(files, RecordStore(published)))
     if not compared:
@@ -49,7 +49,7 @@ def compare_with_published(files: Sequence[Path], published: Path) -> str:
     largest = max((one.difference for one in compared if one.difference), default=0.0)
     differing = sum(bool(one.difference) for one in compared)
     parts = [
-        f"same to the bit{_of(same, compared)}" if same else "",
+        f"identical scores{_of(same, compared)}" if same else "",
         f"scores differ by at most {largest:.2g}{_of(differing, compared)}" if differing else "",
         *dict.fromkeys(one.obstacle for one in compared),
     ]
@@ -57,7 +57,7 @@ def compare_with_published(files: Sequence[Path], published: Path) -> str:
     if len(compared) == 1 and d_prime is not None:
         parts.insert(0, f"d′ {d_prime:.2f}")
     changed = dict.fromkeys(part for one in compared for part in one.changed)
-    versions = f" (of another version of the {' and the '.join(changed)})" if changed else ""
+    versions = f" (made with another version of the {' and the '.join(changed)})" if changed else ""
     return ", ".join(filter(None, parts)) + versions
 
 
@@ -103,9 +103,9 @@ def _compare(file: Path, own: Record, published_file: Path, published: Record) -
 
 
 def _largest_difference(file: Path, own: Record, published_file: Path, published: Record) -> float:
-    """Raises ValueError if scores cannot be read, or are of different images."""
+    """Return the largest difference. Raise ValueError for unreadable scores or different images."""
     ours, theirs = read_scores(file, own), read_scores(published_file, published)
     images = ours.select(["target", "image", "present"])
     if not images.equals(theirs.select(images.column_names).cast(images.schema)):
-        raise ValueError("of other test images")
+        raise ValueError("the test images differ")
     return float(np.abs(ours["score"].to_numpy() - theirs["score"].to_numpy()).max(initial=0.0))

@@ -23,7 +23,7 @@ def find_submission(record: Record, given: str | Path | None, settings: Settings
         settings: the hyperparameters that were overridden, see `sweep`.
 
     Raises:
-        AttnbenchError: if there is no such submission, or the record is of other overrides.
+        AttnbenchError: if there is no such submission, or the record has other overrides.
     """
     recorded = record.overrides
     if (recorded is None) == bool(settings):
@@ -43,11 +43,11 @@ def _by_name(name: str) -> str | Path:
 def _explain(record: Record, recorded: Overrides | None) -> str:
     name = record.identity.submission
     if recorded is None:
-        return f"the record is of {name} with the hyperparameters of its manifest: leave out --set"
+        return f"the record of {name} has the hyperparameters of its manifest: leave out --set"
     options = " ".join(
         f"--set {shlex.quote(f'{name}={text}')}" for name, text in recorded.hyperparameters.items()
     )
     return (
-        f"the record {name} is of {printable(recorded.submission)} with overridden hyperparameters "
-        f"({printable(recorded)}): verify it with {printable(options)}"
+        f"the record of {name} was made with overridden hyperparameters of "
+        f"{printable(recorded.submission)} ({printable(recorded)}): verify it with {printable(options)}"
     )

@@ -61,6 +61,6 @@ def find_backbone(identity: Identity, given: str | None) -> str:
     if given is not None and name_in_records(given) != identity.backbone:
         raise AttnbenchError(
             f"the record is of the backbone {identity.backbone}, not of {name_in_records(given)}; "
-            "without --backbone, that one is used"
+            "leave out --backbone to use the recorded one"
         )
     return given or identity.backbone

@@ -146,7 +146,7 @@ class ExistingRecords:
                 if getattr(old, f"{part}_sha256") != getattr(plan.identity, f"{part}_sha256")
             ]
             if parts:
-                reason = f"they are of another version of the {' and the '.join(parts)}"
+                reason = f"they were made with another version of the {' and the '.join(parts)}"
                 replaced[reason].append(path)
             elif self._store.find(plan.identity):
                 replaced["the pictures have changed since"].append(path)
