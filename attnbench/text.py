@@ -31,7 +31,7 @@ def printable(text: object, limit: int = 1000) -> str:
 def printable_lines(text: str, limit: int = 10_000) -> str:
     """Return a text of several lines, without control characters and without blank lines at its end.
 
-    Of a line that a program has overwritten, such as a progress bar, the last version stays.
+    If a program has overwritten a line, such as a progress bar, the last version is kept.
 
     Args:
         text: the text.
@@ -47,11 +47,11 @@ def printable_lines(text: str, limit: int = 10_000) -> str:
 
 
 def with_real_paths(traceback: str, folder: Path) -> str:
-    """Return a traceback with the paths of the files of a submission, in place of their names.
+    """Return a traceback with absolute paths of a submission's files.
 
     Args:
-        traceback: it gives the names of these files in the submission's folder.
-        folder: where the submission lies. Names of files that are not in it stay as they are.
+        traceback: a traceback with paths relative to the submission's folder.
+        folder: where the submission lies. Paths of files that are not in it stay as they are.
     """
 
     def path_of(name: re.Match[str]) -> str:
@@ -70,7 +70,7 @@ def failure_text(reason: str, traceback: str, folder: Path | None) -> str:
     Args:
         reason: why it failed.
         traceback: the `detail` or the `traceback` of an `EpisodeResult`.
-        folder: where the submission lies, for the paths of its files; None to give their names only.
+        folder: where the submission lies, for absolute paths of its files; None for relative ones.
     """
     if folder is not None:
         traceback = with_real_paths(traceback, folder)

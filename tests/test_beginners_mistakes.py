@@ -193,7 +193,7 @@ MISTAKES = {
     # What works, but not as meant.
     "unneeded gradients": Mistake(
         ADAPT,
-        ("graph through .* tensors of the backbone", r"`torch\.no_grad\(\)`"),
+        ("tracks gradients of tensors of the backbone", r"`torch\.no_grad\(\)`"),
         {"with torch.no_grad():": "backbone.requires_grad_(True)\n    if True:"},
         warned=True,
     ),
@@ -216,7 +216,7 @@ MISTAKES = {
     ),
     "state outside the detector": Mistake(
         "submission.py:13: ",
-        ("works in the process that has run adapt", "keep what it needs in the detector"),
+        ("works in the process that ran adapt", "keep what it needs in the detector"),
         {
             "self.encoder(images)": "EXTRA(images)",
             RETURNS: f"    globals()['EXTRA'] = encoder\n{RETURNS}",

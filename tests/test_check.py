@@ -60,8 +60,8 @@ def test_a_problem_says_where_it_is_unless_it_is_everywhere() -> None:
 
 def test_a_submission_is_checked_with_and_without_a_label(submission_folder: Write) -> None:
     report = check(submission_folder("mine", NEEDS_A_LABEL))
-    assert [on.has_label for on in report.on] == [True, False]
-    assert [len(on.problems) for on in report.on] == [0, 1]
+    assert [on.has_label for on in report.backbones] == [True, False]
+    assert [len(on.problems) for on in report.backbones] == [0, 1]
     (problem,) = report.problems
     assert problem.startswith("on shipped/figures-simclr, where backbone.target is None: ")
     assert "submission.py:10: " in problem and "of shape [" in problem

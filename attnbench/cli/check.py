@@ -96,7 +96,7 @@ def _as_object(report: CheckReport) -> dict[str, object]:
         "warnings": report.warnings,
         "backbones": [
             {name: getattr(on, name) for name in (*_OF_BACKBONE, *_ALSO_OF_BACKBONE)}
-            for on in report.on
+            for on in report.backbones
         ],
     }
 
@@ -111,7 +111,7 @@ def _print_report(report: CheckReport) -> None:
         typer.echo("  - " + printable_lines(problem).replace("\n", "\n    "))
     for warning in report.warnings:
         typer.echo(f"  - warning: {printable(warning)}")
-    for on in report.on:
+    for on in report.backbones:
         label = "a label" if on.has_label else "no label"
         typer.echo(f"  {printable(on.backbone)}, which has {label} for the target:")
         for line in _lines_about(on):

@@ -63,16 +63,16 @@ class CheckReport:
 
     Attributes:
         submission: the submission's name.
-        on: the result on each backbone, at least one.
+        backbones: the result on each backbone, at least one.
     """
 
     submission: str
-    on: tuple[BackboneReport, ...]
+    backbones: tuple[BackboneReport, ...]
 
     @property
     def ok(self) -> bool:
         """Whether there are no problems, or the submission says that it does not apply."""
-        return not any(report.problems for report in self.on)
+        return not any(report.problems for report in self.backbones)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -87,10 +87,11 @@ class CheckReport:
     @property
     def main(self) -> BackboneReport:
         """The first backbone that the submission applies to, or else the first."""
-        return next((report for report in self.on if not report.not_applicable), self.on[0])
+        applicable = (report for report in self.backbones if not report.not_applicable)
+        return next(applicable, self.backbones[0])
 
     def _joined(self, kind: Literal["problems", "warnings"]) -> tuple[str, ...]:
-        applicable = [report for report in self.on if not report.not_applicable]
+        applicable = [report for report in self.backbones if not report.not_applicable]
         by_text: dict[str, list[BackboneReport]] = {}
         for report in applicable:
             for text in getattr(report, kind):
@@ -172,8 +173,8 @@ def _problems_of(submission: Submission, backbone: Backbone, trial: Trial) -> It
     yield from trial.remarks.problems
     if trial.reason and trial.remarks.scored and trial.detail:
         yield (
-            f"{trial.reason}. The detector works in the process that has run adapt, but not in "
-            "another: keep what it needs in the detector, not in global variables or its class"
+            f"{trial.reason}. The detector works in the process that ran adapt, but not in another: "
+            "keep what it needs in the detector, not in global variables or its class"
         )
     elif trial.reason:
         yield trial.reason  # in one line: `attnbench try` shows the full traceback
@@ -198,9 +199,9 @@ def _about_batch_norm(backbone: Backbone, changed: Sequence[str]) -> Iterator[st
     statistics = sorted({name for name, _ in backbone.named_buffers()} & set(changed))
     if statistics:
         yield (
-            f"adapt changed {len(statistics)} buffers of the backbone, such as {statistics[0]!r}, and "
-            "they count as changed parameters: unless the method means to, keep the backbone in eval "
-            "mode, as it was given"
+            "adapt changed buffers of the backbone, which count as changed parameters "
+            f"({len(statistics)}, such as {statistics[0]!r}): keep the backbone in eval mode, as it "
+            "was given, unless the method means to change them"
         )
 
 

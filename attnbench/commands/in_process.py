@@ -62,7 +62,7 @@ def run_in_process(
         backbone: the backbone, on the device to use. A copy of it is adapted.
         episode: the images.
         settings: keyword arguments for `adapt`.
-        submission: the submission that `adapt` is of; None for a function of its own.
+        submission: the submission that `adapt` belongs to; None for a function without one.
 
     Raises:
         AttnbenchError: if the method does not keep the contract.
@@ -125,7 +125,7 @@ def run_in_process(
 
 @torch.no_grad()
 def _pass_seconds(network: Backbone, images: torch.Tensor) -> float:
-    """Time a forward pass of the backbone, after a small one that is slower for being the first."""
+    """Time a forward pass of the backbone in seconds. A small one before it warms up."""
     network(images[:1])
     synchronise(images.device)
     started = time.perf_counter()

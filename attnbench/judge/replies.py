@@ -13,7 +13,7 @@ from attnbench.judge.template import Worker
 from attnbench.vocabulary import Status
 from attnbench.wire.channel import Message, ProtocolError
 
-# How many remarks are kept of a worker's.
+# How many of a worker's remarks are kept.
 _MAX_REMARKS = 20
 
 
@@ -107,8 +107,8 @@ def checked_outputs(
         bad = int((~np.isfinite(values)).sum())
         raise EpisodeFailure(
             f"{place}{bad} of {values.size} {name} are NaN or infinite; {name} must be finite: keep "
-            "logarithms, roots and divisions away from 0, such as by `.clamp(min=1e-6)`, or lower the "
-            "learning rate"
+            "logarithms, roots and divisions away from 0, for example with `.clamp(min=1e-6)`, or "
+            "lower the learning rate"
         )
     return values
 

@@ -174,9 +174,9 @@ class EpisodeResult(_Model):
         target: the target's name.
         status: whether it succeeded.
         reason: why it did not succeed, in one line.
-        detail: after a failure, the exception with the frames of the submission's own files, which
-            have their names in its folder: a record says nothing of where that folder was.
-        traceback: the same with all frames.
+        detail: after a failure, the exception with the frames of the submission's own files. Their
+            paths are relative to its folder, so a record does not reveal where that was.
+        traceback: the exception with all frames.
         printed: the end of what the submission printed while it adapted, and while its detector
             predicted. It may contain anything; see `attnbench.text.printable_lines`.
         images_sha256: the SHA-256 (hex) of the pixels of all its pictures, before any generator.

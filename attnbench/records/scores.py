@@ -1,7 +1,7 @@
 """The files with the scores of a record.
 
-All records of a setting and seed have the same test images. So the list of images is a file of its own,
-named after its content and shared by those records; the scores of a record are one column beside it.
+All records of a setting and seed have the same test images. They share the list of these images, a file
+that is named after its content. Each record adds a file with one column, its scores.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def read_scores(path: Path, record: Record) -> pa.Table:
         record: the record in it.
 
     Returns:
-        The columns `target`, `image`, `present` and `score`.
+        The columns `target` and `image` (text), `present` (bool) and `score` (floating point).
 
     Raises:
         ValueError: if a file is missing, is not a table of scores, or belongs to another record.
@@ -120,7 +120,7 @@ def read_scores(path: Path, record: Record) -> pa.Table:
 
 
 def is_intact(path: Path, record: Record) -> bool:
-    """Return whether the files with a record's scores are there, and are those it was written with.
+    """Return whether the files with a record's scores exist and have the recorded hashes.
 
     Args:
         path: the record's JSON file.
@@ -142,7 +142,7 @@ def _read(file: Path, sha256: str, what: str) -> bytes:
     except OSError as error:
         raise ValueError(f"its {what} cannot be read ({error.strerror})") from None
     if sha256_of(content) != sha256:
-        raise ValueError(f"its {what} is not what it was written with (the hash differs)")
+        raise ValueError(f"its {what} changed after it was written (the hash differs)")
     return content
 
 
@@ -152,7 +152,7 @@ def _decode(content: bytes, what: str, columns: tuple[str, ...]) -> pa.Table:
     except Exception as error:  # a damaged file can raise nearly anything
         raise ValueError(f"its {what} cannot be read ({type(error).__name__})") from None
     if sorted(table.column_names) != sorted(columns):
-        raise ValueError(f"its {what} has the columns {', '.join(table.column_names)}")
+        raise ValueError(f"unexpected columns in its {what}: {', '.join(table.column_names)}")
     return table
 
 

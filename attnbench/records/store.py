@@ -111,7 +111,7 @@ class RecordStore:
 
     @contextlib.contextmanager
     def _replacing(self, path: Path) -> Iterator[None]:
-        """Afterwards, remove the list of images of the record that was replaced, if none needs it."""
+        """On leaving, remove the replaced record's list of images if no other record needs it."""
         replaced: list[Path] = []
         with contextlib.suppress(AttnbenchError):  # there is no record yet, or it is damaged
             replaced = files_of(path, self.read(path))
@@ -144,7 +144,7 @@ class RecordStore:
             AttnbenchError: also for a link that leads out of the folder.
         """
         if not path.resolve().is_relative_to(self._root.resolve()):
-            raise AttnbenchError(f"{path}: a link out of the records folder")
+            raise AttnbenchError(f"{path}: a link out of the records folder; copy the record into it")
         return self.read(path)
 
     def load_all(self) -> tuple[list[tuple[Path, Record]], list[str]]:
@@ -185,7 +185,7 @@ class RecordStore:
             raise AttnbenchError(f"cannot remove {error.filename} ({error.strerror})") from None
 
     def _remove_unneeded(self, files: Iterable[Path]) -> None:
-        """Remove those files that no record beside them has, or may have, as one of its own."""
+        """Remove the files that no record in the same folder needs."""
         for file in files:
             try:
                 records = ((other, self.read(other)) for other in file.parent.glob("*.json"))
@@ -240,8 +240,8 @@ def scores(record: str | Path) -> pd.DataFrame:
         record: the record's JSON file.
 
     Returns:
-        The columns `target`, `image`, `present` (whether the target is in the image) and `score` (a
-        score above 0 says so).
+        The columns `target` and `image` (text), `present` (bool: whether the target is in the image)
+        and `score` (float32: above 0, the detector says that it is).
 
     Raises:
         AttnbenchError: if the record or its scores cannot be read.

@@ -10,8 +10,8 @@ from traceback import FrameSummary, TracebackException
 
 import torch
 
-# The most characters of a traceback. What is longer is cut in the middle: the first frames and the
-# exception itself say most.
+# The most characters of a detail and of a traceback. Longer ones are cut in the middle, because the
+# first frames and the exception itself say most.
 _MAX_DETAIL, _MAX_TRACEBACK = 4_000, 9_000
 # What `input()` raises where standard input is empty. Other functions raise EOFError too.
 _INPUT_ERROR = "EOF when reading a line"
@@ -25,9 +25,9 @@ def describe_failure(error: BaseException, source: Path) -> dict[str, str]:
     """Return a one-line `reason`, a `detail` and a `traceback`.
 
     The detail holds the exception, with its line breaks, and the frames of the submission's own files.
-    The traceback holds all frames. In both, the submission's files have their names in its folder,
-    since this process does not know where that folder lies. Files of libraries have the names that
-    they are imported by, after `…/`.
+    The traceback holds all frames. In both, paths of the submission's files are relative to its
+    folder, since this process does not know where that folder lies. Paths of library files are
+    relative to the folder that they are imported from, after `…/`.
 
     Args:
         error: the exception that the submission raised. Converting it to a string may raise too.

@@ -16,8 +16,8 @@ class Remarks:
     """Remarks about a detector and its adaptation, one line each.
 
     Attributes:
-        problems: what breaks the contract in spirit, although such scores can be computed with.
-        warnings: what works, but is slow, large or not what was meant.
+        problems: what breaks the contract, although scores can be computed.
+        warnings: what works, but is slow, large or probably not meant.
         scored: whether the detector scored the images it adapted on.
     """
 
@@ -35,7 +35,7 @@ def remarks_on(
     adapt_place: str,
     detector_place: str,
 ) -> Remarks:
-    """Look at a detector and at the backbone it was made from. This leaves it in eval mode.
+    """Return remarks about a detector and the backbone it was made from. Leave it in eval mode.
 
     Args:
         detector: what `adapt` returned.
@@ -45,7 +45,7 @@ def remarks_on(
         adapt_place: where `adapt` is defined, to begin a remark with.
         detector_place: where the detector is defined.
     """
-    needless = _gradients(detector, backbone) & unchanged
+    needless = _tracked_tensors(detector, backbone) & unchanged
     trains = any(module.training for module in detector.modules())
     delivered = _scores(detector, images)
     scores = _scores(detector.eval(), images)
@@ -61,7 +61,7 @@ def remarks_on(
 
 @torch.no_grad()
 def _scores(detector: nn.Module, images: Tensor) -> Tensor | None:
-    """Return a detector's scores; None if it fails or returns something else than a tensor."""
+    """Return a detector's scores; None if it fails or returns anything other than a tensor."""
     try:
         scores = detector(images)
     except Exception:  # prediction will fail likewise, and say so
@@ -70,7 +70,7 @@ def _scores(detector: nn.Module, images: Tensor) -> Tensor | None:
 
 
 def _about_type(scores: Tensor) -> Iterator[str]:
-    kind = str(scores.dtype).removeprefix("torch.")
+    dtype = str(scores.dtype).removeprefix("torch.")
     if scores.dtype == torch.bool:
         yield (
             "the detector returned booleans, which have no order: write the decision score itself, "
@@ -78,12 +78,12 @@ def _about_type(scores: Tensor) -> Iterator[str]:
         )
     elif not scores.dtype.is_floating_point:
         yield (
-            f"the detector returned scores of type {kind}: write the decision score itself, a "
+            f"the detector returned scores of type {dtype}: write the decision score itself, a "
             "floating-point number, before it is rounded or turned into a class"
         )
     elif scores.element_size() < 4:
         yield (
-            f"the detector returned scores of type {kind}, which rounds different scores to the same: "
+            f"the detector returned scores of type {dtype}, which rounds different scores to the same: "
             "write `.float()` before the last operation"
         )
 
@@ -91,18 +91,18 @@ def _about_type(scores: Tensor) -> Iterator[str]:
 def _about_train_mode(delivered: Tensor, scores: Tensor) -> Iterator[str]:
     if delivered.shape != scores.shape or not torch.allclose(delivered, scores, equal_nan=True):
         yield (
-            "the detector was delivered in train mode, where its dropout or batch norm gives other "
-            "scores than in eval mode, in which it is judged: call `detector.eval()` before you look "
-            "at its scores or choose a threshold"
+            "the detector was delivered in train mode, but is judged in eval mode, where its dropout "
+            "or batch norm gives other scores: call `detector.eval()` before you look at its scores "
+            "or choose a threshold"
         )
 
 
 def _about_gradients(needless: set[str]) -> Iterator[str]:
     if needless:
         yield (
-            f"adapt builds a graph through {len(needless)} tensors of the backbone that it does not "
-            f"change, such as {min(needless)!r}, which is slow: compute what stays frozen under "
-            "`torch.no_grad()`, or leave `requires_grad` off"
+            "adapt tracks gradients of tensors of the backbone that it does not change "
+            f"({len(needless)}, such as {min(needless)!r}), which is slow: compute what stays frozen "
+            "under `torch.no_grad()`, or leave `requires_grad` off"
         )
 
 
@@ -113,7 +113,7 @@ def _about_images(detector: nn.Module, images: Tensor) -> Iterator[str]:
             if kept:
                 yield (
                     f"the detector holds {kept} of the images it adapted on in {name!r}, and each of "
-                    "their numbers counts as a parameter: keep what you compute from them"
+                    "their numbers counts as a parameter: keep only what you compute from them"
                 )
 
 
@@ -126,7 +126,7 @@ def _tensors_in(detector: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield f"{prefix}.{name}".lstrip("."), value
 
 
-def _gradients(detector: nn.Module, backbone: Backbone) -> set[str]:
+def _tracked_tensors(detector: nn.Module, backbone: Backbone) -> set[str]:
     """Return which of the backbone's tensors have a gradient, or a kept graph that leads to them."""
     reached = set()
     pending = [tensor.grad_fn for _, tensor in _tensors_in(detector)]

@@ -27,8 +27,8 @@ _REMEDIES = {
     "'Backbone' object has no attribute": "a backbone consists of stages: `backbone.stages` names "
     "them, `backbone.stage(NAME)` and `backbone.upto(NAME)` return them",
     'missing the required "forward" function': "write `def forward(self, images)` in that class",
-    "URLError|ConnectionError|gaierror": "a worker has no network: use the "
-    "backbone that adapt is given",
+    "URLError|ConnectionError|gaierror": "a worker has no network: use the backbone that adapt is "
+    "given",
     "^(FileNotFoundError|PermissionError): .*: '": "a worker sees only the submission's files and "
     "installed libraries: open `Path(__file__).parent / NAME` in adapt, and keep what was read in "
     "the detector",
@@ -46,7 +46,7 @@ def remedy_for(reason: str, line: str, own_modules: Iterable[str]) -> str:
     if missing := re.search(r"^ModuleNotFoundError: No module named '([\w.]+)'", reason):
         return _instead_of_missing(missing[1], own_modules)
     if "attempted relative import" in reason:
-        return f"write `{_absolute(line)}`: the submission's files are no package"
+        return f"write `{_absolute(line)}`: the submission's files are not a package"
     return next((text for pattern, text in _REMEDIES.items() if re.search(pattern, reason)), "")
 
 
@@ -54,14 +54,14 @@ def _instead_of_missing(module: str, own_modules: Iterable[str]) -> str:
     """Say what to do about a module that cannot be imported."""
     top_level, _, rest = module.partition(".")
     if top_level == "attnbench":
-        return "workers have no part of attnbench but attnbench.adaptation and attnbench.backbones"
+        return "workers see no part of attnbench except attnbench.adaptation and attnbench.backbones"
     if (own := rest.rpartition(".")[2]) in own_modules:
         return f"write `import {own}`, without the names of folders"
     known = {*own_modules, *packages_distributions(), *sys.stdlib_module_names}
     if meant := did_you_mean(top_level, sorted(known)):
         return meant
     return (
-        f"pip install the library that has it, and name that in `libraries = [...]` of "
+        f"pip install the library that has it, and name the library in `libraries = [...]` of "
         f"submission.toml; or put your {top_level}.py into the submission's folder"
     )
 
