@@ -53,8 +53,8 @@ class Overrides(BaseModel):
     def name(self) -> str:
         """The name of the submission with these overrides, such as `attention-intensity-0.3`.
 
-        It has at most 64 letters, digits, `_`, `.` and `-`. Other overrides have another name: what
-        does not fit is replaced by the start of its SHA-256 (hex).
+        It has at most 64 letters, digits, `_`, `.` and `-`. What does not fit is replaced by the start
+        of its SHA-256 (hex), so different overrides have different names.
         """
         tokens = [(name, _token(text)) for name, text in self.hyperparameters.items()]
         name = "-".join([self.submission, *itertools.chain.from_iterable(tokens)])
@@ -76,7 +76,7 @@ class Overrides(BaseModel):
 def parse_settings(options: Iterable[str]) -> dict[str, list[Value]]:
     """Return the values of each `NAME=VALUE` or `NAME=VALUE,VALUE,…`, by name.
 
-    A value is written as in TOML. Text without quotes, brackets and commas may stand without quotes.
+    A value is written as in TOML. A string without quotes, brackets and commas needs no quotes.
 
     Raises:
         AttnbenchError: if an option has another form, or a name is given twice.
@@ -148,5 +148,5 @@ def _token(text: str) -> str:
 
 
 def _digest(text: str) -> str:
-    # A hyperparameter's name follows one dash and no digit, so nothing else looks like this.
+    # A hyperparameter follows a single dash and starts with no digit. Nothing else looks like this.
     return f"--{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -98,8 +98,8 @@ class Submission:
         manifest: the contents of `submission.toml`.
         files: the contents of all its files, by their path in the folder.
         sha256: hash of these paths and contents, and of the overrides.
-        overrides: the hyperparameters that replace those of `submission.toml`, or None. The manifest
-            has them already.
+        overrides: the hyperparameters that replaced those of `submission.toml`, or None. `manifest`
+            already contains them.
     """
 
     folder: Path

@@ -102,12 +102,12 @@ def _without_own_frames(trace: TracebackType | None) -> TracebackType | None:
     return None
 
 
-def _print_episode(submission: str, drawn: OpenEpisode) -> None:
+def _print_episode(submission: str, episode: OpenEpisode) -> None:
     from attnbench.text import printable
 
     typer.echo(
-        f"{printable(submission)} on {printable(drawn.task)} ({printable(drawn.track)}), "
-        f"{printable(drawn.backbone.name)}, target {printable(drawn.target)}, seed {drawn.seed}"
+        f"{printable(submission)} on {printable(episode.task)} ({printable(episode.track)}), "
+        f"{printable(episode.backbone.name)}, target {printable(episode.target)}, seed {episode.seed}"
     )
 
 

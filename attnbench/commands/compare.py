@@ -132,8 +132,8 @@ def _common_trials(
             key = episode.target, seed, episode.images_sha256, classes
             episodes[key][record.identity.submission] = found
     by_target: dict[str, list[Trials]] = defaultdict(list)
-    for (target, *_), of in sorted(episodes.items()):
-        if of.keys() == set(submissions):
-            scores = np.stack([of[name].scores for name in submissions])
-            by_target[target].append(Trials(of[submissions[0]].present, scores))
+    for (target, *_), by_name in sorted(episodes.items()):
+        if by_name.keys() == set(submissions):
+            scores = np.stack([by_name[name].scores for name in submissions])
+            by_target[target].append(Trials(by_name[submissions[0]].present, scores))
     return dict(by_target)

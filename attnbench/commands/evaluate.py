@@ -92,7 +92,7 @@ def evaluate(
 
     Returns:
         A row per submission x task x track x backbone x seed, with the columns of
-        `attnbench.records.rows.COLUMNS`. With `targets`, it is of these targets only.
+        `attnbench.records.rows.COLUMNS`. With `targets`, a row covers these targets only.
         `attrs["folders"]` has the folder of each submission.
 
     Raises:
@@ -119,15 +119,9 @@ def evaluate(
             report=on_event or _ignore,
         )
         return _frame(rows, ())
-    if timing_only and device == "cpu" and workers not in (None, 1):
-        raise AttnbenchError("--timing-only times one episode at a time: leave out --workers")
-    if timing_only and targets is not None:
-        raise AttnbenchError("--timing-only times all targets of a record: leave out --target")
-    if records.resolve() == Path(PUBLISHED_FOLDER).resolve():
-        raise AttnbenchError(
-            f"{records} holds published records, which a run does not write; "
-            "`attnbench publish` copies your records there"
-        )
+    if timing_only:
+        _require_timing_options(device, workers, targets)
+    _require_own_records(records)
     names = [each for each in listed if isinstance(each, str | Path)]
     chosen, rejected = read_submissions(names, settings or {})
     chosen_tasks = choose_tasks(_as_list(tasks) or None, track, backbone)
@@ -194,6 +188,25 @@ def evaluate(
         return _frame([*rows, *failures], chosen)
 
 
+def _require_timing_options(
+    device: DeviceKind, workers: int | None, targets: Sequence[str] | None
+) -> None:
+    """Raise AttnbenchError for options that contradict `timing_only`."""
+    if device == "cpu" and workers not in (None, 1):
+        raise AttnbenchError("--timing-only times one episode at a time: leave out --workers")
+    if targets is not None:
+        raise AttnbenchError("--timing-only times all targets of a record: leave out --target")
+
+
+def _require_own_records(records: Path) -> None:
+    """Raise AttnbenchError for the folder of published records."""
+    if records.resolve() == Path(PUBLISHED_FOLDER).resolve():
+        raise AttnbenchError(
+            f"{records} holds published records, which a run does not write; choose another folder. "
+            "`attnbench publish` copies your records there"
+        )
+
+
 def _frame(rows: Sequence[dict[str, object]], submissions: Sequence[Submission]) -> pd.DataFrame:
     import pandas as pd
 
@@ -215,7 +228,7 @@ def _ignore(event: Event) -> None:
 
 
 def _own_backbone_files(tasks: Sequence[ChosenTask]) -> tuple[Path, ...]:
-    """The files of backbones of the user's own, which the fork server must read."""
+    """Return the files of the user's own backbones, which the fork server must read."""
     names = {name for task in tasks for name in task.backbones}
     own = sorted(filter(is_own, names))
     if not own:
@@ -232,7 +245,7 @@ def _options_without_effect(
     address: str | None,
     engine: EngineName | Engine,
 ) -> list[str]:
-    """A note for each option that changes nothing in this run."""
+    """Return a note for each option that changes nothing in this run."""
     notes = []
     if data is not None and not any(task.uses_data_folder for task in tasks):
         what = (

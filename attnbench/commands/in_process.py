@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from attnbench.backbones.backbone import Backbone
 from attnbench.errors import AttnbenchError
@@ -91,19 +92,10 @@ def run_in_process(
         program = submission.program if submission else {}
         size = ParameterCounter(backbone).measure(artefact, program)
         started = time.perf_counter()
-        set_seed(episode.seed)
-        scores = np.empty(len(episode.present), np.float32)
-        with torch.no_grad():
-            detector.eval()
-            for order in episode.batches(np.arange(len(scores))):
-                images = torch.from_numpy(episode.make(order)).to(device)
-                outputs = checked_outputs(detector(images), (len(order),), "scores", place)
-                scores[order] = outputs
+        scores = _predict(detector, episode, device, place)
+        prediction_seconds = time.perf_counter() - started
     except ContractViolation as violation:
         raise AttnbenchError(str(violation)) from None
-    prediction_seconds = time.perf_counter() - started
-    if not np.isfinite(scores).all():
-        raise AttnbenchError(f"{place}some scores are NaN or infinite; scores must be finite")
     result = EpisodeResult(
         target=episode.target,
         status="ok",
@@ -121,6 +113,32 @@ def run_in_process(
         ),
     )
     return InProcessOutcome(result, scores)
+
+
+@torch.no_grad()
+def _predict(
+    detector: nn.Module, episode: Episode, device: torch.device, place: str
+) -> NDArray[np.float32]:
+    """Return the decision score of each test image, float32 `[n]`.
+
+    Args:
+        detector: the detector, which is put into eval mode.
+        episode: the test images.
+        device: the device that the detector is on.
+        place: where the detector is defined, to begin a message with.
+
+    Raises:
+        ContractViolation: if it returns anything other than a finite score for each image.
+    """
+    set_seed(episode.seed)
+    detector.eval()
+    scores = np.empty(len(episode.present), np.float32)
+    for order in episode.batches(np.arange(len(scores))):
+        images = torch.from_numpy(episode.make(order)).to(device)
+        scores[order] = checked_outputs(detector(images), (len(order),), "scores", place)
+    if not np.isfinite(scores).all():
+        raise ContractViolation(f"{place}some scores are NaN or infinite; scores must be finite")
+    return scores
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""`attnbench try`: one episode of a submission in this process, while one works on it."""
+"""`attnbench try`: one episode of a submission in this process, while its author works on it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def try_out(
         Exception: whatever the submission raises.
     """
     tried = load_submission(submission)
-    drawn = episode(
+    chosen = episode(
         task,
         target,
         seed,
@@ -72,11 +72,11 @@ def try_out(
         untrained=untrained,
     )
     if on_episode is not None:
-        on_episode(tried.name, drawn)
+        on_episode(tried.name, chosen)
     adapt = _import_adapt(tried.folder)
-    settings = tried.hyperparameters_for(drawn.backbone.name)
-    outcome = run_in_process(adapt, drawn.backbone, drawn.drawn, settings, submission=tried)
-    return Attempt(tried.name, drawn, outcome.result)
+    settings = tried.hyperparameters_for(chosen.backbone.name)
+    outcome = run_in_process(adapt, chosen.backbone, chosen.drawn, settings, submission=tried)
+    return Attempt(tried.name, chosen, outcome.result)
 
 
 def _import_adapt(folder: Path) -> Callable[..., object]:

@@ -35,7 +35,7 @@ class ResultsFigure(Figure):
 
 
 def plot(frame: pd.DataFrame) -> ResultsFigure:
-    """Plot d' with its 95 % interval and d_a, a line for each task and submission.
+    """Plot d' with its 95 % interval, and d_a, for each task, backbone and submission.
 
     Rows of several seeds are averaged, and so are the ends of their intervals.
 

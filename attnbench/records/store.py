@@ -144,7 +144,9 @@ class RecordStore:
             AttnbenchError: also for a link that leads out of the folder.
         """
         if not path.resolve().is_relative_to(self._root.resolve()):
-            raise AttnbenchError(f"{path}: a link out of the records folder; copy the record into it")
+            raise AttnbenchError(
+                f"{path}: a link out of the records folder; copy the record into it"
+            )
         return self.read(path)
 
     def load_all(self) -> tuple[list[tuple[Path, Record]], list[str]]:

@@ -32,9 +32,9 @@ def rows_of_complete_run(
         report: called with an event that names the records.
 
     Returns:
-        The rows, in the order of `attnbench.runs.planning.make_plans`. None if a record is missing,
-        or if that cannot be told: pictures of one's own may have changed, and the fingerprint of a
-        backbone that is not shipped takes torch.
+        The rows, in the order of `attnbench.runs.planning.make_plans`. None if a record is missing, or
+        may be: the user's own images may have changed, and it takes torch to compute the fingerprint
+        of a backbone that is not shipped.
     """
     if request.untrained:
         return None

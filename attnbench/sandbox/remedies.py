@@ -54,7 +54,9 @@ def _instead_of_missing(module: str, own_modules: Iterable[str]) -> str:
     """Say what to do about a module that cannot be imported."""
     top_level, _, rest = module.partition(".")
     if top_level == "attnbench":
-        return "workers see no part of attnbench except attnbench.adaptation and attnbench.backbones"
+        return (
+            "workers see no part of attnbench except attnbench.adaptation and attnbench.backbones"
+        )
     if (own := rest.rpartition(".")[2]) in own_modules:
         return f"write `import {own}`, without the names of folders"
     known = {*own_modules, *packages_distributions(), *sys.stdlib_module_names}
