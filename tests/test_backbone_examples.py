@@ -39,7 +39,7 @@ def skip_network(examples: Path) -> nn.Module:
 
 def check(backbone: Path, submission: str) -> None:
     report = attnbench.check(submission, backbone=str(backbone))
-    assert report.ok and not report.not_applicable, report.problems
+    assert report.ok and not report.main.not_applicable, report.problems
     assert report.backbone == f"own/{backbone.stem}"
 
 

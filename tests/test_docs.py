@@ -82,7 +82,7 @@ def test_readme_commands_that_add_a_method_work(tmp_path: Path) -> None:
 
 def test_contributing_shows_the_real_output_of_its_commands(tmp_path: Path) -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    examples = re.findall(r"```sh\nattnbench (.*?)\n```\n\n```text\n(.*?)\n```", text, re.DOTALL)
+    examples = re.findall(r"```sh\nattnbench ([^`]*?)\n```\n\n```text\n(.*?)\n```", text, re.DOTALL)
     # `try` prints times, and is not followed by its output.
     assert [command.split()[0] for command, _ in examples] == ["new", "check", "evaluate"]
     for command, output in examples[:2]:  # the output of the third one contains times

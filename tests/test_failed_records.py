@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+import attnbench
 from attnbench.engines.engine import CompletedJob, Job
 from attnbench.records.integrity import contradictions
 from attnbench.records.outcome import EpisodeOutcome, scores_table
@@ -130,8 +131,8 @@ def all_fail(reason: str = "ValueError: no") -> Outcomes:
 
 
 def scores_of(folder: Path) -> pd.DataFrame:
-    (path,) = folder.rglob("*.parquet")
-    return pd.read_parquet(path)
+    (path,) = folder.rglob("*.json")
+    return attnbench.scores(path)
 
 
 def test_the_same_failure_on_the_first_two_targets_stops_a_record(run: Run) -> None:

@@ -61,7 +61,7 @@ def test_a_run_says_how_its_scores_compare_with_the_published_ones(
     d_prime = make_record().summary.d_prime
     assert (
         compare_with_published([path], tmp_path / "published")
-        == f"d′ {d_prime:.2f}, identical scores"
+        == f"d′ {d_prime:.2f}, same to the bit"
     )
     published.save(make_record(submission_sha256="d" * 64), with_scores(1.5, -0.5))
     assert compare_with_published([path], tmp_path / "published").endswith(
@@ -74,7 +74,7 @@ def test_a_run_says_how_its_scores_compare_with_the_published_ones(
     published.save(make_record(seed=1), SCORES)
     again = own.save(make_record(seed=1, isolation="bwrap"), SCORES)
     assert compare_with_published([path, again], tmp_path / "published") == (
-        "identical scores in 1 of 2 records, scores differ by at most 1 in 1 of 2 records"
+        "same to the bit in 1 of 2 records, scores differ by at most 1 in 1 of 2 records"
     )
 
 
@@ -86,7 +86,7 @@ def test_published_records_never_stand_in_for_a_run_and_are_never_written(here: 
     done = command("evaluate", "none", "--task", "noisy-mnist")
     assert done.returncode == 0 and "reusing" not in done.stderr
     assert list((here / "records").glob("mini/noisy-mnist/none@*.json"))
-    assert "published: d′ 2.06, identical scores" in done.stdout
+    assert "published: d′ 2.06, same to the bit" in done.stdout
     assert before == {path: path.read_bytes() for path in (here / "published").rglob("*.*")}
 
 

@@ -40,7 +40,7 @@ def compare_with_published(files: Sequence[Path], published: Path) -> str:
         published: the folder of published records, which may not exist.
 
     Returns:
-        Such as "d′ 3.07, identical scores". Empty if none of them is published.
+        Such as "d′ 3.07, same to the bit". Empty if none of them is published.
     """
     compared = list(_compare_all(files, RecordStore(published)))
     if not compared:
@@ -49,7 +49,7 @@ def compare_with_published(files: Sequence[Path], published: Path) -> str:
     largest = max((one.difference for one in compared if one.difference), default=0.0)
     differing = sum(bool(one.difference) for one in compared)
     parts = [
-        f"identical scores{_of(same, compared)}" if same else "",
+        f"same to the bit{_of(same, compared)}" if same else "",
         f"scores differ by at most {largest:.2g}{_of(differing, compared)}" if differing else "",
         *dict.fromkeys(one.obstacle for one in compared),
     ]

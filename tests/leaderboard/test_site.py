@@ -252,7 +252,7 @@ def test_the_command_writes_site_plots_and_tables(tmp_path: Path, make_record: M
     refused = leaderboard("--check", "--site", "site")
     assert refused.returncode == 2 and "--check" in refused.stderr
     not_a_folder = leaderboard("--site", "leaderboard.md")
-    assert not_a_folder.returncode == 2 and "leaderboard.md is a file" in not_a_folder.stderr
+    assert not_a_folder.returncode == 2 and "'leaderboard.md' is a file" in not_a_folder.stderr
     assert "Traceback" not in not_a_folder.stderr
 
 
