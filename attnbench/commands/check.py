@@ -90,6 +90,26 @@ class CheckReport:
         applicable = (report for report in self.backbones if not report.not_applicable)
         return next(applicable, self.backbones[0])
 
+    @property
+    def backbone(self) -> str:
+        """The name of the backbone that the counts are of, see `main`."""
+        return self.main.backbone
+
+    @property
+    def parameters_added(self) -> int | None:
+        """Scalars added to that backbone; None after a failure."""
+        return self.main.parameters_added
+
+    @property
+    def parameters_changed(self) -> int | None:
+        """Scalars in tensors that replace one of that backbone's; None after a failure."""
+        return self.main.parameters_changed
+
+    @property
+    def artefact_bytes(self) -> int | None:
+        """The size of the artefact in bytes; None after a failure."""
+        return self.main.artefact_bytes
+
     def _joined(self, kind: Literal["problems", "warnings"]) -> tuple[str, ...]:
         applicable = [report for report in self.backbones if not report.not_applicable]
         by_text: dict[str, list[BackboneReport]] = {}
