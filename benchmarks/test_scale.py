@@ -28,8 +28,9 @@ from attnbench.records.record import Cost, EpisodeResult, Identity, Measures
 from attnbench.runs.events import Event
 from attnbench.runs.planning import Plan
 from attnbench.runs.record_writer import make_records
-from attnbench.statistics.detection import Counts, detect
+from attnbench.statistics.detection import detect
 from attnbench.statistics.intervals import d_prime_interval
+from attnbench.statistics.measures import Counts
 from attnbench.statistics.resampling import Trials, bootstrap_means, d_as, d_primes
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task

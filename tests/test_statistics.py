@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from attnbench.statistics import detection
 from attnbench.statistics.consistency import consistency, consistency_matrix
-from attnbench.statistics.detection import Counts, detect, roc
+from attnbench.statistics.detection import detect, roc
 from attnbench.statistics.intervals import (
     bootstrap_d_primes,
     d_prime_interval,
@@ -23,6 +23,7 @@ from attnbench.statistics.intervals import (
     median_interval,
     percentile_interval,
 )
+from attnbench.statistics.measures import Counts
 
 _z = NormalDist().inv_cdf
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from attnbench.records.record import EpisodeResult, Identity, Record
 from attnbench.records.summary import Times, times_on_one_device
-from attnbench.statistics.detection import Counts
+from attnbench.statistics.measures import Counts
 from attnbench.vocabulary import Badge, Status
 
 

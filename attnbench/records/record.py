@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from attnbench.overrides import Overrides
-from attnbench.statistics.detection import Counts, Detection
+from attnbench.statistics.measures import Counts, Detection
 from attnbench.task_schema import PlainName
 from attnbench.vocabulary import ArgmaxRule, DeviceKind, IsolationLevel, Status
 

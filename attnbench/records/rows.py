@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from attnbench.records.record import EpisodeResult, Identity, Record, Summary
-from attnbench.records.summary import overall, summarise
+from attnbench.records.record import Identity, Record, Summary
 from attnbench.vocabulary import Status
 
 _FROM_IDENTITY = ("submission", "task", "track", "backbone", "seed", "device")
@@ -38,26 +36,20 @@ def row_of(record: Record, path: Path) -> dict[str, object]:
         record: the record.
         path: its JSON file.
     """
-    return _row(record.identity, record.status, record.reason, record.summary, path)
+    return row_of_summary(record.identity, record.status, record.reason, record.summary, path)
 
 
-def row_of_episodes(
-    identity: Identity, episodes: Sequence[EpisodeResult], path: Path | None
-) -> dict[str, object]:
-    """Return the row that a record of these episodes only would have.
-
-    Args:
-        identity: the identity of the record that they belong to.
-        episodes: the results of some of its targets.
-        path: the record's JSON file, or None if there is none yet.
-    """
-    status, reason = overall(episodes)
-    return _row(identity, status, reason, summarise(episodes), path)
-
-
-def _row(
+def row_of_summary(
     identity: Identity, status: Status, reason: str, summary: Summary, path: Path | None
 ) -> dict[str, object]:
+    """Return the row that a record with this summary has, or would have.
+
+    Args:
+        identity: the record's identity.
+        status, reason: see `attnbench.records.summary.overall`.
+        summary: of the record, or of some of its episodes.
+        path: the record's JSON file, or None if there is none yet.
+    """
     row: dict[str, object] = {name: getattr(identity, name) for name in _FROM_IDENTITY}
     row |= {"status": status, "reason": reason}
     row |= {name: getattr(summary, name) for name in _FROM_SUMMARY}

@@ -20,7 +20,7 @@ from attnbench.records.record import (
     failed_alike,
     merge_environments,
 )
-from attnbench.records.rows import row_of, row_of_episodes
+from attnbench.records.rows import row_of, row_of_summary
 from attnbench.records.store import RecordStore
 from attnbench.records.summary import overall, summarise
 from attnbench.runs.events import EpisodeStarted, Event, Noted, RecordWritten
@@ -93,13 +93,15 @@ def _row(
     unfinished: Mapping[Identity, Sequence[EpisodeResult]],
 ) -> dict[str, object]:
     """Return the row of the plan's requested targets."""
+    path: Path | None = None
     if plan.identity in unfinished:
-        return row_of_episodes(plan.identity, unfinished[plan.identity], None)
-    path, record = records[plan.identity]
-    if plan.only is None:
-        return row_of(record, path)
-    episodes = [episode for episode in record.episodes if episode.target in plan.only]
-    return row_of_episodes(plan.identity, episodes, path)
+        episodes = unfinished[plan.identity]
+    else:
+        path, record = records[plan.identity]
+        if plan.only is None:
+            return row_of(record, path)
+        episodes = [episode for episode in record.episodes if episode.target in plan.only]
+    return row_of_summary(plan.identity, *overall(episodes), summarise(episodes), path)
 
 
 @dataclass

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr, ndtri, stdtrit
 
-from attnbench.statistics.detection import Counts, corrected_rates
+from attnbench.statistics.detection import corrected_rates
+from attnbench.statistics.measures import Counts
 
 Floats = NDArray[np.float64]
 # The number of equally probable outcomes that stand for a binomial distribution. 4096 divides 2**16,

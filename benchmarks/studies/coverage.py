@@ -22,8 +22,9 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 from tabulate import tabulate
 
-from attnbench.statistics.detection import Counts, corrected_rates
+from attnbench.statistics.detection import corrected_rates
 from attnbench.statistics.intervals import d_prime_interval
+from attnbench.statistics.measures import Counts
 
 CRITERION = 0.3
 

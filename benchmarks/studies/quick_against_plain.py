@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
-from attnbench.statistics.detection import Detection, detect
+from attnbench.statistics.detection import detect
 from attnbench.statistics.intervals import mean_interval
+from attnbench.statistics.measures import Detection
 from attnbench.stimuli.episodes import Episode, TrackStimuli
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task
