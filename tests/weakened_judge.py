@@ -90,15 +90,13 @@ def no_array_limit(patch: pytest.MonkeyPatch) -> None:
 
 def allow_any_shape_and_dtype(patch: pytest.MonkeyPatch) -> None:
     """Take scores of any shape and dtype."""
-    patch.setattr(
-        prediction_session, "checked_outputs", lambda reply, name, shape: reply.arrays[name]
-    )
+    patch.setattr(prediction_session, "checked_outputs", lambda reply, name, *_: reply.arrays[name])
 
 
 def allow_infinite_scores(patch: pytest.MonkeyPatch) -> None:
     """Take scores that are NaN or infinite."""
 
-    def checked_shape(reply: Message, name: str, shape: tuple[int, ...]) -> Any:
+    def checked_shape(reply: Message, name: str, shape: tuple[int, ...], place: str) -> Any:
         values = reply.arrays[name]
         if values.shape != shape or values.dtype != np.float32:
             raise ProtocolError(f"{name} of the wrong shape or type")

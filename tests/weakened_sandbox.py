@@ -150,12 +150,15 @@ def same_folder_for_all() -> None:
         folder.mkdir(exist_ok=True)
         return folder
 
-    def write_once(folder: Path, files: dict[str, Any]) -> Path:
+    def write_once(folder: Path, files: dict[str, Any]) -> None:
         digest = hashlib.sha256()
         for path, content in sorted(files.items()):
             digest.update(path.encode() + content.tobytes())
-        folder = folder.with_name(digest.hexdigest())
-        return folder if folder.exists() else write(folder, files)
+        written = folder.with_name(digest.hexdigest())
+        if not written.exists():
+            write(written, files)
+        folder.unlink(missing_ok=True)
+        folder.symlink_to(written)
 
     _replace(Scratch, "new_folder", shared_folder)
     _replace(processes, "remove", lambda folder: None)
