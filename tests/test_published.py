@@ -21,6 +21,7 @@ from attnbench.records.outcome import scores_table
 from attnbench.records.record import Record
 from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
+from attnbench.resources import submissions_folder
 
 MakeRecord = Callable[..., Record]
 SCORES = scores_table("cat", ["1", "2"], np.array([True, False]), np.array([1.5, -0.25]))
@@ -161,24 +162,27 @@ def test_publishing_copies_records_and_rebuilds_the_leaderboard(here: Path) -> N
     assert "none" in Path("leaderboard.md").read_text()
     again = command("publish", "none")
     assert again.returncode == 0, again.stderr
-    assert "1 record copied to published, 1 of them in place of earlier ones" in again.stdout
+    assert "1 record copied to published" in again.stdout and "earlier" not in again.stdout
+    copied.write_text(copied.read_text() + "\n")
+    assert attnbench.publish(["none"]).replaced == [copied]
     assert command("leaderboard", "--check").returncode == 0
 
 
 def test_only_committed_work_is_published(here: Path) -> None:
     git("init", "-q")
     Path(".gitignore").write_text("/records/\n")
+    git("add", ".gitignore")
     with pytest.raises(AttnbenchError, match=r"not committed: \.gitignore"):
         attnbench.publish(["none"])
     assert not Path("published").exists()
-    git("add", ".gitignore")
     git("commit", "-qm", "A commit")
     assert attnbench.publish(["none"]).in_git
     attnbench.publish(["none"])  # what it writes itself does not count
-    Path("submissions").mkdir()
-    Path("submissions/new.py").touch()
-    with pytest.raises(AttnbenchError, match=r"not committed: submissions/new\.py"):
-        attnbench.publish(["none"])
+    Path("draft.py").touch()
+    attnbench.publish(["none"])  # a new file elsewhere is somebody's draft
+    shutil.copytree(submissions_folder() / "none", "submissions/none")
+    with pytest.raises(AttnbenchError, match=r"not committed: submissions/none/"):
+        attnbench.publish(["submissions/none"])
 
 
 @pytest.mark.parametrize(
@@ -202,6 +206,12 @@ def test_records_with_a_problem_are_not_published(
     with pytest.raises(AttnbenchError, match=problem):
         attnbench.publish(["none"])
     assert not Path("published").exists() and not Path("leaderboard.md").exists()
+
+
+def test_the_template_of_a_manifest_is_not_published(here: Path) -> None:
+    attnbench.new("mine")
+    with pytest.raises(AttnbenchError, match=r"submission\.toml: replace 'Your Name'"):
+        attnbench.publish(["mine"])
 
 
 def test_publishing_without_records_says_how_to_make_them(here: Path) -> None:

@@ -123,7 +123,7 @@ def test_rows_of_a_task_stand_together() -> None:
 def test_failure_is_printed_without_control_characters() -> None:
     text = report_text(120)
     assert "failed: broken, imagenet-standard" in text
-    assert "[bold]boom[/] again" in text
+    assert "[bold]boom[/]\n    again" in text
     assert "\x1b" not in text
 
 
@@ -151,6 +151,19 @@ def failed_frame(tmp_path: Path, make_record: Callable[..., Record]) -> pd.DataF
     (tmp_path / "made-up" / "submission.py").touch()
     frame.attrs["folders"] = {"made-up": str(tmp_path / "made-up")}
     return frame
+
+
+def test_a_row_of_some_targets_is_explained_by_these_targets(failed_frame: pd.DataFrame) -> None:
+    """There may be no record yet, or one of all targets."""
+    path = Path(failed_frame["record"][0])
+    (first, *_) = RecordStore(path.parent).read(path).episodes
+    for record in (None, str(path)):
+        rows = failed_frame.head(1).assign(record=record)
+        rows.attrs["episodes"] = {0: (first,)}
+        text = " ".join(report_text(120, rows, verbose=True).split())
+        assert "failed: made-up on 1 of 1 target of noisy-mnist" in text
+        assert "all of it Traceback" in text
+        assert "printed by made-up on noisy-mnist, cat:" in text
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

@@ -55,7 +55,7 @@ def test_created_adapt_returns_a_working_detector(tmp_path: Path, target: int | 
 
 
 def test_the_name_of_a_shipped_submission_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AttnbenchError, match="ships a submission attention"):
+    with pytest.raises(AttnbenchError, match="there is a submission attention"):
         new("attention", tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -138,10 +138,11 @@ def test_prints_warnings_and_the_debugger_work(submission_folder: Write) -> None
     done = run(folder, "--task", TASK, stdin="p 6 * 7\nc\n")
     assert "positives: " in done.stdout and "(Pdb) 42" in done.stdout
     assert "careful" in done.stderr
-    # A backbone has a score for each label. The message names the remedy.
+    # A backbone has a score for each label. The message names the line and the remedy.
     assert done.returncode == 2 and "the shape must be" in done.stderr
     left = run(folder, "--task", TASK, stdin="q\n")
     assert left.returncode == 1 and "Traceback" not in left.stderr
+    assert "the debugger was left" in left.stderr
 
 
 def test_a_failure_shows_the_methods_own_traceback_whole(submission_folder: Write) -> None:
@@ -163,6 +164,29 @@ def test_a_failure_shows_the_methods_own_traceback_whole(submission_folder: Writ
     assert files[1] == f'  File "{source}", line 5, in project'
     assert any("torch.ones(3) @ torch.ones(4)" in line for line in lines)
     assert not any("/attnbench/" in line for line in files)
+
+
+def test_a_failure_and_a_doubtful_detector_are_answered_with_what_to_write(
+    submission_folder: Write,
+) -> None:
+    relative = submission_folder("relative", "from .helper import scale\n")
+    assert "What to do: write `from helper import scale`" in run(relative, "--task", TASK).stderr
+    boolean = submission_folder(
+        "boolean",
+        "import attnbench\n"
+        "from torch import nn\n"
+        "class Detector(nn.Module):\n"
+        "    def __init__(self, backbone):\n"
+        "        super().__init__()\n"
+        "        self.backbone, self.target = backbone, backbone.target\n"
+        "    def forward(self, images):\n"
+        "        return attnbench.log_odds(self.backbone(images), self.target) > 0\n"
+        "def adapt(backbone, pos, neg):\n"
+        "    return Detector(backbone)\n",
+    )
+    done = run(boolean, "--task", TASK)
+    assert done.returncode == 0 and "d′" in done.stdout
+    assert "submission.py:7: the detector returned booleans" in done.stdout
 
 
 def test_a_syntax_error_shows_its_line(submission_folder: Write) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ class EpisodeReport:
     Attributes:
         submission: the submission's name.
         task: the task's name.
-        record: the record's JSON file.
+        record: the record's JSON file, or another name that its episodes share.
         targets: how many targets the task has.
         not_run: how many of them have no episode.
         result: the episode's result.
@@ -41,17 +40,25 @@ class EpisodeReport:
     result: EpisodeResult
 
 
-def episodes_of(rows: Iterable[Mapping[str, Any]]) -> list[EpisodeReport]:
-    """Return the episodes of the records of some rows, leaving out records that cannot be read.
+def episodes_of_row(
+    row: Mapping[str, Any], of_targets: Sequence[EpisodeResult] | None
+) -> list[EpisodeReport]:
+    """Return the episodes of a row; none if it has no record, or one that cannot be read.
 
     Args:
-        rows: with the columns of `attnbench.records.rows.COLUMNS`.
+        row: with the columns of `attnbench.records.rows.COLUMNS`.
+        of_targets: the results of some targets, if the row is of these only.
     """
-    reports = []
-    for path in (Path(row["record"]) for row in rows if row["record"]):
-        with contextlib.suppress(AttnbenchError):
-            reports += episodes_of_record(RecordStore(path.parent).read(path), path)
-    return reports
+    if of_targets is not None:
+        names = row["submission"], row["task"], str(row["record"] or (row["task"], row["seed"]))
+        return [EpisodeReport(*names, len(of_targets), 0, result) for result in of_targets]
+    if not row["record"]:
+        return []
+    path = Path(row["record"])
+    try:
+        return episodes_of_record(RecordStore(path.parent).read(path), path)
+    except AttnbenchError:
+        return []
 
 
 def episodes_of_record(record: Record, path: Path) -> list[EpisodeReport]:
@@ -90,7 +97,7 @@ def print_failures(
         reason, *lines = failure_text(result.reason, trace, folder).splitlines()
         heading = f"failed: {printable(name)} on {_where(alike)}: {reason}"
         console.print(Text(heading, style="red"))
-        _print_indented(lines, console)
+        print_indented(lines, console)
 
 
 def print_output(episodes: Sequence[EpisodeReport], console: Console | None = None) -> None:
@@ -107,10 +114,10 @@ def print_output(episodes: Sequence[EpisodeReport], console: Console | None = No
         where = f"{printable(alike[0].task)}, {first}"
         more = f" and {len(alike) - 1} more" * (len(alike) > 1)
         console.print(Text(f"printed by {name} on {where}{more}:", style="bold"))
-        _print_indented(printable_lines(alike[0].result.printed).splitlines(), console)
+        print_indented(printable_lines(alike[0].result.printed).splitlines(), console)
 
 
-def _print_indented(lines: Iterable[str], console: Console) -> None:
+def print_indented(lines: Iterable[str], console: Console) -> None:
     """Print lines below a heading. They are not wrapped at the terminal's width."""
     for line in lines:
         console.print(Text(" " * _INDENT + line), soft_wrap=True)

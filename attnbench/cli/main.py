@@ -7,6 +7,7 @@ its name below.
 
 from __future__ import annotations
 
+import codecs
 import io
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,10 @@ from attnbench.version import __version__
 
 WRONG_USAGE_OR_MISSING_DATA = 2
 INTERRUPTED = 130
+
+# The name of the handler of encoding errors, and what it writes for characters that we print.
+_SIMILAR = "attnbench-similar"
+_REPLACEMENTS = {"′": "'", "−": "-", "–": "-", "κ": "kappa", "…": "...", "→": "->", "µ": "u"}
 
 app = typer.Typer(
     name="attnbench",
@@ -80,12 +85,21 @@ app.command("publish")(publish.publish)
 app.add_typer(records.app, name="records")
 
 
+def _similar(error: UnicodeError) -> tuple[str, int]:
+    """Replace characters that an encoding lacks by similar ones, or by question marks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    return "".join(_REPLACEMENTS.get(character, "?") for character in missing), error.end
+
+
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    codecs.register_error(_SIMILAR, _similar)
     for stream in (sys.stdout, sys.stderr):
-        # A terminal without UTF-8 shows "?" for d′ and the like. An error would end a finished run.
+        # A terminal without UTF-8 shows d' for d′ and the like. An error would end a finished run.
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors=_SIMILAR)
     try:
         _refuse_empty_values(sys.argv)
         app(prog_name="attnbench")

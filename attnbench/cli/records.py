@@ -129,7 +129,8 @@ def _print_records(found: list[StoredRecord]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("submission", overflow="fold")
-    table.add_column("on", overflow="fold")
+    longest = max((len(each.record.identity.backbone) for each in found), default=0)
+    table.add_column("on", overflow="fold", min_width=longest + 1)
     for heading in ("seed", "d′", "version"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in found:

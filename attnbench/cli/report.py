@@ -11,10 +11,15 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from attnbench.cli.episode_report import episodes_of, print_failures, print_output
+from attnbench.cli.episode_report import (
+    episodes_of_row,
+    print_failures,
+    print_indented,
+    print_output,
+)
 from attnbench.cli.results_table import print_table
 from attnbench.commands.published_comparison import compare_with_published
-from attnbench.text import printable
+from attnbench.text import printable, printable_lines
 from attnbench.vocabulary import PUBLISHED_FOLDER
 
 # pandas converts a column of integers to floats if one of them is missing.
@@ -54,13 +59,20 @@ def print_report(
     keys = _varying(frame)
     print_table(rows, keys, console, wide=wide)
     extra = [column for column in keys if column not in ("task", "submission")]
-    episodes = episodes_of(rows if verbose else [r for r in rows if r["status"] == "failed"])
-    explained = {episode.record for episode in episodes}
-    for row in rows:
-        if row["status"] != "ok" and not (row["status"] == "failed" and row["record"] in explained):
+    of_targets = frame.attrs.get("episodes", {})
+    reports = {
+        number: episodes_of_row(row, of_targets.get(number))
+        for number, row in enumerate(rows)
+        if verbose or row["status"] == "failed"
+    }
+    episodes = [report for of_row in reports.values() for report in of_row]
+    for number, row in enumerate(rows):
+        if row["status"] != "ok" and not (row["status"] == "failed" and reports[number]):
             key = ", ".join(str(row[column]) for column in ("submission", "task", *extra))
-            text = f"{row['status']}: {printable(key)}: {printable(row['reason'])}"
+            first, *lines = printable_lines(row["reason"]).splitlines() or [""]
+            text = f"{row['status']}: {printable(key)}: {first}"
             console.print(Text(text, style="red" if row["status"] == "failed" else ""))
+            print_indented(lines, console)
     print_failures(episodes, frame.attrs.get("folders", {}), console, verbose=verbose)
     if verbose:
         print_output(episodes, console)

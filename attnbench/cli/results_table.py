@@ -35,7 +35,7 @@ class _Column:
 
 
 _COLUMNS = (
-    _Column("targets", lambda row: str(row["targets"]), 6, for_failures=True),
+    _Column("targets", lambda row: _count(row["targets"]), 6, for_failures=True),
     _Column("d′ [95 %]", lambda row: _interval(row), 0),
     _Column("c", lambda row: _number(row["criterion"]), 2),
     _Column("d_a", lambda row: _number(row["d_a"]), 1),

@@ -60,7 +60,7 @@ def try_(
     print, breakpoint() and warnings work, and a failure shows its full traceback. Nothing is
     isolated, and no record is written: only try code that you trust.
     """
-    from attnbench.commands.try_out import try_out
+    from attnbench.commands.try_out import remedy, try_out
     from attnbench.errors import AttnbenchError, NotApplicable
 
     try:
@@ -81,11 +81,14 @@ def try_(
         return
     except AttnbenchError:
         raise
-    except bdb.BdbQuit:  # the user has left the debugger
+    except bdb.BdbQuit:
+        typer.echo("the debugger was left, so there is no result", err=True)
         raise typer.Exit(1) from None
     except Exception as error:
         trace = _without_own_frames(error.__traceback__)
         typer.echo("".join(traceback.format_exception(type(error), error, trace)), err=True)
+        if text := remedy(error, submission):
+            typer.echo(f"What to do: {text}", err=True)
         raise typer.Exit(1) from None
     _print_attempt(attempt)
 
@@ -113,6 +116,7 @@ def _print_episode(submission: str, episode: OpenEpisode) -> None:
 
 def _print_attempt(attempt: Attempt) -> None:
     from attnbench.cli.results_table import seconds
+    from attnbench.text import printable
 
     measures, cost = attempt.result.measures, attempt.result.cost
     assert measures is not None and cost is not None
@@ -128,3 +132,5 @@ def _print_attempt(attempt: Attempt) -> None:
         f"  adaptation {seconds(cost.adaptation_seconds)}, "
         f"prediction {seconds(cost.prediction_seconds)} (one run, not warmed up)"
     )
+    for remark in attempt.remarks:
+        typer.echo(f"  - {printable(remark)}")

@@ -93,7 +93,8 @@ def evaluate(
     Returns:
         A row per submission x task x track x backbone x seed, with the columns of
         `attnbench.records.rows.COLUMNS`. With `targets`, a row covers these targets only.
-        `attrs["folders"]` has the folder of each submission.
+        `attrs["folders"]` has the folder of each submission, by name, and `attrs["episodes"]` the
+        results of `targets`, by row number.
 
     Raises:
         AttnbenchError: if something cannot be run at all. If a submission fails, its row says so.
@@ -211,6 +212,8 @@ def _frame(rows: Sequence[dict[str, object]], submissions: Sequence[Submission])
     import pandas as pd
 
     frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    if of_targets := {n: row["episodes"] for n, row in enumerate(rows) if "episodes" in row}:
+        frame.attrs["episodes"] = of_targets
     frame.attrs["folders"] = {sub.name: str(sub.folder.absolute()) for sub in submissions}
     return frame
 

@@ -24,6 +24,7 @@ from attnbench.sandbox.contract import call_mismatch, checked_detector, checked_
 from attnbench.sandbox.failures import ContractViolation
 from attnbench.sandbox.packing import ArtefactPacker
 from attnbench.sandbox.places import place_of_detector, place_of_function
+from attnbench.sandbox.remarks import remarks_on
 from attnbench.sandbox.warm_state import set_seed, synchronise
 from attnbench.statistics.detection import detect
 from attnbench.stimuli.episodes import Episode
@@ -39,10 +40,12 @@ class InProcessOutcome:
     Attributes:
         result: measures and cost, as in a record.
         scores: float32 `[n]`, the decision score of each test image.
+        remarks: what `attnbench check` would say about the detector; empty for a function.
     """
 
     result: EpisodeResult
     scores: NDArray[np.float32]
+    remarks: tuple[str, ...]
 
 
 def run_in_process(
@@ -91,6 +94,12 @@ def run_in_process(
         artefact = packer.pack(detector, folder)
         program = submission.program if submission else {}
         size = ParameterCounter(backbone).measure(artefact, program)
+        remarks: tuple[str, ...] = ()
+        if folder is not None:
+            unchanged, images = packer.unchanged_tensors(), torch.cat([pos, neg])
+            places = {"adapt_place": place_of_function(adapt, folder), "detector_place": place}
+            found = remarks_on(detector, network, unchanged, images, **places)
+            remarks = (*found.problems, *(f"warning: {text}" for text in found.warnings))
         started = time.perf_counter()
         scores = _predict(detector, episode, device, place)
         prediction_seconds = time.perf_counter() - started
@@ -112,7 +121,7 @@ def run_in_process(
             prediction_seconds=prediction_seconds,
         ),
     )
-    return InProcessOutcome(result, scores)
+    return InProcessOutcome(result, scores, remarks)
 
 
 @torch.no_grad()

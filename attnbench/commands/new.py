@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 
 from attnbench.errors import AttnbenchError
+from attnbench.resources import submissions_folder
 from attnbench.submission import shipped_submissions
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _PLACEHOLDER = "@NAME@"
+# The author in the template of the manifest.
+PLACEHOLDER_AUTHOR = "Your Name"
 
 
 def new(name: str, parent: Path = Path(".")) -> Path:
@@ -31,8 +34,8 @@ def new(name: str, parent: Path = Path(".")) -> Path:
         )
     if name in shipped_submissions():
         raise AttnbenchError(
-            f"attnbench ships a submission {name}, which a folder of that name would hide; choose "
-            "another name"
+            f"there is a submission {name} in {submissions_folder()}, which a folder of that name "
+            "would hide; choose another name"
         )
     folder = parent / name
     try:

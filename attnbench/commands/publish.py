@@ -10,16 +10,18 @@ from pathlib import Path
 
 from attnbench.backbones import fingerprint, load
 from attnbench.commands.leaderboard import build_leaderboard
+from attnbench.commands.new import PLACEHOLDER_AUTHOR
 from attnbench.commands.recorded_task import find_task, is_recorded_version
 from attnbench.errors import AttnbenchError
 from attnbench.records.integrity import contradictions
 from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
 from attnbench.records.verification import badge_of
-from attnbench.submission import Submission, load_submission
+from attnbench.submission import MANIFEST, Submission, load_submission
 from attnbench.version import __version__
 
 _MAX_PROBLEMS = 20
+_NEW = "??"  # how git marks a file that is not in the repository
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def publish(
     loaded = store.load_all()[0]
     chosen: list[tuple[Path, Record]] = []
     problems: list[str] = []
+    folders: list[Path] = []
     for submission in map(load_submission, submissions):
         own = [each for each in loaded if each[1].identity.submission == submission.name]
         if not own:
@@ -74,8 +77,11 @@ def publish(
             )
         for path, record in own:
             problems += [f"{path}: {problem}" for problem in _problems(path, record, submission)]
+        if PLACEHOLDER_AUTHOR in submission.manifest.authors:
+            problems.append(f"{submission.folder / MANIFEST}: replace {PLACEHOLDER_AUTHOR!r}")
         chosen += own
-    changes = _uncommitted_changes(ignored=(records, published, out))
+        folders.append(submission.folder)
+    changes = _uncommitted_changes(folders, ignored=(records, published, out))
     if changes:
         problems.append(
             f"not committed: {', '.join(changes[:5])}{' …' * (len(changes) > 5)}. Commit first, so "
@@ -86,7 +92,12 @@ def publish(
         listed += ["  …"] * (len(problems) > _MAX_PROBLEMS)
         raise AttnbenchError("\n".join(["nothing was published:", *listed]))
     target = RecordStore(published)
-    replaced = [path for _, record in chosen if (path := target.path_of(record.identity)).exists()]
+    replaced = [
+        existing
+        for path, record in chosen
+        if (existing := target.path_of(record.identity)).exists()
+        and existing.read_bytes() != path.read_bytes()
+    ]
     copied: dict[str, list[Path]] = {}
     for path, record in chosen:
         copied.setdefault(record.identity.submission, []).append(target.copy(path, record))
@@ -128,10 +139,13 @@ def _shipped_fingerprint(backbone: str) -> str | None:
         return None
 
 
-def _uncommitted_changes(ignored: Sequence[Path]) -> list[str] | None:
+def _uncommitted_changes(submissions: Sequence[Path], ignored: Sequence[Path]) -> list[str] | None:
     """Return the files with changes that are not committed, or None outside a git repository.
 
+    New files count in the folders of the submissions only: others may be drafts.
+
     Args:
+        submissions: the folders of the submissions.
         ignored: files and folders whose changes do not count.
     """
     try:
@@ -139,12 +153,13 @@ def _uncommitted_changes(ignored: Sequence[Path]) -> list[str] | None:
         status = _git("status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames")
     except (OSError, subprocess.CalledProcessError):
         return None
-    changed = [Path(root, entry[3:]) for entry in status.split("\0") if entry]
+    changed = [(entry[:2], Path(root, entry[3:])) for entry in status.split("\0") if entry]
     left_out = [path.resolve() for path in ignored]
     return [
         str(path.relative_to(root))
-        for path in changed
+        for state, path in changed
         if not any(path.is_relative_to(folder) for folder in left_out)
+        and (state != _NEW or any(path.is_relative_to(folder) for folder in submissions))
     ]
 
 

@@ -14,6 +14,8 @@ from attnbench.errors import AttnbenchError
 from attnbench.records.record import EpisodeResult
 from attnbench.sandbox.contract import find_adapt
 from attnbench.sandbox.failures import ContractViolation
+from attnbench.sandbox.places import line_of_error
+from attnbench.sandbox.remedies import remedy_for
 from attnbench.submission import SOURCE, load_submission
 from attnbench.vocabulary import DeviceKind
 
@@ -28,11 +30,13 @@ class Attempt:
         submission: the submission's name.
         episode: the episode.
         result: measures and cost, as in a record. Times are rough.
+        remarks: problems and warnings that `attnbench check` would name, one line each.
     """
 
     submission: str
     episode: OpenEpisode
     result: EpisodeResult
+    remarks: tuple[str, ...]
 
 
 def try_out(
@@ -76,7 +80,20 @@ def try_out(
     adapt = _import_adapt(tried.folder)
     settings = tried.hyperparameters_for(chosen.backbone.name)
     outcome = run_in_process(adapt, chosen.backbone, chosen.drawn, settings, submission=tried)
-    return Attempt(tried.name, chosen, outcome.result)
+    return Attempt(tried.name, chosen, outcome.result, outcome.remarks)
+
+
+def remedy(error: Exception, submission: str | Path) -> str:
+    """Return what to do about an exception of a submission; empty if there is nothing to say.
+
+    Args:
+        error: the exception.
+        submission: a folder, or the name of a shipped submission.
+    """
+    folder = load_submission(submission).folder
+    reason = f"{type(error).__name__}: {error}"
+    own_modules = {path.stem for path in folder.glob("*.py")}
+    return remedy_for(reason, line_of_error(error, folder), own_modules)
 
 
 def _import_adapt(folder: Path) -> Callable[..., object]:

@@ -41,7 +41,7 @@ def choose_targets(
         if len(lacking) == len(tasks):
             raise AttnbenchError(_explain_unknown(target, list(dict.fromkeys(chain(*known)))))
         if lacking:
-            notes.append(f"--target {target}: not on {', '.join(lacking)}, which lack this target")
+            notes.append(f"--target {target}: not on {', '.join(lacking)}, without this target")
     restricted = (
         replace(task, targets=tuple(name for name in names if name in targets))
         for task, names in zip(tasks, known, strict=True)

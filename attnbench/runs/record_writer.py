@@ -92,7 +92,7 @@ def _row(
     records: Mapping[Identity, tuple[Path, Record]],
     unfinished: Mapping[Identity, Sequence[EpisodeResult]],
 ) -> dict[str, object]:
-    """Return the row of the plan's requested targets."""
+    """Return the row of the plan's requested targets, with their `episodes` if these are not all."""
     path: Path | None = None
     if plan.identity in unfinished:
         episodes = unfinished[plan.identity]
@@ -101,7 +101,8 @@ def _row(
         if plan.only is None:
             return row_of(record, path)
         episodes = [episode for episode in record.episodes if episode.target in plan.only]
-    return row_of_summary(plan.identity, *overall(episodes), summarise(episodes), path)
+    row = row_of_summary(plan.identity, *overall(episodes), summarise(episodes), path)
+    return row | {"episodes": tuple(episodes)}
 
 
 @dataclass
