@@ -10,7 +10,7 @@ import numpy as np
 
 from attnbench.errors import AttnbenchError
 from attnbench.records.record import Identity, Record
-from attnbench.records.scores import read_scores
+from attnbench.records.scores import as_array, read_scores
 from attnbench.records.store import RecordStore
 from attnbench.vocabulary import ISOLATION_LEVELS
 
@@ -108,4 +108,4 @@ def _largest_difference(file: Path, own: Record, published_file: Path, published
     images = ours.select(["target", "image", "present"])
     if not images.equals(theirs.select(images.column_names).cast(images.schema)):
         raise ValueError("the test images differ")
-    return float(np.abs(ours["score"].to_numpy() - theirs["score"].to_numpy()).max(initial=0.0))
+    return float(np.abs(as_array(ours["score"]) - as_array(theirs["score"])).max(initial=0.0))

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from attnbench.records.record import EpisodeResult, Measures, Record, Summary
-from attnbench.records.scores import read_scores
+from attnbench.records.scores import as_array, read_scores
 from attnbench.records.summary import overall, summarise, summarise_without_intervals
 from attnbench.statistics.detection import Roc, count, detection_of, roc
 
@@ -51,8 +51,9 @@ def responses_by_target(scores: pa.Table) -> dict[str, Responses]:
         scores: a table of scores, see `attnbench.records.outcome.SCORES_SCHEMA`.
     """
     targets = scores["target"].combine_chunks().dictionary_encode()
-    names, codes = targets.dictionary.to_pylist(), targets.indices.to_numpy(zero_copy_only=False)
-    values, present = scores["score"].to_numpy(), scores["present"].to_numpy()
+    names = targets.dictionary.to_pylist()
+    codes = np.asarray(np.from_dlpack(targets.indices), np.int32)
+    values, present = as_array(scores["score"]), as_array(scores["present"])
     starts = _run_starts(codes)
     if len(starts) != len(names):  # the rows of a target are not contiguous
         order = np.argsort(codes, kind="stable")

@@ -10,10 +10,12 @@ import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from attnbench.records.record import Record
 
@@ -119,6 +121,17 @@ def read_scores(path: Path, record: Record) -> pa.Table:
     return table
 
 
+def as_array(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Return a column of numbers or booleans without nulls as an array `[n]`, which may be read-only.
+
+    The `to_numpy` of pyarrow imports pandas, which takes a good part of the time of a short command.
+    """
+    values = column.combine_chunks()
+    if pa.types.is_boolean(column.type):
+        return np.from_dlpack(values.cast(pa.uint8())).astype(bool)
+    return np.from_dlpack(values)
+
+
 def is_intact(path: Path, record: Record) -> bool:
     """Return whether the files with a record's scores exist and have the recorded hashes.
 
@@ -163,7 +176,7 @@ def _check_values(table: pa.Table) -> None:
         raise ValueError("the columns `present` and `score` are not booleans and floats")
     if any(not _is_text(table[name]) for name in ("target", "image")):
         raise ValueError("the columns `target` and `image` are not text")
-    if score.null_count or not np.isfinite(score.to_numpy()).all():
+    if score.null_count or not np.isfinite(as_array(score)).all():
         raise ValueError("some of its scores are NaN or infinite")
 
 
