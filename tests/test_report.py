@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from attnbench.cli import report, results_table
 from attnbench.cli.main import app
+from attnbench.commands.evaluate import Evaluation
 from attnbench.records.outcome import SCORES_SCHEMA
 from attnbench.records.record import Record
 from attnbench.records.rows import COLUMNS, row_of
@@ -81,10 +82,25 @@ _COLUMNS_OF_FAILURES = [
 ]
 
 
+def evaluation(rows: pd.DataFrame) -> Evaluation:
+    """What an evaluation with these rows gives. Counts are integers and missing values None."""
+    counts = ("seed", "targets", "parameters_added", "parameters_changed", "artefact_bytes")
+    plain = [
+        {
+            column: None if pd.isna(value) else int(value) if column in counts else value
+            for column, value in row.items()
+        }
+        for row in rows.to_dict("records")
+    ]
+    for number, results in rows.attrs.get("episodes", {}).items():
+        plain[number]["episodes"] = results
+    return Evaluation(plain, rows.attrs.get("folders", {}))
+
+
 def report_text(width: int, rows: pd.DataFrame | None = None, **options: bool) -> str:
     """The printed report of some rows, those of `frame()` by default."""
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    report.print_report(frame() if rows is None else rows, console, **options)
+    report.print_report(evaluation(frame() if rows is None else rows), console, **options)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -201,7 +217,7 @@ def test_records_show_prints_them_too(failed_frame: pd.DataFrame) -> None:
 
 
 def test_json_has_one_object_per_line_with_nulls(capsys: pytest.CaptureFixture[str]) -> None:
-    report.print_json(frame())
+    report.print_json(evaluation(frame()))
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["submission"] for row in rows] == ["attention", "last_layer", "broken"]
     assert list(rows[0]) == list(frame().columns)
@@ -211,8 +227,8 @@ def test_json_has_one_object_per_line_with_nulls(capsys: pytest.CaptureFixture[s
 
 
 def test_any_failed_is_true_for_a_failed_row() -> None:
-    assert report.any_failed(frame())
-    assert not report.any_failed(frame().head(2))
+    assert report.any_failed(evaluation(frame()))
+    assert not report.any_failed(evaluation(frame().head(2)))
 
 
 @pytest.mark.parametrize(
@@ -238,7 +254,7 @@ def test_printable_text_is_one_bounded_line() -> None:
 def test_long_names_of_a_sweep_stay_apart(width: int) -> None:
     swept = frame().iloc[:2].assign(submission=[f"{'method_' * 6}-rate-0.{n}" for n in (1, 2)])
     output = io.StringIO()
-    report.print_report(swept, Console(width=width, file=output, highlight=False))
+    report.print_report(evaluation(swept), Console(width=width, file=output, highlight=False))
     table, _ = output.getvalue().split("Record:")
     assert max(map(len, table.splitlines())) <= width
     text = "".join(table.split())

@@ -177,11 +177,11 @@ def evaluate(
 
     from attnbench.cli.progress import display
     from attnbench.cli.report import any_failed, print_json, print_report
-    from attnbench.commands.evaluate import evaluate as evaluate_submissions
+    from attnbench.commands.evaluate import run_evaluation
     from attnbench.overrides import parse_settings
 
     with display(progress, sys.stderr) as show:
-        frame = evaluate_submissions(
+        evaluation = run_evaluation(
             submissions,
             track=track,
             tasks=task or None,
@@ -205,8 +205,8 @@ def evaluate(
             on_event=show,
         )
     if as_json:
-        print_json(frame)
+        print_json(evaluation)
     else:
-        print_report(frame, wide=wide, verbose=verbose)
-    if any_failed(frame):
+        print_report(evaluation, wide=wide, verbose=verbose)
+    if any_failed(evaluation):
         raise typer.Exit(1)

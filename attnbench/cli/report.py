@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
@@ -17,28 +17,27 @@ from attnbench.cli.episode_report import (
     print_indented,
     print_output,
 )
-from attnbench.cli.results_table import print_table
+from attnbench.cli.results_table import Row, print_table
+from attnbench.commands.evaluate import Evaluation
 from attnbench.commands.published_comparison import compare_with_published
+from attnbench.records.rows import COLUMNS
 from attnbench.text import printable, printable_lines
 from attnbench.vocabulary import PUBLISHED_FOLDER
 
-# pandas converts a column of integers to floats if one of them is missing.
-_COUNTS = {"seed", "targets", "parameters_added", "parameters_changed", "artefact_bytes"}
 
-
-def any_failed(frame: pd.DataFrame) -> bool:
+def any_failed(evaluation: Evaluation) -> bool:
     """Return whether any row of an evaluation failed."""
-    return bool((frame["status"] == "failed").any())
+    return any(row["status"] == "failed" for row in evaluation.rows)
 
 
-def print_json(frame: pd.DataFrame) -> None:
-    """Print one JSON object per row, with the frame's columns as keys and null for missing values."""
-    for row in _rows(frame):
-        print(json.dumps(row, allow_nan=False))
+def print_json(evaluation: Evaluation) -> None:
+    """Print one JSON object per row, with the columns as keys and null for missing values."""
+    for row in evaluation.rows:
+        print(json.dumps({column: row[column] for column in COLUMNS}, allow_nan=False))
 
 
 def print_report(
-    frame: pd.DataFrame,
+    evaluation: Evaluation,
     console: Console | None = None,
     *,
     wide: bool = False,
@@ -49,19 +48,18 @@ def print_report(
     A failure is printed with the frames of the submission's own files.
 
     Args:
-        frame: the rows, as `attnbench.evaluate` returns them.
+        evaluation: the rows, and where the submissions are.
         console: where to print; standard output by default.
         wide: whether to print all columns, however wide the terminal is.
         verbose: whether to print full tracebacks, and what the submissions printed.
     """
     console = console or Console(highlight=False)
-    rows = _rows(frame)
-    keys = _varying(frame)
+    rows: Sequence[Row] = evaluation.rows
+    keys = _varying(rows)
     print_table(rows, keys, console, wide=wide)
     extra = [column for column in keys if column not in ("task", "submission")]
-    of_targets = frame.attrs.get("episodes", {})
     reports = {
-        number: episodes_of_row(row, of_targets.get(number))
+        number: episodes_of_row(row, evaluation.episodes.get(number))
         for number, row in enumerate(rows)
         if verbose or row["status"] == "failed"
     }
@@ -73,7 +71,7 @@ def print_report(
             text = f"{row['status']}: {printable(key)}: {first}"
             console.print(Text(text, style="red" if row["status"] == "failed" else ""))
             print_indented(lines, console)
-    print_failures(episodes, frame.attrs.get("folders", {}), console, verbose=verbose)
+    print_failures(episodes, evaluation.folders, console, verbose=verbose)
     if verbose:
         print_output(episodes, console)
     if any(row["status"] == "ok" and row["adaptation_seconds"] is None for row in rows):
@@ -90,28 +88,10 @@ def print_report(
         console.print(Text(f"published: {line}"))
 
 
-def _varying(frame: pd.DataFrame) -> list[str]:
+def _varying(rows: Sequence[Row]) -> list[str]:
     """Return the columns that distinguish the rows: the task, and those that vary within a task."""
-    within = frame.groupby("task")
-    varying = [c for c in ("submission", "backbone", "seed") if within[c].nunique().max() > 1]
-    return ["task", *varying]
-
-
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows as plain Python values. NaN and other missing values become None."""
-    return [
-        {str(column): _plain(value, str(column) in _COUNTS) for column, value in row.items()}
-        for row in frame.to_dict("records")
-    ]
-
-
-def _plain(value: Any, count: bool) -> Any:
-    if hasattr(value, "item"):
-        value = value.item()
-    if value is None or value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if count:
-        return int(value)
-    return value if isinstance(value, str | int | float | bool) else str(value)
+    values: dict[tuple[str, str], set[object]] = defaultdict(set)
+    for row, column in itertools.product(rows, ("submission", "backbone", "seed")):
+        values[column, row["task"]].add(row[column])
+    varying = [column for (column, _), within in values.items() if len(within) > 1]
+    return ["task", *dict.fromkeys(varying)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 from attnbench.backbone_names import is_own
 from attnbench.engines.engine import Engine
@@ -13,6 +15,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.judge.conditions import Conditions
 from attnbench.judge.resource_cache import ResourceCache
 from attnbench.overrides import Settings
+from attnbench.records.record import EpisodeResult
 from attnbench.records.rows import COLUMNS
 from attnbench.runs.chosen_tasks import ChosenTask, choose_tasks
 from attnbench.runs.complete_runs import rows_of_complete_run
@@ -27,11 +30,55 @@ if TYPE_CHECKING:
 
 
 _Item = TypeVar("_Item")
+P = ParamSpec("P")
 # A folder, the name of a shipped submission, or a function like `adapt`.
 Submitted = str | Path | Callable[..., object]
 
 
-def evaluate(
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation gives.
+
+    Attributes:
+        rows: a row for each record, see `attnbench.records.rows`.
+        folders: the folder of each submission, by name.
+    """
+
+    rows: list[dict[str, object]]
+    folders: dict[str, str]
+
+    @property
+    def episodes(self) -> dict[int, Sequence[EpisodeResult]]:
+        """The results of the chosen targets, by row number, if a row is not of all targets."""
+        return {
+            number: cast("Sequence[EpisodeResult]", row["episodes"])
+            for number, row in enumerate(self.rows)
+            if "episodes" in row
+        }
+
+    def frame(self) -> pd.DataFrame:
+        """Return the rows as a data frame, with the folders and the episodes in its `attrs`."""
+        import pandas as pd
+
+        frame = pd.DataFrame(self.rows, columns=list(COLUMNS))
+        frame.attrs["folders"] = self.folders
+        if self.episodes:
+            frame.attrs["episodes"] = self.episodes
+        return frame
+
+
+def _as_frame(run: Callable[P, Evaluation]) -> Callable[P, pd.DataFrame]:
+    """Return a function that returns the data frame of an evaluation."""
+
+    @functools.wraps(run)
+    def evaluate(*args: P.args, **kwargs: P.kwargs) -> pd.DataFrame:
+        return run(*args, **kwargs).frame()
+
+    evaluate.__name__ = evaluate.__qualname__ = "evaluate"
+    return evaluate
+
+
+def run_evaluation(
     submissions: Submitted | Sequence[Submitted],
     *,
     track: str | None = None,
@@ -54,7 +101,7 @@ def evaluate(
     records: Path = Path("records"),
     untrained: bool = False,
     on_event: Callable[[Event], None] | None = None,
-) -> pd.DataFrame:
+) -> Evaluation:
     """Run submissions on tasks, write a record for each, and return a row for each.
 
     Args:
@@ -119,7 +166,7 @@ def evaluate(
             untrained=untrained,
             report=on_event or _ignore,
         )
-        return _frame(rows, ())
+        return _evaluation(rows, ())
     if timing_only:
         _require_timing_options(device, workers, targets)
     _require_own_records(records)
@@ -138,7 +185,7 @@ def evaluate(
             report=on_event or _ignore,
         )
         if complete is not None:
-            return _frame(complete, chosen)
+            return _evaluation(complete, chosen)
     resources = ResourceCache(data, untrained=untrained)
     conditions = Conditions(
         device=device,
@@ -186,7 +233,7 @@ def evaluate(
                     retry_failed=retry_failed,
                     report=report,
                 )
-        return _frame([*rows, *failures], chosen)
+        return _evaluation([*rows, *failures], chosen)
 
 
 def _require_timing_options(
@@ -208,14 +255,13 @@ def _require_own_records(records: Path) -> None:
         )
 
 
-def _frame(rows: Sequence[dict[str, object]], submissions: Sequence[Submission]) -> pd.DataFrame:
-    import pandas as pd
+def _evaluation(rows: Sequence[dict[str, object]], submissions: Sequence[Submission]) -> Evaluation:
+    return Evaluation(list(rows), {sub.name: str(sub.folder.absolute()) for sub in submissions})
 
-    frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
-    if of_targets := {n: row["episodes"] for n, row in enumerate(rows) if "episodes" in row}:
-        frame.attrs["episodes"] = of_targets
-    frame.attrs["folders"] = {sub.name: str(sub.folder.absolute()) for sub in submissions}
-    return frame
+
+# The function that users call. The command line uses `run_evaluation`, since importing pandas takes
+# a good part of the time of a run that has nothing to do.
+evaluate = _as_frame(run_evaluation)
 
 
 def _as_list(value: _Item | Sequence[_Item] | None) -> list[_Item]:
