@@ -69,7 +69,7 @@ def compare(
 
         comparisons = compare_submissions(
             submissions,
-            records=records or None,
+            records=records,
             track=track,
             task=task,
             backbone=backbone,

@@ -78,7 +78,7 @@ def leaderboard(
     from attnbench.text import printable
     from attnbench.vocabulary import PUBLISHED_FOLDER, RECORDS_FOLDER
 
-    folders = folders_to_read(records or None, (PUBLISHED_FOLDER, RECORDS_FOLDER))
+    folders = folders_to_read(records, (PUBLISHED_FOLDER, RECORDS_FOLDER))
     if not (records or site or plots or export):
         folders = folders[:1]  # the page needs the published records only
     with spinner(f"reading the records of {' and '.join(map(str, folders))}"):

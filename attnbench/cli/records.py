@@ -101,7 +101,7 @@ def list_(
     from attnbench.text import printable
     from attnbench.vocabulary import PUBLISHED_FOLDER, RECORDS_FOLDER
 
-    folders = folders_to_read(records or None, (RECORDS_FOLDER,))
+    folders = folders_to_read(records, (RECORDS_FOLDER,))
     wanted = Filter(submission, task, track, backbone, seed, status, outdated or None)
     found, problems = find_records(folders, wanted)
     for problem in problems:

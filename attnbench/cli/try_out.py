@@ -95,11 +95,11 @@ def try_(
 
 def _without_own_frames(trace: TracebackType | None) -> TracebackType | None:
     """Return the part of a traceback that begins outside attnbench and the import system, if any."""
-    package = str(Path(__file__).parents[1])
+    package = Path(__file__).parents[1]
     outer = trace
     while outer is not None:
         file = outer.tb_frame.f_code.co_filename
-        if not file.startswith(package) and "importlib" not in file:
+        if not Path(file).is_relative_to(package) and "importlib" not in file:
             return outer
         outer = outer.tb_next
     return None

@@ -73,9 +73,9 @@ def run_in_process(
         Exception: whatever `adapt` or its detector raises.
     """
     folder = submission.folder if submission else None
-    place = place_of_function(adapt, folder) if folder else ""
+    adapt_place = place_of_function(adapt, folder) if folder else ""
     if mismatch := call_mismatch(adapt, settings):
-        raise AttnbenchError(place + mismatch)
+        raise AttnbenchError(adapt_place + mismatch)
     network = copy.deepcopy(backbone)
     network.target = episode.label
     device = next(network.parameters()).device
@@ -89,16 +89,21 @@ def run_in_process(
     synchronise(device)
     adaptation_seconds = time.perf_counter() - started
     try:
-        detector = checked_detector(returned, place)
+        detector = checked_detector(returned, adapt_place)
         place = place_of_detector(detector, folder) if folder else ""
         artefact = packer.pack(detector, folder)
         program = submission.program if submission else {}
         size = ParameterCounter(backbone).measure(artefact, program)
         remarks: tuple[str, ...] = ()
         if folder is not None:
-            unchanged, images = packer.unchanged_tensors(), torch.cat([pos, neg])
-            places = {"adapt_place": place_of_function(adapt, folder), "detector_place": place}
-            found = remarks_on(detector, network, unchanged, images, **places)
+            found = remarks_on(
+                detector,
+                network,
+                packer.unchanged_tensors(),
+                torch.cat([pos, neg]),
+                adapt_place=adapt_place,
+                detector_place=place,
+            )
             remarks = (*found.problems, *(f"warning: {text}" for text in found.warnings))
         started = time.perf_counter()
         scores = _predict(detector, episode, device, place)

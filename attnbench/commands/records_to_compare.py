@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from attnbench.errors import AttnbenchError
-from attnbench.records.folders import StoredRecord, unknown_name
+from attnbench.records.folders import StoredRecord, describe_unknown, load_folders
 from attnbench.records.store import RecordStore
 
 # Track, task, backbone, and the hashes of the task and the backbone.
@@ -77,16 +77,9 @@ def _why_nothing(
     submissions: Sequence[str], folders: Sequence[Path], wanted: Mapping[str, str | None]
 ) -> str:
     """Return why there is nothing to compare: which name has no records, or what they lack."""
-    identities = [
-        record.identity for folder in folders for _, record in RecordStore(folder).load_all()[0]
-    ]
-    asked = [("submission", name) for name in submissions]
-    asked += [(key, value) for key, value in wanted.items() if value is not None]
-    for key, value in asked:
-        known = sorted({getattr(identity, key) for identity in identities})
-        if value not in known:
-            message = unknown_name(key, value, known, folders)
-            return f"{message[:2000]}; `attnbench evaluate` makes records"
+    asked = [*(("submission", name) for name in submissions), *wanted.items()]
+    if unknown := describe_unknown(asked, load_folders(folders)[0], folders):
+        return f"{unknown[:2000]}; `attnbench evaluate` makes records"
     return (
         f"{' and '.join(map(str, folders))}: no task has a complete record of each of "
         f"{', '.join(submissions)}, with the same versions of task and backbone; "

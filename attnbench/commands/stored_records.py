@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from attnbench.errors import AttnbenchError
-from attnbench.records.folders import StoredRecord, unknown_name
+from attnbench.records.folders import StoredRecord, describe_unknown, load_folders
 from attnbench.records.record import Identity, Record
 from attnbench.records.store import RecordStore
 from attnbench.submission import load_submission
@@ -40,7 +40,7 @@ class Filter:
         return (
             all(getattr(self, key) in (None, getattr(record.identity, key)) for key in of_identity)
             and self.status in (None, record.status)
-            and self.outdated in (None, is_outdated(record.identity))
+            and (self.outdated is None or self.outdated == is_outdated(record.identity))
         )
 
     @property
@@ -77,16 +77,10 @@ def find_records(folders: Sequence[Path], wanted: Filter) -> tuple[list[StoredRe
     Raises:
         AttnbenchError: if no record has the wanted submission, task, track or backbone.
     """
-    stored, problems = [], []
-    for folder in folders:
-        loaded, unreadable = RecordStore(folder).load_all()
-        stored += [StoredRecord(folder, path, record) for path, record in loaded]
-        problems += unreadable
-    for key in ("submission", "task", "track", "backbone"):
-        value = getattr(wanted, key)
-        known = sorted({getattr(each.record.identity, key) for each in stored})
-        if value is not None and value not in known:
-            raise AttnbenchError(unknown_name(key, value, known, folders))
+    stored, problems = load_folders(folders)
+    keys = ("submission", "task", "track", "backbone")
+    if unknown := describe_unknown([(key, getattr(wanted, key)) for key in keys], stored, folders):
+        raise AttnbenchError(unknown)
     return [each for each in stored if wanted.matches(each.record)], problems
 
 

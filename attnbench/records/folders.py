@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from attnbench.errors import AttnbenchError
 from attnbench.records.record import Record
+from attnbench.records.store import RecordStore
 from attnbench.text import did_you_mean
 from attnbench.vocabulary import PUBLISHED_FOLDER, RECORDS_FOLDER
 
@@ -28,13 +29,14 @@ def folders_to_read(
     """Return the folders of records to read, in the order of their precedence.
 
     Args:
-        given: the folder or folders that the user named. None for the default ones that exist.
+        given: the folder or folders that the user named. None or an empty sequence for the default
+            ones that exist.
         default: the names of the default folders.
 
     Raises:
         AttnbenchError: if a named folder does not exist, or none of the default ones does.
     """
-    if given is None:
+    if not given:
         existing = [Path(name) for name in default if Path(name).is_dir()]
         if not existing:
             raise AttnbenchError(
@@ -51,17 +53,34 @@ def folders_to_read(
     return folders
 
 
-def unknown_name(key: str, name: str, known: Sequence[str], folders: Sequence[Path]) -> str:
-    """Return the message for a name of which there are no records.
+def load_folders(folders: Sequence[Path]) -> tuple[list[StoredRecord], list[str]]:
+    """Read all records of some folders. Also return the problems of files that were skipped."""
+    stored, problems = [], []
+    for folder in folders:
+        loaded, unreadable = RecordStore(folder).load_all()
+        stored += [StoredRecord(folder, path, record) for path, record in loaded]
+        problems += unreadable
+    return stored, problems
+
+
+def describe_unknown(
+    names: Iterable[tuple[str, str | None]],
+    stored: Sequence[StoredRecord],
+    folders: Sequence[Path],
+) -> str:
+    """Return a message about the first name of which there are no records; empty if there is none.
 
     Args:
-        key: what it is the name of: `submission`, `task`, `track` or `backbone`.
-        name: the name.
-        known: the names of which there are records.
-        folders: the folders that were searched.
+        names: pairs of a key (`submission`, `task`, `track` or `backbone`) and a name, or None.
+        stored: the records that there are.
+        folders: the folders that they are from.
     """
-    where = " and ".join(map(str, folders))
-    return (
-        f"no record of the {key} {name} in {where}{did_you_mean(name, known, '; ')} "
-        f"(there are records of: {', '.join(known) or 'nothing'})"
-    )
+    for key, name in names:
+        known = sorted({getattr(each.record.identity, key) for each in stored})
+        if name is not None and name not in known:
+            where = " and ".join(map(str, folders))
+            return (
+                f"no record of the {key} {name} in {where}{did_you_mean(name, known, '; ')} "
+                f"(there are records of: {', '.join(known) or 'nothing'})"
+            )
+    return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,11 +112,12 @@ class RecordStore:
     @contextlib.contextmanager
     def _replacing(self, path: Path) -> Iterator[None]:
         """On leaving, remove the replaced record's list of images if no other record needs it."""
-        replaced: list[Path] = []
+        replaced: Record | None = None
         with contextlib.suppress(AttnbenchError):  # there is no record yet, or it is damaged
-            replaced = files_of(path, self.read(path))
+            replaced = self.read(path)
         yield
-        self._remove_unneeded(set(replaced) - set(files_of(path, self.read(path))))
+        if replaced is not None:
+            self._remove_unneeded_images(path, replaced)
 
     def read(self, path: Path) -> Record:
         """Read the record in a file. Raises AttnbenchError, which names the file and the problem."""
@@ -178,24 +179,32 @@ class RecordStore:
         Raises:
             AttnbenchError: if the record cannot be read or removed.
         """
-        files = files_of(path, self.read(path))
+        record = self.read(path)
         try:
             path.unlink()
             path_beside(path).unlink(missing_ok=True)
-            self._remove_unneeded(files)
+            scores_file(path).unlink(missing_ok=True)
+            self._remove_unneeded_images(path, record)
         except OSError as error:
             raise AttnbenchError(f"cannot remove {error.filename} ({error.strerror})") from None
 
-    def _remove_unneeded(self, files: Iterable[Path]) -> None:
-        """Remove the files that no record in the same folder needs."""
-        for file in files:
-            try:
-                records = ((other, self.read(other)) for other in file.parent.glob("*.json"))
-                is_needed = any(file in files_of(other, record) for other, record in records)
-            except AttnbenchError:  # a record that cannot be read may need it
-                continue
-            if not is_needed:
-                file.unlink(missing_ok=True)
+    def _remove_unneeded_images(self, path: Path, record: Record) -> None:
+        """Remove the list of images of a former record, if no record in the same folder needs it.
+
+        Args:
+            path: the JSON file that the record was in.
+            record: the record that was removed or replaced.
+        """
+        sha256 = record.test_images_sha256
+        if sha256 is None:
+            return
+        try:
+            records = map(self.read, path.parent.glob("*.json"))
+            is_needed = any(other.test_images_sha256 == sha256 for other in records)
+        except AttnbenchError:  # a record that cannot be read may need it
+            return
+        if not is_needed:
+            images_file(path, sha256).unlink(missing_ok=True)
 
     def partial(self, identity: Identity) -> PartialRun:
         """Return the folder of finished episodes of an interrupted run of this identity."""

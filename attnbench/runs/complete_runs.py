@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -36,27 +37,20 @@ def rows_of_complete_run(
         may be: the user's own images may have changed, and it takes torch to compute the fingerprint
         of a backbone that is not shipped.
     """
-    if request.untrained:
+    if request.untrained or any(chosen.folders for chosen in tasks):
         return None
+    backbones = dict.fromkeys(backbone for chosen in tasks for backbone in chosen.backbones)
+    fingerprints = {backbone: shipped_fingerprint(backbone) for backbone in backbones}
     store, found = RecordStore(folder), []
-    by_backbone: dict[str, list[ChosenTask]] = {}
-    for chosen in tasks:
-        if chosen.folders:
-            return None
-        for backbone in chosen.backbones:
-            by_backbone.setdefault(backbone, []).append(chosen)
-    for backbone, of_backbone in by_backbone.items():
-        sha256 = shipped_fingerprint(backbone)
+    wanted = itertools.product(fingerprints.items(), tasks, submissions, range(request.seeds))
+    for (backbone, sha256), chosen, submission, seed in wanted:
+        if backbone not in chosen.backbones:
+            continue
         if sha256 is None:
             return None
-        for chosen in of_backbone:
-            for submission in submissions:
-                for seed in range(request.seeds):
-                    record = store.find(
-                        identity_of(submission, chosen, backbone, sha256, request, seed)
-                    )
-                    if record is None or (retry_failed and record[1].status == "failed"):
-                        return None
-                    found.append(record)
+        record = store.find(identity_of(submission, chosen, backbone, sha256, request, seed))
+        if record is None or (retry_failed and record[1].status == "failed"):
+            return None
+        found.append(record)
     report(Planned({}, tuple(path for path, _ in found)))
     return [row_of(record, path) for path, record in found]
