@@ -20,6 +20,9 @@ ArgmaxRule = Literal["argmax-all", "argmax-targets"]
 RECORDS_FOLDER = "records"
 PUBLISHED_FOLDER = "published"
 
+# The task of `attnbench try`.
+TRIED_TASK = "imagenet-standard"
+
 TRACKS: tuple[TrackName, ...] = get_args(TrackName)
 DEVICE_KINDS: tuple[DeviceKind, ...] = get_args(DeviceKind)
 ISOLATION_LEVELS: tuple[IsolationLevel, ...] = get_args(IsolationLevel)

@@ -44,14 +44,7 @@ def check(
             "one with a label for the target and one without)",
         ),
     ] = None,
-    untrained: Annotated[
-        bool,
-        typer.Option(
-            "--untrained",
-            envvar="ATTNBENCH_UNTRAINED",
-            help="Use the backbone without trained weights, which needs no data.",
-        ),
-    ] = False,
+    untrained: options.Untrained = False,
     timing: Annotated[
         bool,
         typer.Option(
@@ -102,13 +95,13 @@ def _as_object(report: CheckReport) -> dict[str, object]:
 
 
 def _print_report(report: CheckReport) -> None:
-    from attnbench.text import printable, printable_lines
+    from attnbench.text import printable
 
     count = len(report.problems)
     verdict = "ok" if report.ok else f"{count} problem{'s' * (count != 1)}"
     typer.echo(f"{printable(report.submission)}: {verdict}")
     for problem in report.problems:
-        typer.echo("  - " + printable_lines(problem).replace("\n", "\n    "))
+        typer.echo(f"  - {printable(problem)}")
     for warning in report.warnings:
         typer.echo(f"  - warning: {printable(warning)}")
     for on in report.backbones:

@@ -21,7 +21,10 @@ def compare(
     submissions: Annotated[
         list[str], typer.Argument(metavar="A B…", help="Names of submissions that have records.")
     ],
-    records: options.RecordFolders = None,
+    records: Annotated[
+        list[Path] | None,
+        options.record_folders("Earlier folders take precedence. (default: records and published)"),
+    ] = None,
     track: Annotated[
         str | None,
         typer.Option(

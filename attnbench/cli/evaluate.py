@@ -13,14 +13,7 @@ from attnbench.vocabulary import EngineName, IsolationLevel, ProgressStyle
 
 
 def evaluate(
-    submissions: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SUBMISSION",
-            help="Folders, or names of shipped submissions.",
-            show_default=False,
-        ),
-    ],
+    submissions: options.Submissions,
     track: options.Track = None,
     task: Annotated[
         list[str] | None,

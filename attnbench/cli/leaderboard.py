@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from attnbench.cli import options
 from attnbench.cli.spinner import spinner
 
 
@@ -20,12 +21,8 @@ def leaderboard(
     ] = Path("leaderboard.md"),
     records: Annotated[
         list[Path] | None,
-        typer.Option(
-            envvar="ATTNBENCH_RECORDS",
-            metavar="DIR",
-            file_okay=False,
-            help="A folder of records; may be repeated. (default: published; the site, "
-            "the plots and the exports also use records)",
+        options.record_folders(
+            "(default: published; the site, the plots and the exports also use records)"
         ),
     ] = None,
     site: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,14 +36,20 @@ Records = Annotated[
         envvar="ATTNBENCH_RECORDS", metavar="DIR", file_okay=False, help="The folder of records."
     ),
 ]
-RecordFolders = Annotated[
-    list[Path] | None,
+Submissions = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SUBMISSION",
+        help="Folders, or names of shipped submissions.",
+        show_default=False,
+    ),
+]
+Untrained = Annotated[
+    bool,
     typer.Option(
-        envvar="ATTNBENCH_RECORDS",
-        metavar="DIR",
-        file_okay=False,
-        help="A folder of records; may be repeated. Earlier folders take precedence. "
-        "(default: records and published)",
+        "--untrained",
+        envvar="ATTNBENCH_UNTRAINED",
+        help="Use the backbone without trained weights, which needs no data.",
     ),
 ]
 TaskFile = Annotated[
@@ -65,3 +71,17 @@ RecordedBackbone = Annotated[
 OneObject = Annotated[
     bool, typer.Option("--json", envvar="ATTNBENCH_JSON", help="Print one JSON object.")
 ]
+
+
+def record_folders(text: str) -> Any:
+    """Return an option that names folders of records and may be repeated.
+
+    Args:
+        text: what the help says beyond that, such as the default.
+    """
+    return typer.Option(
+        envvar="ATTNBENCH_RECORDS",
+        metavar="DIR",
+        file_okay=False,
+        help=f"A folder of records; may be repeated. {text}",
+    )

@@ -12,14 +12,7 @@ from attnbench.cli.spinner import spinner
 
 
 def publish(
-    submissions: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SUBMISSION",
-            help="Folders, or names of shipped submissions.",
-            show_default=False,
-        ),
-    ],
+    submissions: options.Submissions,
     records: options.Records = Path("records"),
     published: Annotated[
         Path,

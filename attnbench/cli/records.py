@@ -64,12 +64,7 @@ def list_(
     submission: Submission = None,
     records: Annotated[
         list[Path] | None,
-        typer.Option(
-            envvar="ATTNBENCH_RECORDS",
-            metavar="DIR",
-            file_okay=False,
-            help="A folder of records; may be repeated. (default: records)",
-        ),
+        options.record_folders("(default: records)"),
     ] = None,
     track: OneTrack = None,
     task: OneTask = None,

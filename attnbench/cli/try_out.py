@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnbench.cli import options
+from attnbench.vocabulary import TRIED_TASK
 
 if TYPE_CHECKING:
     from attnbench.commands.open_episode import OpenEpisode
@@ -25,7 +26,7 @@ def try_(
     task: Annotated[
         str,
         typer.Option(envvar="ATTNBENCH_TASK", metavar="NAME|FILE", help="A task, or a task file."),
-    ] = "imagenet-standard",
+    ] = TRIED_TASK,
     target: Annotated[
         str | None,
         typer.Option(
@@ -46,14 +47,7 @@ def try_(
     ] = None,
     device: options.Device = "cpu",
     data: options.Data = None,
-    untrained: Annotated[
-        bool,
-        typer.Option(
-            "--untrained",
-            envvar="ATTNBENCH_UNTRAINED",
-            help="Use the backbone without trained weights, which needs no data.",
-        ),
-    ] = False,
+    untrained: options.Untrained = False,
 ) -> None:
     """Run one episode of a submission in this process.
 

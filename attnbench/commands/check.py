@@ -41,7 +41,6 @@ class BackboneReport:
         parameters_opaque: how many of the added scalars are not in tensors.
         artefact_bytes: the size of the artefact in bytes.
         changed: the names of the backbone's tensors that were changed.
-        detail: the exception, with the frames of the submission's own files.
     """
 
     backbone: str
@@ -54,7 +53,6 @@ class BackboneReport:
     parameters_opaque: int | None
     artefact_bytes: int | None
     changed: tuple[str, ...]
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -183,7 +181,6 @@ def check_on(backbone: str, submission: Submission, judge: Judge) -> BackboneRep
         parameters_opaque=size.parameters_opaque if size else None,
         artefact_bytes=size.bytes if size else None,
         changed=trial.changed,
-        detail=trial.detail,
     )
 
 

@@ -17,9 +17,7 @@ from attnbench.sandbox.failures import ContractViolation
 from attnbench.sandbox.places import line_of_error
 from attnbench.sandbox.remedies import remedy_for
 from attnbench.submission import SOURCE, load_submission
-from attnbench.vocabulary import DeviceKind
-
-DEFAULT_TASK = "imagenet-standard"
+from attnbench.vocabulary import TRIED_TASK, DeviceKind
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Attempt:
 def try_out(
     submission: str | Path,
     *,
-    task: str | Path = DEFAULT_TASK,
+    task: str | Path = TRIED_TASK,
     target: str | None = None,
     seed: int = 0,
     track: str | None = None,
