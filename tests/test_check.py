@@ -44,7 +44,6 @@ def report_on(backbone: str, *problems: str, not_applicable: str = "") -> Backbo
         parameters_opaque=0,
         artefact_bytes=100,
         changed=(),
-        detail="",
     )
 
 
