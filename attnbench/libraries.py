@@ -59,6 +59,20 @@ def modules_of(name: str, sources: Collection[bytes]) -> list[str]:
     ]
 
 
+def imported_modules(package: str, sources: Collection[bytes]) -> list[str]:
+    """Return the modules of a package that the import statements of a program name, sorted.
+
+    Args:
+        package: the name of the package.
+        sources: the contents of the program's files.
+    """
+    # `attnbench.__main__` and its like are programs.
+    dotted = rb"%s(?:\.(?!__)\w+)*" % package.encode()
+    statement = re.compile(rb"^[ \t]*(?:from|import)[ \t]+(%s)\b" % dotted, re.MULTILINE)
+    names = {name.decode() for source in sources for name in statement.findall(source)}
+    return sorted(names)
+
+
 def _top_level_modules(installed: Distribution) -> set[str]:
     """Return the modules that a distribution declares, or else those among its files."""
     declared = installed.read_text("top_level.txt")

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attnbench.errors import AttnbenchError
 from attnbench.libraries import NAME_PATTERN as LIBRARY_PATTERN
-from attnbench.libraries import modules_of, require_library
+from attnbench.libraries import imported_modules, modules_of, require_library
 from attnbench.overrides import Overrides
 from attnbench.plugins import entry_point_folders
 from attnbench.resources import submissions_folder
@@ -28,9 +28,6 @@ SOURCE = "submission.py"
 SIZE_LIMIT = 10 * 2**20
 MANIFEST_LIMIT = 64 * 2**10
 FILES_LIMIT = 1000
-
-# attnbench's own toolkit, which any submission may use without naming it.
-_TOOLKIT = ("attnbench.adaptation",)
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
@@ -120,12 +117,15 @@ class Submission:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The modules that the fork server imports for it: the toolkit, and its libraries."""
+        """The modules of attnbench and of its libraries that its files import.
+
+        The fork server imports them once, for all workers.
+        """
         sources = self.program.values()
         named = [
             name for library in self.manifest.libraries for name in modules_of(library, sources)
         ]
-        return (*_TOOLKIT, *named)
+        return (*imported_modules("attnbench", sources), *named)
 
     def hyperparameters_for(self, backbone: str) -> dict[str, _Value | list[_Value]]:
         """Return the keyword arguments for `adapt` on a backbone.

@@ -16,17 +16,19 @@ from attnbench.isolation.visible_paths import HIDDEN_PACKAGES
 def import_libraries(modules: Iterable[str]) -> None:
     """Import modules that workers will inherit.
 
-    An import that fails is left out: the worker of the submission that needs the module will fail in
-    its own import, and only that submission.
+    An import that fails is left out, and so is a module that is hidden from workers: the worker of the
+    submission that needs the module will fail in its own import, and only that submission.
 
     Args:
-        modules: the names of top-level modules of installed distributions.
+        modules: the names of modules of installed distributions.
 
     Raises:
         AttnbenchError: if a module cannot be shared. It imports a package that is hidden from
             workers, starts threads, which a fork does not copy, or uses the GPU, which a fork cannot.
     """
     for module in modules:
+        if module.startswith(HIDDEN_PACKAGES):
+            continue
         threads = threading.active_count()
         try:
             importlib.import_module(module)

@@ -44,7 +44,7 @@ class WarmState:
     Attributes:
         backbone: the backbone to adapt.
         packer: packs detectors made from it.
-        rehearsal: the copy to rehearse on.
+        rehearsal: the copy to rehearse on. A submission may change it, so it serves once.
         rehearsal_packer: packs detectors made from the copy.
         rehearsal_label: the target of a rehearsal if the episode has one (see `_hardest_label`).
         warm_sizes: the batch sizes that `warm_up` has run.
@@ -54,15 +54,21 @@ class WarmState:
         self.backbone = backbone
         self.warm_sizes: set[int] = set()
         self.packer = ArtefactPacker(backbone)
-        self.rehearsal = copy.deepcopy(backbone)
-        self.rehearsal_packer = ArtefactPacker(self.rehearsal)
         size = backbone.preprocessing.size
         noise = (_noise_images(size, coarse=coarse) for coarse in (True, False))
         self._noise = [images.to(device_of(backbone)) for images in noise]
         self.rehearsal_label = _hardest_label(backbone, *self._noise) if backbone.labels else None
+        self.renew_rehearsal()
         # Packing a detector and setting a seed are slow the first time in a process.
         self.packer.pack(nn.Sequential(backbone, nn.Linear(1, 1)))
         set_seed(0)
+
+    def renew_rehearsal(self) -> None:
+        """Make another copy to rehearse on. The backbone must still be as it was loaded."""
+        self.rehearsal = copy.deepcopy(self.backbone)
+        if self.backbone.target is not None:
+            self.rehearsal.target = self.rehearsal_label
+        self.rehearsal_packer = ArtefactPacker(self.rehearsal)
 
     def on(self, device: str) -> WarmState:
         """Return this state on a device, `cpu` or `cuda`."""
@@ -78,18 +84,6 @@ class WarmState:
         self.backbone.target = label
         self.rehearsal.target = None if label is None else self.rehearsal_label
 
-    def rehearsal_counts(self, counts: Sequence[int]) -> list[int]:
-        """Return how many images per class a rehearsal needs.
-
-        On a CPU, a few images suffice (docs/timing.md). A GPU has kernels for every batch size, so a
-        rehearsal needs as many images as the episode has.
-
-        Args:
-            counts: the episode's numbers of positives and of negatives.
-        """
-        on_cpu = device_of(self.backbone).type == "cpu"
-        return [min(_REHEARSAL_IMAGES, count) if on_cpu else count for count in counts]
-
     def noise_images(self, counts: Sequence[int]) -> list[Tensor]:
         """Return noise images that stand for positives and for negatives.
 
@@ -104,19 +98,17 @@ class WarmState:
         ]
 
     def warm_up(self, sizes: Iterable[int]) -> None:
-        """Run the backbone on batches of these sizes, in both memory layouts.
+        """Run the backbone on batches of these sizes, as anybody would call it.
 
-        oneDNN creates a kernel for each combination of batch size, memory layout and number of
-        threads when it is first used.
+        oneDNN creates a kernel for each combination of batch size and number of threads when it is
+        first used. Kernels for other memory layouts and precisions are left to the rehearsal.
 
         Args:
             sizes: the batch sizes.
         """
         for size in sizes:
-            images = _repeat_to(self._noise[1], size)
             with torch.no_grad():
-                self.backbone(images)
-                self.backbone(images.contiguous(memory_format=torch.channels_last))
+                self.backbone(_repeat_to(self._noise[1], size))
             self.warm_sizes.add(size)
 
     def pass_batch_sizes(self, counts: Sequence[int]) -> list[int]:
@@ -190,10 +182,7 @@ def _hardest_label(backbone: Backbone, pos: Tensor, neg: Tensor) -> int:
         pos, neg: noise images, `[n, 3, h, w]`.
     """
     pos_odds, neg_odds = (
-        torch.logit(
-            backbone(images.contiguous(memory_format=torch.channels_last)).softmax(dim=1), eps=1e-6
-        )
-        for images in (pos, neg)
+        torch.logit(backbone(images).softmax(dim=1), eps=1e-6) for images in (pos, neg)
     )
     # The class-balanced logistic loss of each label. Chance is log 2.
     losses = (softplus(-pos_odds).mean(dim=0) + softplus(neg_odds).mean(dim=0)) / 2
