@@ -19,7 +19,7 @@ from attnbench.records.record import EpisodeResult
 from attnbench.records.rows import COLUMNS
 from attnbench.runs.chosen_tasks import ChosenTask, choose_tasks
 from attnbench.runs.complete_runs import rows_of_complete_run
-from attnbench.runs.events import Event, Noted
+from attnbench.runs.events import Event, Noted, RecordWritten
 from attnbench.runs.identities import Request
 from attnbench.runs.submissions import read_submissions
 from attnbench.submission import Submission
@@ -197,6 +197,7 @@ def run_evaluation(
         untrained=untrained,
         workers=workers,
     )
+    can_retime = engine == "local" and workers in (None, 1)
     if isinstance(engine, str):
         folder = records / ".engine"
         engine = create_engine(engine, address=address, folder=folder, resources=resources)
@@ -205,17 +206,20 @@ def run_evaluation(
         from attnbench.runs.chosen_targets import choose_targets
         from attnbench.runs.planning import make_plans, notes_of, rows_of_rejected
         from attnbench.runs.record_writer import make_records
-        from attnbench.runs.retiming import retime_records
+        from attnbench.runs.retiming import retime_if_quiet, retime_records
         from attnbench.runs.status_file import StatusFile
 
         chosen_tasks, left_out = choose_targets(chosen_tasks, targets, resources)
         plans = make_plans(chosen, chosen_tasks, request, resources)
         failures = rows_of_rejected(rejected, chosen_tasks, request)
         run_names = [submission.name for submission in chosen]
+        written: set[Path] = set()
         with StatusFile(records, type(engine).__name__.lower(), run_names) as status:
 
             def report(event: Event) -> None:
                 status.update(event)
+                if isinstance(event, RecordWritten):
+                    written.add(event.path)
                 if on_event is not None:
                     on_event(event)
 
@@ -233,6 +237,10 @@ def run_evaluation(
                     retry_failed=retry_failed,
                     report=report,
                 )
+                if can_retime:
+                    rows = retime_if_quiet(
+                        plans, rows, run_jobs, records, written=written, report=report
+                    )
         return _evaluation([*rows, *failures], chosen)
 
 

@@ -18,7 +18,6 @@ from attnbench.commands.recorded_task import find_backbone, find_task, is_record
 from attnbench.commands.reproduction import mismatches, slower_adaptation
 from attnbench.devices import require_device
 from attnbench.files import write_atomically
-from attnbench.judge.background_load import BackgroundLoad
 from attnbench.judge.conditions import Conditions
 from attnbench.judge.environment import describe_environment
 from attnbench.judge.evaluator import Evaluator
@@ -38,8 +37,6 @@ from attnbench.tasks import TaskDefinition
 # How often an adaptation that seems slower than recorded is timed again. Other work on the machine can
 # make an adaptation slower, but never faster.
 _EXTRA_TIMINGS = 2
-# If other work took more than this share of the cores every time, the times are inconclusive.
-_MAX_BACKGROUND_SHARE = 0.1
 _MAX_PROBLEMS = 1000
 
 
@@ -223,14 +220,16 @@ def _judge_again(
     recorded: EpisodeResult,
 ) -> _Rerun:
     """Judge an episode again, and time it repeatedly if it seems slower than recorded."""
-    load = BackgroundLoad()
     outcome = evaluator.judge(submission, episode, timeout, cold=False)
-    disturbed = load.share() > _MAX_BACKGROUND_SHARE
     result = outcome.result
+    disturbed = _is_contended(result)
     for _ in range(_EXTRA_TIMINGS):
         if slower_adaptation(recorded, result) is None:
             break
-        load = BackgroundLoad()
         result = evaluator.time_again(submission, episode, timeout, result, cold=False).result
-        disturbed &= load.share() > _MAX_BACKGROUND_SHARE
+        disturbed &= _is_contended(result)
     return _Rerun(EpisodeOutcome(result, outcome.scores, outcome.environment), disturbed)
+
+
+def _is_contended(result: EpisodeResult) -> bool:
+    return result.cost is not None and result.cost.contended

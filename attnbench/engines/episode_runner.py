@@ -40,10 +40,10 @@ class EpisodeRunner:
             outcome = evaluator.time_again(
                 job.submission, episode, job.timeout, job.timed, cold=job.cold
             )
-        return outcome.with_contention(self._is_contended)
+        return outcome.as_contended() if self._shares_cpu else outcome
 
     @property
-    def _is_contended(self) -> bool:
+    def _shares_cpu(self) -> bool:
         """Whether other episodes run on the same CPU at the same time."""
         conditions = self._judge.conditions
         return conditions.device == "cpu" and conditions.sharing > 1

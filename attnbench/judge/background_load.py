@@ -8,27 +8,57 @@ import time
 
 import psutil
 
+# Measured times are contended if other work took more than this share of the cores, and more than this
+# many CPU seconds. The system counts CPU time in steps of 10 ms, for each process apart.
+_MAX_SHARE, _MAX_SECONDS = 0.1, 0.05
+
 
 class BackgroundLoad:
     """Measures the CPU time that other processes have used since the object was created.
 
-    This process and its descendants do not count as others.
+    This process and its descendants do not count as others. Nor does work on cores that this process
+    has no use for: other work is assumed to run on those first.
+
+    Args:
+        threads: how many cores this process uses at a time; by default all that it may use.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int | None = None) -> None:
+        usable = len(os.sched_getaffinity(0))
+        self._needed = min(threads or usable, usable)
+        self._unneeded = max(0, (psutil.cpu_count() or usable) - self._needed)
         self._started = time.monotonic()
         self._at_start = _other_cpu_seconds()
 
     def share(self) -> float:
-        """Return the share (0 to 1) of the usable cores that other work has taken since the start.
+        """Return the share (0 to 1) of the needed cores that other work has taken since the start.
 
-        Other work is assumed to run first on the cores that this process cannot use. After one
-        second, the result is accurate to a few hundredths.
+        After one second, the result is accurate to a few hundredths.
         """
-        usable = len(os.sched_getaffinity(0))
-        unusable = (psutil.cpu_count() or usable) - usable
-        others = (_other_cpu_seconds() - self._at_start) / (time.monotonic() - self._started)
-        return min(1.0, max(0.0, others - unusable) / usable)
+        elapsed = time.monotonic() - self._started
+        return min(1.0, self._seconds(elapsed) / (self._needed * elapsed))
+
+    def is_contended(self) -> bool:
+        """Return whether other work has taken so much that times measured meanwhile are too long."""
+        return self.share() > _MAX_SHARE and (
+            self._seconds(time.monotonic() - self._started) > _MAX_SECONDS
+        )
+
+    def _seconds(self, elapsed: float) -> float:
+        """Return the CPU seconds that other work took from the needed cores in `elapsed` seconds."""
+        others = _other_cpu_seconds() - self._at_start
+        return max(0.0, others - self._unneeded * elapsed)
+
+
+def is_quiet(seconds: float = 0.5) -> bool:
+    """Wait, and return whether other work has left the cores alone meanwhile.
+
+    Args:
+        seconds: how long to wait.
+    """
+    load = BackgroundLoad()
+    time.sleep(seconds)
+    return not load.is_contended()
 
 
 def _other_cpu_seconds() -> float:

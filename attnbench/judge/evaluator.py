@@ -43,12 +43,16 @@ _MAX_REASON, _MAX_TEXT = 1000, 10_000
 
 @dataclass(frozen=True)
 class _TimedAdaptation:
-    """An adaptation after a rehearsal, and the seconds of a cold one if it was requested."""
+    """An adaptation after a rehearsal, and the seconds of a cold one if it was requested.
+
+    `contended` says whether other work used the CPU during either.
+    """
 
     adaptation: Adaptation
     pass_seconds: float
     cold_seconds: float | None
     size: ArtefactSize
+    contended: bool
 
     def times(self, late: float) -> dict[str, Any]:
         """Return the times of a `Cost`.
@@ -161,12 +165,14 @@ class Evaluator:
                 artefact_bytes=size.bytes,
                 late_seconds=late,
                 prediction_seconds=sum(prediction.batch_seconds),
+                contended=timed.contended or prediction.contended,
                 **timed.times(late),
             ),
             readouts=readouts,
             nondeterministic=tuple(
                 sorted({*adaptation.nondeterministic, *prediction.nondeterministic})
             ),
+            precision=tuple(sorted({*adaptation.precision, *prediction.precision})),
         )
         return self._outcome(result, _scores(episode, prediction.scores))
 
@@ -203,7 +209,8 @@ class Evaluator:
                 raise EpisodeFailure("the number of parameters differs from the recorded episode's")
         except EpisodeFailure as failure:
             return self._failed(episode, failure)
-        cost = earlier.model_copy(update=timed.times(earlier.late_seconds))
+        times = {**timed.times(earlier.late_seconds), "contended": timed.contended}
+        cost = earlier.model_copy(update=times)
         return self._outcome(measured.model_copy(update={"cost": cost}), _scores(episode, None))
 
     def try_out(self, submission: Submission, episode: Episode, timeout: float) -> Trial:
@@ -240,15 +247,16 @@ class Evaluator:
     ) -> _TimedAdaptation:
         with self.timer.phase("pass, rehearsal and adaptation"):
             adaptation = self._session.adapt(submission, episode, timeout, rehearse=True)
-        cold_seconds = None
+        cold_seconds, contended = None, adaptation.contended
         with self.timer.phase("cold adaptation"):
             if cold:
                 again = self._session.adapt(submission, episode, timeout, rehearse=False)
                 cold_seconds = again.seconds
+                contended |= again.contended
         with self.timer.phase("counting parameters"):
             size = self._measure(adaptation, submission)
         assert adaptation.pass_seconds is not None
-        return _TimedAdaptation(adaptation, adaptation.pass_seconds, cold_seconds, size)
+        return _TimedAdaptation(adaptation, adaptation.pass_seconds, cold_seconds, size, contended)
 
     def _measure(self, adaptation: Adaptation, submission: Submission) -> ArtefactSize:
         try:
@@ -282,14 +290,22 @@ class Evaluator:
         smaller_batches = np.array_split(repeated, len(repeated) // len(batches[0]) + 1)
         first, second = (
             self._session.predict(
-                submission, episode, artefact, shown, timeout=timeout, budget=budget
+                submission,
+                episode,
+                artefact,
+                shown,
+                timeout=timeout,
+                budget=budget,
+                observe=shown is smaller_batches,
             )
             for shown in (batches, smaller_batches)
         )
         # Back to the episode's order. This drops the scores of images that only pad the last batch.
         positions = np.argsort(order)
         logits = None if first.logits is None else first.logits[positions]
-        prediction = replace(first, scores=first.scores[positions], logits=logits)
+        prediction = replace(
+            first, scores=first.scores[positions], logits=logits, precision=second.precision
+        )
         scores = prediction.scores[repeated]
         different = prediction_checks.count_different(scores, second.scores, prediction.scores)
         if different > prediction_checks.MAX_DIFFERENT:

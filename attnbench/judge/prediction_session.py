@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from attnbench.judge.replies import (
     checked_outputs,
     expect,
-    nondeterministic_operations,
+    names_in,
     text_field,
 )
 from attnbench.judge.template import Worker
@@ -34,8 +34,10 @@ class Prediction:
         batch_sizes: the number of images in each batch.
         batch_seconds: the duration of each batch.
         nondeterministic: operations used that have no deterministic form on the device.
+        precision: the precisions computed in, if the worker was to observe them.
         place: where the submission defines the detector, as the worker says, for messages.
         printed: what the detector printed.
+        contended: whether other work used the CPU meanwhile.
     """
 
     scores: NDArray[np.float32]
@@ -44,8 +46,10 @@ class Prediction:
     batch_sizes: tuple[int, ...]
     batch_seconds: tuple[float, ...]
     nondeterministic: tuple[str, ...]
+    precision: tuple[str, ...]
     place: str
     printed: str
+    contended: bool = False
 
 
 class PredictionSession:
@@ -136,7 +140,8 @@ class PredictionSession:
             self._loading,
             tuple(map(len, self._batches)),
             tuple(self._seconds),
-            nondeterministic_operations(reply.fields),
+            names_in(reply.fields, "nondeterministic"),
+            names_in(reply.fields, "precision"),
             self._place,
             self._worker.printed(),
         )

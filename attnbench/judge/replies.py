@@ -113,13 +113,14 @@ def checked_outputs(
     return values
 
 
-def nondeterministic_operations(fields: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the nondeterministic operations that a reply names, at most 100.
+def names_in(fields: Mapping[str, object], name: str) -> tuple[str, ...]:
+    """Return a field of a reply that is a list of short names, at most 100 of them.
 
     Args:
         fields: the fields of the reply.
+        name: the name of the field; it may be missing.
     """
-    names = fields.get("nondeterministic")
+    names = fields.get(name)
     if not isinstance(names, list):
         return ()
-    return tuple(valid_unicode(str(name)[:100]) for name in names[:100])
+    return tuple(valid_unicode(str(each)[:100]) for each in names[:100])

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from attnbench.judge.background_load import BackgroundLoad
 from attnbench.judge.failures import EpisodeFailure, WorkerKilled, describe_exit
 from attnbench.judge.parameter_count import InvalidArtefact, canonical
 from attnbench.judge.prediction_checks import PREDICTION_LIMIT
 from attnbench.judge.prediction_session import Prediction, PredictionSession
-from attnbench.judge.replies import Remarks, expect, nondeterministic_operations, remarks_in
+from attnbench.judge.replies import Remarks, expect, names_in, remarks_in
 from attnbench.judge.template import Template, Worker
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import Submission
@@ -41,16 +42,21 @@ class Adaptation:
         pass_seconds: the duration of a forward pass over as many images, timed before the
             adaptation; None without a rehearsal.
         nondeterministic: operations used that have no deterministic form on the device.
+        precision: the precisions that the rehearsal computed in; none without a rehearsal.
         remarks: what the worker remarks about them, if that was requested.
         printed: what the submission printed, without the rehearsal's output.
+        contended: whether other work used the CPU while the pass, the rehearsal and the adaptation
+            ran.
     """
 
     artefact: Artefact
     seconds: float
     pass_seconds: float | None
     nondeterministic: tuple[str, ...]
+    precision: tuple[str, ...]
     remarks: Remarks
     printed: str
+    contended: bool = False
 
 
 class WorkerSession:
@@ -103,8 +109,10 @@ class WorkerSession:
         """
         self._warm_up(counts=[len(episode.pos), len(episode.neg)])
         self._template.settle()  # no earlier worker may still be running
+        load = BackgroundLoad(self._threads)
         with self._worker("adapting", timeout) as worker:
-            return self._adapt(worker, submission, episode, timeout, rehearse, remark)
+            adaptation = self._adapt(worker, submission, episode, timeout, rehearse, remark)
+            return replace(adaptation, contended=load.is_contended())
 
     def _adapt(
         self,
@@ -146,7 +154,8 @@ class WorkerSession:
             artefact,
             seconds,
             pass_seconds,
-            nondeterministic_operations(reply.fields),
+            names_in(reply.fields, "nondeterministic"),
+            names_in(reply.fields, "precision"),
             remarks,
             worker.printed(),
         )
@@ -160,6 +169,7 @@ class WorkerSession:
         *,
         timeout: float,
         budget: float,
+        observe: bool = False,
     ) -> Prediction:
         """Have a process that has not adapted score the episode's test images.
 
@@ -170,6 +180,7 @@ class WorkerSession:
             batches: the indices of the test images in each batch, int64 `[n]`.
             timeout: seconds to import the submission.
             budget: seconds to load the detector and to predict.
+            observe: whether to observe the precision it computes in, which takes time.
 
         Raises:
             EpisodeFailure: if the detector does not deliver valid scores in time.
@@ -178,7 +189,7 @@ class WorkerSession:
         # Two buffers in turn: the worker scores one batch while the next is written.
         shapes = [(max(map(len, batches)), *episode.pos.shape[1:])] * 2
         with self._worker("predicting", budget) as worker:
-            request = {"shapes": shapes}
+            request = {"shapes": shapes, "observe": observe}
             ready_deadline = self._start(
                 worker, "predict", episode, request, submission.program, timeout
             )
@@ -190,8 +201,10 @@ class WorkerSession:
                     worker, episode, batches, image_buffers, labels=labels, budget=budget
                 )
                 # This worker gets its reachable state from the source.
+                load = BackgroundLoad(self._threads)
                 session.load(replace(artefact, reachable_state=b""))
-                return session.run()
+                prediction = session.run()
+                return replace(prediction, contended=load.is_contended())
 
     def _warm_up(self, *, counts: Sequence[int] = (), batches: Sequence[int] = ()) -> None:
         if self._device == "cpu":

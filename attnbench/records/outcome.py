@@ -37,15 +37,11 @@ class EpisodeOutcome:
     scores: pa.Table
     environment: Environment
 
-    def with_contention(self, contended: bool) -> EpisodeOutcome:
-        """Return the same outcome, with its cost marked as contended or not.
-
-        Args:
-            contended: whether other episodes ran on the same CPU at the same time.
-        """
+    def as_contended(self) -> EpisodeOutcome:
+        """Return the same outcome with its times marked as contended."""
         if self.result.cost is None:
             return self
-        cost = self.result.cost.model_copy(update={"contended": contended})
+        cost = self.result.cost.model_copy(update={"contended": True})
         return replace(self, result=self.result.model_copy(update={"cost": cost}))
 
 

@@ -185,6 +185,9 @@ class EpisodeResult(_Model):
         readouts: detection by arg-max (see `attnbench.judge.argmax_readouts`), if the track asks for
             it and the detector has logits.
         nondeterministic: operations used that have no deterministic form on the device.
+        precision: what the adaptation and the detector compute matrix products and convolutions in,
+            such as `float32`, `bfloat16` or `tf32`, as their processes observed it; empty in older
+            records.
     """
 
     target: Text
@@ -198,6 +201,7 @@ class EpisodeResult(_Model):
     cost: Cost | None = None
     readouts: dict[ArgmaxRule, Readout] = {}
     nondeterministic: tuple[Text, ...] = ()
+    precision: tuple[Text, ...] = ()
 
     @model_validator(mode="after")
     def _check_completeness(self) -> Self:
@@ -231,6 +235,7 @@ class Summary(_Model):
 
     Attributes:
         targets: the number of targets.
+        precision: of all its episodes together.
         contended: the number of contended episodes.
     """
 
@@ -252,6 +257,7 @@ class Summary(_Model):
     adaptation_seconds_cold: Seconds | None = None
     adaptation_passes: Finite | None = None
     prediction_seconds: Seconds | None = None
+    precision: tuple[Text, ...] = ()
     contended: Count = 0
 
 

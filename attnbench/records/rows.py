@@ -26,7 +26,15 @@ _FROM_SUMMARY = (
     "adaptation_passes",
     "prediction_seconds",
 )
-COLUMNS = (*_FROM_IDENTITY, "status", "reason", *_FROM_SUMMARY, "isolation", "record")
+COLUMNS = (
+    *_FROM_IDENTITY,
+    "status",
+    "reason",
+    *_FROM_SUMMARY,
+    "precision",
+    "isolation",
+    "record",
+)
 
 
 def row_of(record: Record, path: Path) -> dict[str, object]:
@@ -53,4 +61,8 @@ def row_of_summary(
     row: dict[str, object] = {name: getattr(identity, name) for name in _FROM_IDENTITY}
     row |= {"status": status, "reason": reason}
     row |= {name: getattr(summary, name) for name in _FROM_SUMMARY}
-    return row | {"isolation": identity.isolation, "record": None if path is None else str(path)}
+    return row | {
+        "precision": ", ".join(summary.precision) or None,
+        "isolation": identity.isolation,
+        "record": None if path is None else str(path),
+    }

@@ -125,6 +125,7 @@ def summarise_without_intervals(results: Sequence[EpisodeResult]) -> Summary:
         adaptation_seconds_cold=times.cold,
         adaptation_passes=times.passes,
         prediction_seconds=times.prediction,
+        precision=tuple(sorted({name for result in results for name in result.precision})),
         contended=sum(cost.contended for cost in costs),
     )
 

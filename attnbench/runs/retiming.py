@@ -1,23 +1,87 @@
-"""`--timing-only`: episodes that shared a CPU when they were recorded are timed again, alone."""
+"""Timing contended episodes again: at the end of a run, or later with `--timing-only`."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 from attnbench.engines.engine import Job, RunJobs, UnusableImages
 from attnbench.errors import AttnbenchError
+from attnbench.judge.background_load import is_quiet
 from attnbench.records.outcome import EpisodeOutcome
 from attnbench.records.record import EpisodeResult, Identity, Record, merge_environments
 from attnbench.records.rows import row_of
 from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
 from attnbench.records.summary import summarise
-from attnbench.runs.events import Event, RecordWritten
+from attnbench.runs.events import Event, Noted, RecordWritten
 from attnbench.runs.planning import Plan
 from attnbench.runs.progress import Progress
+
+
+def retime_if_quiet(
+    plans: Sequence[Plan],
+    rows: Sequence[dict[str, object]],
+    run_jobs: RunJobs,
+    folder: Path,
+    *,
+    written: Container[Path],
+    report: Callable[[Event], None],
+) -> list[dict[str, object]]:
+    """Time the contended episodes of new records again, if other work has ended.
+
+    Reports in one line how many episodes were contended, and how many still are.
+
+    Args:
+        plans: what was run.
+        rows: a row per plan.
+        run_jobs: runs the episodes, one at a time.
+        folder: the folder of records.
+        written: the files of the new records.
+        report: called with each event.
+
+    Returns:
+        The rows, with the new times.
+    """
+    store = RecordStore(folder)
+    contended = {
+        number: plan
+        for number, plan in enumerate(plans)
+        if plan.only is None
+        and store.path_of(plan.identity) in written
+        and _count_contended(store, [plan])
+    }
+    if not contended:
+        return list(rows)
+    before = after = _count_contended(store, list(contended.values()))
+    by_number = dict(enumerate(rows))
+    if is_quiet():
+        again = retime_records(list(contended.values()), run_jobs, folder, report=report)
+        by_number |= dict(zip(contended, again, strict=True))
+        after = _count_contended(store, list(contended.values()))
+    report(Noted(_describe(before, before - after)))
+    return list(by_number.values())
+
+
+def _count_contended(store: RecordStore, plans: Sequence[Plan]) -> int:
+    return sum(len(_contended_episodes(_existing_record(store, plan)[1])) for plan in plans)
+
+
+def _describe(before: int, settled: int) -> str:
+    """Describe contended times in one line.
+
+    Args:
+        before: the number of episodes with contended times.
+        settled: how many of them have been timed again without other work.
+    """
+    text = f"other work used the CPU while {before} adaptation{'s' * (before != 1)} ran"
+    if settled:
+        text += f"; {settled} timed again"
+    if settled < before:
+        text += f"; {before - settled} excluded from rankings: use --timing-only on an idle machine"
+    return text
 
 
 def retime_records(

@@ -11,9 +11,10 @@ import copy
 import importlib
 import itertools
 import sys
+import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from attnbench.sandbox.places import (
     place_of_error,
     place_of_function,
 )
+from attnbench.sandbox.precision import PrecisionObserver
 from attnbench.sandbox.printed_output import flush_output, forget_output
 from attnbench.sandbox.remarks import remarks_on
 from attnbench.sandbox.remedies import remedy_for
@@ -54,6 +56,9 @@ from attnbench.wire.channel import Channel, Message
 from attnbench.wire.shared_images import map_private, map_shared
 
 SUBMISSION_MODULE = "submission"
+
+# How many images per class a first rehearsal has. If it takes this long, no second one is needed.
+_FEW_IMAGES, _LONG_REHEARSAL_SECONDS = 8, 2.0
 
 
 def serve(channel: Channel, state: WarmState, folder: Path, confinement: tuple[str, ...]) -> None:
@@ -111,12 +116,13 @@ class _Context:
     state: WarmState
     source: Path
     caught_warnings: list[warnings.WarningMessage]
+    precision: PrecisionObserver = field(default_factory=PrecisionObserver)
 
     @property
     def report(self) -> dict[str, Any]:
-        """Fields of a reply: the nondeterministic operations that the submission has used."""
+        """Fields of a reply: the submission's nondeterministic operations, and its precision."""
         names = {str(warning.message).partition(" ")[0] for warning in self.caught_warnings}
-        return {"nondeterministic": sorted(names)}
+        return {"nondeterministic": sorted(names), "precision": sorted(self.precision.observed)}
 
 
 def _adapt(context: _Context) -> None:
@@ -127,10 +133,7 @@ def _adapt(context: _Context) -> None:
     adapt = _load_adapt()
     settings: dict[str, Any] = request.fields["hyperparameters"]
     if request.fields["rehearse"]:
-        counts = [shape[0] for shape in shapes]
-        if not _can_rehearse(adapt, context, state.rehearsal_counts(counts)):
-            forget_output()
-            _rehearse(adapt, context, counts)
+        _rehearse_until_warm(adapt, context, [shape[0] for shape in shapes])
         forget_output()
         adapt = _reload_adapt(context.source, modules_before)
     set_seed(request.fields["seed"])
@@ -158,25 +161,45 @@ def _adapt(context: _Context) -> None:
         channel.send(Message("remarks", asdict(remarks)))
 
 
-def _can_rehearse(adapt: Callable[..., object], context: _Context, counts: list[int]) -> bool:
-    """Rehearse. Return False after a failure: the method may need more images than `counts`."""
-    try:
-        _rehearse(adapt, context, counts)
-    except NotApplicable:
-        raise
-    except Exception:
-        return False
-    return True
+def _rehearse_until_warm(
+    adapt: Callable[..., object], context: _Context, counts: Sequence[int]
+) -> None:
+    """Rehearse on a few noise images, and then on as many as the episode has.
+
+    A rehearsal on a few images that takes seconds is enough: creating kernels takes milliseconds, so
+    that an adaptation of at least this length does not depend on it (docs/timing.md).
+
+    Args:
+        adapt: the submission's function.
+        context: the request.
+        counts: the episode's numbers of positives and of negatives.
+    """
+    few = [min(_FEW_IMAGES, count) for count in counts]
+    if few != counts:
+        started = time.perf_counter()
+        try:
+            _rehearse(adapt, context, few)
+        except NotApplicable:
+            raise
+        except Exception:
+            pass  # the method may need more images
+        else:
+            if time.perf_counter() - started >= _LONG_REHEARSAL_SECONDS:
+                return
+        forget_output()
+        context.state.renew_rehearsal()
+    _rehearse(adapt, context, counts)
 
 
-def _rehearse(adapt: Callable[..., object], context: _Context, counts: list[int]) -> None:
+def _rehearse(adapt: Callable[..., object], context: _Context, counts: Sequence[int]) -> None:
     """Adapt to noise images, `counts` of each class, and pack the result."""
     request, state = context.request, context.state
     pos, neg = state.noise_images(counts)
     set_seed(request.fields["seed"])
     # A list that the submission changes here must not reach the adaptation.
     settings = copy.deepcopy(request.fields["hyperparameters"])
-    detector = _call_adapt(adapt, context.source, state.rehearsal, pos, neg, settings)
+    with context.precision:
+        detector = _call_adapt(adapt, context.source, state.rehearsal, pos, neg, settings)
     state.rehearsal_packer.pack(detector, context.source)
 
 
@@ -195,7 +218,8 @@ def _predict(context: _Context) -> None:
     synchronise(device)
     place = place_of_detector(detector, context.source)
     channel.send(Message("loaded", {"place": place}))
-    with torch.no_grad():
+    observer = context.precision if request.fields["observe"] else contextlib.nullcontext()
+    with torch.no_grad(), observer:
         while (batch := channel.receive()).kind == "images":
             buffer, count = batch.fields["buffer"], batch.fields["count"]
             images = _to_device(buffers[buffer][:count], device)
