@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attnbench.backbones.backbone import Backbone, Preprocessing
+from attnbench.judge.background_load import BackgroundLoad
 from attnbench.records.record import Cost, EpisodeResult, Measures, Record
 from attnbench.records.summary import summarise
 from attnbench.vocabulary import Status
@@ -62,6 +63,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of cached arrays, for this test only."""
     monkeypatch.setenv("ATTNBENCH_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
+def idle_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """See no other work on this machine, on which tests run in parallel.
+
+    The marker `real_load` leaves the measurement of other work in place.
+    """
+    if request.node.get_closest_marker("real_load") is None:
+        monkeypatch.setattr(BackgroundLoad, "is_contended", lambda _: False)
 
 
 @pytest.fixture

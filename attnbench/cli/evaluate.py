@@ -117,7 +117,7 @@ def evaluate(
         typer.Option(
             "--timing-only",
             envvar="ATTNBENCH_TIMING_ONLY",
-            help="Only repeat the timing of episodes that were recorded with several --workers.",
+            help="Only repeat the timing of episodes that shared the CPU with other work.",
         ),
     ] = False,
     data: options.Data = None,

@@ -76,8 +76,8 @@ def print_report(
         print_output(episodes, console)
     if any(row["status"] == "ok" and row["adaptation_seconds"] is None for row in rows):
         console.print(
-            "–: no times, because several episodes shared a CPU. Run again with --timing-only and "
-            "without --workers to time them one by one."
+            "–: no times, because other work or other episodes used the CPU meanwhile. Run again "
+            "with --timing-only and without --workers to time the episodes one by one."
         )
     paths = dict.fromkeys(str(row["record"]) for row in rows if row["record"])
     if paths:

@@ -79,8 +79,6 @@ def verify(
         typer.echo(f"{printable(record)}: {outcome}")
         for problem in (*problems, *inconclusive):
             typer.echo(f"  - {printable(problem)}")
-        if inconclusive:
-            typer.echo("Other work kept the CPU busy: verify times on an idle machine.")
     else:
         count = len(verification.targets)
         typer.echo(

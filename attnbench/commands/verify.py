@@ -15,7 +15,7 @@ from attnbench.backbones import fingerprint
 from attnbench.backbones.own_file import files_of
 from attnbench.commands.recorded_submission import find_submission
 from attnbench.commands.recorded_task import find_backbone, find_task, is_recorded_version
-from attnbench.commands.reproduction import mismatches, slower_adaptation
+from attnbench.commands.reproduction import mismatches, other_precision, slower_adaptation
 from attnbench.devices import require_device
 from attnbench.files import write_atomically
 from attnbench.judge.conditions import Conditions
@@ -187,14 +187,18 @@ def _rerun(
         episode = stimuli.episode(target, identity.seed)
         rerun = _judge_again(evaluator, submission, episode, timeout, recorded[target])
         own_scores = scores.filter(pc.equal(scores["target"], pa.scalar(target)))
-        problems = [
-            f"{target}: {mismatch}"
-            for mismatch in mismatches(
-                recorded[target], own_scores, rerun.outcome, other_device=other_device
-            )
-        ]
+        problems: list[str] = []
         inconclusive: list[str] = []
+        precision = other_precision(recorded[target], rerun.outcome.result)
+        if precision and other_device:
+            # Another device may not offer the recorded precision, and then the scores say nothing.
+            inconclusive.append(f"{target}: not verifiable on this device: {precision}")
+        else:
+            found = mismatches(recorded[target], own_scores, rerun.outcome)
+            problems += [f"{target}: {each}" for each in filter(None, (precision, *found))]
         if slower := slower_adaptation(recorded[target], rerun.outcome.result):
+            if rerun.disturbed:
+                slower += " while other work used the CPU: verify times on an idle machine"
             (inconclusive if rerun.disturbed else problems).append(f"{target}: {slower}")
         yield _Comparison(problems, inconclusive)
 

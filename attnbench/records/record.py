@@ -151,8 +151,8 @@ class Cost(_Model):
             that was deferred until prediction.
         pass_seconds: the time of one forward pass of the backbone over as many images.
         prediction_seconds: the time of scoring all test images.
-        contended: whether other episodes ran on the same CPU meanwhile. Contended times are excluded
-            from the leaderboard.
+        contended: whether other episodes or other work used the CPU meanwhile. Contended times are
+            excluded from the leaderboard.
     """
 
     parameters_added: Count

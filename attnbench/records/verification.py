@@ -23,7 +23,8 @@ class Verification(BaseModel):
             changed since, the verification says nothing about it.
         targets: the targets whose episodes were run again.
         problems: what did not hold.
-        unsettled: what could not be decided because other work kept the CPU busy.
+        unsettled: what could not be decided: other work kept the CPU busy, or this device does not
+            compute in the recorded precision.
         environment: the machine and versions that the episodes were run again with.
         created: when the record was verified, in ISO 8601.
     """

@@ -1,0 +1,170 @@
+"""The clock favours nobody: whatever kernels a method uses, its rehearsal has created them.
+
+oneDNN creates a kernel for each combination of operation, batch size, memory layout and data type when
+it is first used. It reports each creation, and whether it found the kernel in its cache. So these tests
+need no clock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from attnbench.backbones import load
+from attnbench.commands.check import noise_episode
+from attnbench.isolation.confinement import limits_for
+from attnbench.judge.template import Template
+from attnbench.judge.worker_session import Adaptation, WorkerSession
+from attnbench.stimuli.episodes import Episode
+from attnbench.submission import load_submission
+from attnbench.tasks import load_task
+
+# Each variant trains the backbone's last stage and a bias for two epochs.
+PLAIN = """
+import torch
+from torch import nn
+from torch.nn.functional import softplus
+
+from counting import count_created_kernels
+
+BATCH = 12
+LAYOUT = {layout}
+PRECISION = {precision}
+
+
+class Detector(nn.Module):
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone, self.target = backbone, backbone.target
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def forward(self, images):
+        return self.backbone(images)[:, self.target] + self.bias
+
+
+@count_created_kernels
+def adapt(backbone, pos, neg):
+    detector = Detector(backbone)
+    trained = [*backbone.get_submodule(backbone.stages[-1]).requires_grad_(True).parameters()]
+    optimizer = torch.optim.Adam([*trained, detector.bias], lr=1e-3)
+    images = torch.cat([pos, neg]).contiguous(memory_format=LAYOUT)
+    signs = torch.tensor([1.0] * len(pos) + [-1.0] * len(neg))
+    for _ in range(2):
+        for rows in torch.randperm(len(images)).split(BATCH):
+            with torch.autocast("cpu", torch.bfloat16, enabled=PRECISION == "bfloat16"):
+                scores = detector(images[rows])
+            optimizer.zero_grad()
+            softplus(-signs[rows] * scores.float()).mean().backward()
+            optimizer.step()
+    return detector
+"""
+
+TOOLKIT = """
+from torch import nn
+
+from attnbench.adaptation import Detector, fit_adam, split_trainable_head
+
+from counting import count_created_kernels
+
+
+@count_created_kernels
+def adapt(backbone, pos, neg):
+    frozen, trainable = split_trainable_head(backbone, backbone.target)
+    detector = Detector(trainable, backbone.target, pos[:1], frozen=frozen)
+    fit_adam(detector.scorer, *detector.frozen_features(pos, neg), learning_rate=1e-3, epochs=2)
+    return detector
+"""
+
+# Writes what oneDNN reports during `adapt` to a file, and prints how many kernels it has created.
+COUNTING = """
+import ctypes, functools, os, tempfile
+import torch
+
+
+def count_created_kernels(adapt):
+    @functools.wraps(adapt)
+    def counted(*arguments, **settings):
+        libc = ctypes.CDLL(None)
+        with tempfile.TemporaryFile() as log:
+            stdout = os.dup(1)
+            libc.fflush(None)
+            os.dup2(log.fileno(), 1)
+            try:
+                with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON_CREATION):
+                    detector = adapt(*arguments, **settings)
+            finally:
+                libc.fflush(None)
+                os.dup2(stdout, 1)
+                os.close(stdout)
+            log.seek(0)
+            report = log.read()
+        created, found = report.count(b"create:cache_miss"), report.count(b"create:cache_hit")
+        print(f"{created} kernels created, {found} found")
+        return detector
+
+    return counted
+"""
+
+VARIANTS = {
+    "toolkit": TOOLKIT,
+    "plain": PLAIN.format(layout="torch.contiguous_format", precision="'float32'"),
+    "channels-last": PLAIN.format(layout="torch.channels_last", precision="'float32'"),
+    "half": PLAIN.format(layout="torch.channels_last", precision="'bfloat16'"),
+}
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[tuple[WorkerSession, Episode]]:
+    """A session with workers that have the backbone of `mini`, and an episode of its size."""
+    name = load_task("imagenet-standard").tracks["mini"].backbones[0]
+    backbone = load(name)
+    with Template("process", limits=limits_for(3600.0)) as template:
+        template.load(name, untrained=False)
+        labels = len(backbone.labels or ())
+        session = WorkerSession(template, backbone=name, labels=labels, size=0, device="cpu")
+        yield session, noise_episode(backbone, per_class=20)
+
+
+def created_kernels(adaptation: Adaptation) -> int:
+    """Return how many kernels an adaptation has created. It must have used some."""
+    (counts,) = re.findall(r"(\d+) kernels created, (\d+) found", adaptation.printed)
+    created, found = map(int, counts)
+    assert created + found > 0
+    return created
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_rehearsal_creates_the_kernels_of_any_method(
+    name: str,
+    session: tuple[WorkerSession, Episode],
+    submission_folder: Callable[[str, str], Path],
+) -> None:
+    folder = submission_folder(name, VARIANTS[name])
+    (folder / "counting.py").write_text(COUNTING)
+    submission = load_submission(folder)
+    workers, episode = session
+    for _ in range(2):  # the first episode, and a later one
+        adaptation = workers.adapt(submission, episode, 60.0, rehearse=True)
+        assert created_kernels(adaptation) == 0
+    cold = workers.adapt(submission, episode, 60.0, rehearse=False)
+    assert created_kernels(cold) > 0
+
+
+def test_a_submission_that_does_without_the_toolkit_never_meets_it(
+    session: tuple[WorkerSession, Episode], submission_folder: Callable[[str, str], Path]
+) -> None:
+    code = """
+        import sys
+        from torch import nn
+
+        def adapt(backbone, pos, neg):
+            print([name for name in sys.modules if name.startswith("attnbench.adaptation")])
+            return nn.Sequential(backbone, nn.Linear(backbone(pos[:1]).shape[1], 1), nn.Flatten(0))
+        """
+    workers, episode = session
+    submission = load_submission(submission_folder("plain", code))
+    assert submission.modules == ()
+    assert workers.adapt(submission, episode, 60.0, rehearse=False).printed == "[]\n"
