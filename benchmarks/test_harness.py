@@ -127,7 +127,8 @@ def test_what_the_judge_adds(
         added = total - result.cost.adaptation_seconds - result.cost.prediction_seconds
         return added, added / total
 
-    with open_judge(Conditions(isolation=isolation, data=data)) as judge:
+    conditions = Conditions(isolation=isolation, data=data, modules=submission.modules)
+    with open_judge(conditions) as judge:
         evaluator = judge.evaluator(backbone.name)
         rounds = in_rounds(benchmark, judge_episode, 15 if track == "mini" else 3)
     seconds, fractions = zip(*rounds, strict=True)
@@ -175,7 +176,8 @@ def test_prediction_beside_a_bare_loop(benchmark: BenchmarkFixture, keep: Keep, 
     """
     backbone, episode, data = first_episode_of(track)
     submission, batches = load_submission("none"), first_batches(episode)
-    with Template("process", limits=limits_for(3600.0), data=data) as template:
+    limits, modules = limits_for(3600.0), submission.modules
+    with Template("process", limits=limits, modules=modules, data=data) as template:
         template.load(backbone.name, untrained=False)
         labels = len(backbone.labels or ())
         session = WorkerSession(

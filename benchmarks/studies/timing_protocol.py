@@ -27,15 +27,16 @@ from attnbench.vocabulary import DEVICE_KINDS, DeviceKind
 REPEATS = 30
 REHEARSED = ("attention", "last_layer", "linear_probe", "adapter", "full_finetune")
 
-# Added to a submission, this makes a rehearsal with few images fail, which is then repeated with
-# all.
-REQUIRE_ALL_IMAGES = """
+# Added to a submission, this makes a rehearsal on a few images so long that none on all images follows.
+ONLY_A_FEW_IMAGES = """
 
 _adapt = adapt
 
 
 def adapt(backbone, pos, neg, **hyperparameters):
-    assert len(pos) > 8, "no rehearsal with a few images"
+    import time
+
+    time.sleep(2.0 if len(pos) <= 8 else 0.0)
     return _adapt(backbone, pos, neg, **hyperparameters)
 """
 
@@ -77,10 +78,10 @@ def costs(evaluator: Evaluator, repeats: int) -> list[Cost]:
 
 
 def rehearsal_ratios(evaluator: Evaluator, name: str, repeats: int) -> list[float]:
-    """Return adaptation times after a rehearsal with 8 images per class, over one with all."""
-    few_images = load_submission(name)
-    source = few_images.files[SOURCE] + REQUIRE_ALL_IMAGES.encode()
-    all_images = dataclasses.replace(few_images, files={**few_images.files, SOURCE: source})
+    """Return adaptation times after a rehearsal with 8 images per class only, over those with all."""
+    all_images = load_submission(name)
+    source = all_images.files[SOURCE] + ONLY_A_FEW_IMAGES.encode()
+    few_images = dataclasses.replace(all_images, files={**all_images.files, SOURCE: source})
     episode = noise_episode(load(DEFAULT_BACKBONE), per_class=64)
     ratios = []
     for _ in range(repeats):
@@ -101,7 +102,8 @@ def row(label: str, values: list[float], factor: float, form: str) -> str:
 
 def main(device: DeviceKind) -> None:
     """Print the tables."""
-    with open_judge(Conditions(device=device)) as judge:
+    modules = load_submission("attention").modules
+    with open_judge(Conditions(device=device, modules=modules)) as judge:
         evaluator = judge.evaluator(DEFAULT_BACKBONE)
         undisturbed = costs(evaluator, REPEATS)
         with busy_process(device):
