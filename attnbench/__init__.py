@@ -10,6 +10,7 @@ from attnbench.version import __version__
 if TYPE_CHECKING:
     from attnbench.adaptation import log_odds
     from attnbench.backbones.backbone import Backbone
+    from attnbench.commands.audit import audit
     from attnbench.commands.check import check
     from attnbench.commands.compare import compare
     from attnbench.commands.evaluate import evaluate
@@ -28,6 +29,7 @@ __all__ = [
     "Backbone",
     "NotApplicable",
     "__version__",
+    "audit",
     "check",
     "compare",
     "detect",
@@ -46,6 +48,7 @@ _MODULES = {
     "AttnbenchError": "attnbench.errors",
     "Backbone": "attnbench.backbones.backbone",
     "NotApplicable": "attnbench.errors",
+    "audit": "attnbench.commands.audit",
     "check": "attnbench.commands.check",
     "compare": "attnbench.commands.compare",
     "detect": "attnbench.statistics.detection",

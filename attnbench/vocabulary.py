@@ -11,8 +11,15 @@ EngineName = Literal["local", "ray", "slurm"]
 ProgressStyle = Literal["auto", "bars", "lines", "json"]
 # The status of an episode or of a record.
 Status = Literal["ok", "failed", "not applicable"]
-# Whether `attnbench verify` has confirmed a record.
-Badge = Literal["self-reported", "verified", "failed verification"]
+# Whether `attnbench verify` has confirmed a record, and `verify --audit` on images of a secret seed.
+Badge = Literal[
+    "self-reported",
+    "verified",
+    "audited",
+    "verified and audited",
+    "better on public seeds",
+    "failed verification",
+]
 # Which outputs compete when a detector that keeps the backbone's logits is read out by arg-max.
 ArgmaxRule = Literal["argmax-all", "argmax-targets"]
 

@@ -126,6 +126,7 @@ WRONG = {
     ("publish", "--records"): [FILE_FOR_FOLDER, ("missing", "has no records of none")],
     ("publish", "--published"): [FILE_FOR_FOLDER],
     ("publish", "--out"): [FOLDER_FOR_FILE],
+    ("publish", "--data"): [FILE_FOR_FOLDER],
     **{("records list", name): cases for name, cases in FILTERS.items()},
     ("records list", "--records"): [FILE_FOR_FOLDER, ("missing", "is not a folder")],
     **{("records remove", name): cases for name, cases in FILTERS.items()},

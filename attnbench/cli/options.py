@@ -52,6 +52,23 @@ Untrained = Annotated[
         help="Use the backbone without trained weights, which needs no data.",
     ),
 ]
+Audit = Annotated[
+    bool,
+    typer.Option(
+        "--audit",
+        envvar="ATTNBENCH_AUDIT",
+        help="Judge the submission on images of a secret seed, drawn now, and compare.",
+    ),
+]
+Sample = Annotated[
+    int | None,
+    typer.Option(
+        envvar="ATTNBENCH_SAMPLE",
+        min=1,
+        metavar="K",
+        help="Run only this many targets of each record, drawn at random. (default: all)",
+    ),
+]
 TaskFile = Annotated[
     str | None,
     typer.Option(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from attnbench.cli import options
+from attnbench.cli.audit_report import print_audit
 from attnbench.cli.spinner import spinner
 
 
@@ -32,17 +33,37 @@ def publish(
             help="The leaderboard to write.",
         ),
     ] = Path("leaderboard.md"),
+    audit: options.Audit = False,
+    sample: options.Sample = None,
+    data: options.Data = None,
 ) -> None:
     """Publish your records of submissions.
 
     Checks that the records are intact and up to date, and that your work is committed to git. Then
     copies the records to the published ones and rebuilds the leaderboard.
+
+    With --audit, each record is first compared with results on images of a secret seed. The outcome
+    is published with it, whatever it is; --sample and --data are for the audit.
     """
+    if sample is not None and not audit:
+        raise typer.BadParameter("only an audit has a sample: add --audit", param_hint="--sample")
     from attnbench.commands.publish import publish as publish_records
     from attnbench.text import printable
 
-    with spinner("checking records, and building the leaderboard"):
-        publication = publish_records(submissions, records=records, published=published, out=out)
+    with spinner("checking records, and building the leaderboard") as show:
+        publication = publish_records(
+            submissions,
+            records=records,
+            published=published,
+            out=out,
+            with_audit=audit,
+            sample=sample,
+            data=data,
+            on_target=lambda target: show(f"running {printable(target, 60)}"),
+        )
+    for path, outcome in publication.audits.items():
+        typer.echo(printable(path))
+        print_audit(outcome)
     for name, paths in publication.copied.items():
         count = len(set(paths) & set(publication.replaced))
         typer.echo(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnbench.cli import options
+from attnbench.cli.audit_report import print_audit
 from attnbench.vocabulary import Status
 
 if TYPE_CHECKING:
@@ -216,14 +217,17 @@ def show(
         ),
     ] = False,
 ) -> None:
-    """Show a record: its targets with their hits and false alarms.
+    """Show a record: its targets with their hits and false alarms, and its audit if there is one.
 
     With --errors, also draw the pictures that the detectors got wrong with the most extreme scores.
     """
+    from attnbench.records.audit import read_audit
     from attnbench.records.store import RecordStore
 
     recorded = RecordStore(record.parent).read(record)
     _print_record(recorded)
+    if (audit := read_audit(record)) is not None:
+        print_audit(audit)
     if verbose:
         from attnbench.cli.episode_report import episodes_of_record, print_failures, print_output
 

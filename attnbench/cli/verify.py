@@ -1,35 +1,34 @@
-"""`attnbench verify RECORD`: run a record again and compare."""
+"""`attnbench verify RECORD…`: run records again and compare."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attnbench.cli import options
+from attnbench.cli.audit_report import print_audit
 from attnbench.cli.spinner import spinner
+
+if TYPE_CHECKING:
+    from attnbench.records.verification import Verification
 
 
 def verify(
-    record: Annotated[
-        Path,
+    records: Annotated[
+        list[Path],
         typer.Argument(
             metavar="RECORD",
             exists=True,
             dir_okay=False,
-            help="A record's JSON file; its scores lie beside it.",
+            help="JSON files of records; their scores lie beside them.",
+            show_default=False,
         ),
     ],
-    sample: Annotated[
-        int | None,
-        typer.Option(
-            envvar="ATTNBENCH_SAMPLE",
-            min=1,
-            metavar="K",
-            help="Run only this many targets again, drawn at random. (default: all)",
-        ),
-    ] = None,
+    audit: options.Audit = False,
+    sample: options.Sample = None,
     submission: Annotated[
         str | None,
         typer.Option(
@@ -50,31 +49,63 @@ def verify(
         ),
     ] = None,
     data: options.Data = None,
-    as_json: options.OneObject = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", envvar="ATTNBENCH_JSON", help="Print one JSON object per record."),
+    ] = False,
 ) -> None:
-    """Run a record again and check that its results hold.
+    """Run records again and check that their results hold.
 
-    The outcome is written beside the record, and the leaderboard shows it as a badge.
+    With --audit, the submission is judged on images of a secret seed instead. Public seeds are known,
+    so a submission can be tuned to their images.
+
+    The outcome is written beside each record, and the leaderboard shows it as a badge.
     """
+    from attnbench.commands.audit import audit as audit_record
     from attnbench.commands.verify import verify as verify_record
     from attnbench.overrides import parse_settings
+    from attnbench.records.audit import Audit
     from attnbench.text import printable
 
-    with spinner("loading the network and the data") as show:
-        verification = verify_record(
-            record,
-            sample=sample,
-            submission=submission,
-            task=task,
-            backbone=backbone,
-            settings=parse_settings(settings or ()),
-            data=data,
-            on_target=lambda target: show(f"running {printable(target, 60)} again"),
-        )
+    replaced = parse_settings(settings or ())
+    all_hold = True
+    for record in records:
+        with spinner("loading the network and the data") as show:
+
+            def announce(target: str, show: Callable[[str], None] = show) -> None:
+                show(f"running {printable(target, 60)}")
+
+            outcome = (audit_record if audit else verify_record)(
+                record,
+                sample=sample,
+                submission=submission,
+                task=task,
+                backbone=backbone,
+                settings=replaced,
+                data=data,
+                on_target=announce,
+            )
+        if isinstance(outcome, Audit):
+            holds = not outcome.is_beyond_chance
+        else:
+            holds = not (outcome.problems or outcome.unsettled)
+        all_hold &= holds
+        if as_json:
+            typer.echo(outcome.model_dump_json())
+        elif isinstance(outcome, Audit):
+            typer.echo(printable(record))
+            print_audit(outcome)
+        else:
+            _print_verification(outcome, record)
+    if not all_hold:
+        raise typer.Exit(1)
+
+
+def _print_verification(verification: Verification, record: Path) -> None:
+    from attnbench.text import printable
+
     problems, inconclusive = verification.problems, verification.unsettled
-    if as_json:
-        typer.echo(verification.model_dump_json())
-    elif problems or inconclusive:
+    if problems or inconclusive:
         outcome = "failed verification" if problems else "inconclusive"
         typer.echo(f"{printable(record)}: {outcome}")
         for problem in (*problems, *inconclusive):
@@ -85,5 +116,3 @@ def verify(
             f"{printable(record)}: verified on {count} target{'s' * (count != 1)}: "
             + printable(", ".join(verification.targets))
         )
-    if problems or inconclusive:
-        raise typer.Exit(1)

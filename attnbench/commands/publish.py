@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from attnbench.backbones import fingerprint, load
+from attnbench.commands.audit import audit
 from attnbench.commands.leaderboard import build_leaderboard
 from attnbench.commands.new import PLACEHOLDER_AUTHOR
 from attnbench.commands.recorded_task import find_task, is_recorded_version
 from attnbench.errors import AttnbenchError
+from attnbench.records.audit import Audit
 from attnbench.records.integrity import contradictions
 from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
@@ -31,6 +33,7 @@ class Publication:
     Attributes:
         copied: the published files, by the name of the submission.
         replaced: those of them that replaced an earlier record.
+        audits: the outcome of the audit of each record in the folder of one's own; empty without.
         listed: the number of records on the new leaderboard.
         in_git: whether the working directory is in a git repository. Outside one, nothing shows
             whether everything is committed.
@@ -38,6 +41,7 @@ class Publication:
 
     copied: dict[str, list[Path]]
     replaced: list[Path]
+    audits: dict[Path, Audit]
     listed: int
     in_git: bool
 
@@ -48,6 +52,10 @@ def publish(
     records: Path = Path("records"),
     published: Path = Path("published"),
     out: Path = Path("leaderboard.md"),
+    with_audit: bool = False,
+    sample: int | None = None,
+    data: Path | None = None,
+    on_target: Callable[[str], None] | None = None,
 ) -> Publication:
     """Copy all records of some submissions to the published ones, and rebuild the leaderboard.
 
@@ -60,15 +68,19 @@ def publish(
         records: the folder of one's own records.
         published: the folder of published records.
         out: the leaderboard to write.
+        with_audit: whether to audit each successful record first (`attnbench.commands.audit`). An
+            audit informs readers and stops nothing: whatever it shows is published with the record.
+        sample, data, on_target: for the audits, as for `attnbench.verify`.
 
     Raises:
-        AttnbenchError: if there are no records, or some cannot be published. The message lists why.
+        AttnbenchError: if there are no records, if some cannot be published, or if one cannot be
+            audited here. The message says why, and nothing is published.
     """
     store = RecordStore(records)
     loaded = store.load_all()[0]
     chosen: list[tuple[Path, Record]] = []
     problems: list[str] = []
-    folders: list[Path] = []
+    folders: dict[str, Path] = {}
     for submission in map(load_submission, submissions):
         own = [each for each in loaded if each[1].identity.submission == submission.name]
         if not own:
@@ -80,8 +92,8 @@ def publish(
         if PLACEHOLDER_AUTHOR in submission.manifest.authors:
             problems.append(f"{submission.folder / MANIFEST}: replace {PLACEHOLDER_AUTHOR!r}")
         chosen += own
-        folders.append(submission.folder)
-    changes = _uncommitted_changes(folders, ignored=(records, published, out))
+        folders[submission.name] = submission.folder
+    changes = _uncommitted_changes(list(folders.values()), ignored=(records, published, out))
     if changes:
         problems.append(
             f"not committed: {', '.join(changes[:5])}{' …' * (len(changes) > 5)}. Commit first, so "
@@ -91,6 +103,17 @@ def publish(
         listed = [f"  {problem}" for problem in problems[:_MAX_PROBLEMS]]
         listed += ["  …"] * (len(problems) > _MAX_PROBLEMS)
         raise AttnbenchError("\n".join(["nothing was published:", *listed]))
+    audits = {
+        path: audit(
+            path,
+            sample=sample,
+            submission=folders[record.identity.submission],
+            data=data,
+            on_target=on_target,
+        )
+        for path, record in chosen
+        if with_audit and record.status == "ok"
+    }
     target = RecordStore(published)
     replaced = [
         existing
@@ -103,7 +126,7 @@ def publish(
         copied.setdefault(record.identity.submission, []).append(target.copy(path, record))
     board = build_leaderboard([published])
     board.write_page(out)
-    return Publication(copied, replaced, board.listed, changes is not None)
+    return Publication(copied, replaced, audits, board.listed, changes is not None)
 
 
 def _problems(path: Path, record: Record, submission: Submission) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,28 +10,20 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from attnbench.backbones import fingerprint
-from attnbench.backbones.own_file import files_of
-from attnbench.commands.recorded_submission import find_submission
-from attnbench.commands.recorded_task import find_backbone, find_task, is_recorded_version
+from attnbench.commands.recorded_run import RecordedRun, announced, find_run
 from attnbench.commands.reproduction import mismatches, other_precision, slower_adaptation
-from attnbench.devices import require_device
 from attnbench.files import write_atomically
-from attnbench.judge.conditions import Conditions
 from attnbench.judge.environment import describe_environment
 from attnbench.judge.evaluator import Evaluator
-from attnbench.judge.judge import open_judge
-from attnbench.judge.resource_cache import ResourceCache
 from attnbench.overrides import Settings
+from attnbench.records.companions import fingerprint_of
 from attnbench.records.integrity import contradictions
 from attnbench.records.outcome import EpisodeOutcome
-from attnbench.records.record import EpisodeResult, Record
+from attnbench.records.record import EpisodeResult
 from attnbench.records.scores import read_scores
-from attnbench.records.store import RecordStore
-from attnbench.records.verification import Verification, fingerprint_of, path_beside
-from attnbench.stimuli.episodes import Episode, TrackStimuli
+from attnbench.records.verification import Verification, path_beside
+from attnbench.stimuli.episodes import Episode
 from attnbench.submission import Submission
-from attnbench.tasks import TaskDefinition
 
 # How often an adaptation that seems slower than recorded is timed again. Other work on the machine can
 # make an adaptation slower, but never faster.
@@ -69,39 +60,18 @@ def verify(
         AttnbenchError: if the record cannot be read, its submission, task or data is missing, or its
             hyperparameters were overridden by others than `settings`.
     """
-    recorded = RecordStore(record.parent).read(record)
-    identity = recorded.identity
-    require_device(identity.device)
-    used = find_submission(recorded, submission, settings or {})
-    definition = find_task(identity, task)
-    network = find_backbone(identity, backbone)
-    resources = ResourceCache(data, untrained=identity.untrained)
-    problems = contradictions(record, recorded)
-    problems += _version_mismatches(
-        recorded, used, definition, fingerprint(resources.backbone(network))
+    run = find_run(
+        record, submission=submission, task=task, backbone=backbone, settings=settings, data=data
     )
+    identity = run.record.identity
+    problems = [*contradictions(record, run.record), *run.version_mismatches()]
     inconclusive: list[str] = []
     targets: list[str] = []
     confinement: tuple[str, ...] = ()
     if not problems:
-        track = definition.tracks[identity.track]
-        stimuli = resources.stimuli(track, network)
-        targets = _choose_targets(recorded, stimuli, sample)
-        conditions = Conditions(
-            device=identity.device,
-            isolation=identity.isolation,
-            modules=used.modules,
-            hidden=(record.parent, *track.folders),
-            data=data,
-            backbone_files=files_of(network),
-            untrained=identity.untrained,
-        )
-        with open_judge(conditions, resources) as judge:
-            evaluator = judge.evaluator(network)
-            announced = _announced(targets, on_target)
-            for comparison in _rerun(
-                evaluator, stimuli, record, recorded, used, track.timeout, announced
-            ):
+        targets = run.choose_targets(sample)
+        with run.open_evaluator() as evaluator:
+            for comparison in _rerun(evaluator, run, announced(targets, on_target)):
                 problems += comparison.problems
                 inconclusive += comparison.inconclusive
             confinement = evaluator.confinement
@@ -118,48 +88,6 @@ def verify(
     return verification
 
 
-def _version_mismatches(
-    record: Record, submission: Submission, task: TaskDefinition, backbone_sha256: str
-) -> Iterator[str]:
-    """Yield the reasons why the record cannot be run again, as something has changed since."""
-    identity = record.identity
-    if submission.sha256 != identity.submission_sha256:
-        yield f"the submission in {submission.folder} is not the recorded version"
-    if not is_recorded_version(task, identity):
-        yield f"the task {task.name} is not the recorded version"
-    else:
-        recorded = {episode.target for episode in record.episodes}
-        missing = set(_named_targets(task, identity.track)) - recorded
-        if len(missing) > record.not_run:
-            yield "the record lacks targets of the task"
-    if backbone_sha256 != identity.backbone_sha256:
-        yield f"the backbone {identity.backbone} (weights, labels or code) is not the recorded version"
-
-
-def _named_targets(task: TaskDefinition, track: str) -> tuple[str, ...]:
-    targets = task.tracks[track].targets
-    return () if isinstance(targets, str) else targets
-
-
-def _choose_targets(record: Record, stimuli: TrackStimuli, sample: int | None) -> list[str]:
-    """Return the targets to run again, in the task's order."""
-    recorded = {episode.target for episode in record.episodes}
-    targets = [target for target in stimuli.targets if target in recorded]
-    if sample is None:
-        return targets
-    # The author of a record must not be able to predict which targets are drawn.
-    drawn = random.SystemRandom().sample(targets, min(sample, len(targets)))
-    return [target for target in targets if target in drawn]
-
-
-def _announced(targets: Iterable[str], on_target: Callable[[str], None] | None) -> Iterator[str]:
-    """Yield the targets. Each one is announced when its turn comes."""
-    for target in targets:
-        if on_target is not None:
-            on_target(target)
-        yield target
-
-
 @dataclass(frozen=True)
 class _Comparison:
     """How one episode, run again, compares with its record."""
@@ -168,24 +96,18 @@ class _Comparison:
     inconclusive: list[str]
 
 
-def _rerun(
-    evaluator: Evaluator,
-    stimuli: TrackStimuli,
-    path: Path,
-    record: Record,
-    submission: Submission,
-    timeout: float,
-    targets: Iterable[str],
-) -> Iterator[_Comparison]:
+def _rerun(evaluator: Evaluator, run: RecordedRun, targets: Iterable[str]) -> Iterator[_Comparison]:
     """Run the episodes of these targets again and compare each with the record."""
-    identity = record.identity
+    record, identity, stimuli = run.record, run.record.identity, run.stimuli
     recorded = {episode.target: episode for episode in record.episodes}
-    scores = read_scores(path, record)
+    scores = read_scores(run.path, record)
     this_device = describe_environment(identity.device, ()).device_name
     other_device = record.environment.device_name != this_device
     for target in targets:
         episode = stimuli.episode(target, identity.seed)
-        rerun = _judge_again(evaluator, submission, episode, timeout, recorded[target])
+        rerun = _judge_again(
+            evaluator, run.submission, episode, run.track.timeout, recorded[target]
+        )
         own_scores = scores.filter(pc.equal(scores["target"], pa.scalar(target)))
         problems: list[str] = []
         inconclusive: list[str] = []

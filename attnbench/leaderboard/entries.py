@@ -13,6 +13,7 @@ import numpy as np
 from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.pooling import Method, Setting, method_of, setting_of
 from attnbench.leaderboard.score_summary import Floats, ScoreSummary, summarise_scores
+from attnbench.records.audit import Audit, read_audit
 from attnbench.records.integrity import contradictions_with, responses_by_target
 from attnbench.records.record import Identity, Record
 from attnbench.records.scores import read_scores
@@ -29,9 +30,10 @@ class Entry:
         folder: the name of the records folder that it is from.
         path: relative to that folder.
         record: the record.
-        badge: whether it has been verified.
+        badge: whether it has been verified and audited.
         scores: a summary of its scores; None if the record is not ok, or if its scores are missing
             or contradict it.
+        audit: its audit, if there is one.
     """
 
     folder: str
@@ -39,6 +41,7 @@ class Entry:
     record: Record
     badge: Badge
     scores: ScoreSummary | None
+    audit: Audit | None = None
 
     @property
     def file(self) -> Path:
@@ -85,7 +88,7 @@ def _entry(folder: Path, path: Path) -> Entry | str:
     badge = badge_of(path, contradictions_with(responses, record))
     usable = record.status == "ok" and badge != "failed verification"
     scores = summarise_scores(record, responses, table["image"].to_pylist()) if usable else None
-    return Entry(folder.name, path.relative_to(folder), record, badge, scores)
+    return Entry(folder.name, path.relative_to(folder), record, badge, scores, read_audit(path))
 
 
 def mean_roc(entries: Sequence[Entry]) -> Floats | None:

@@ -27,7 +27,9 @@ _LEGEND = (
     "**parameters**: counted in the delivered artefact, added and changed together.",
     "**adaptation**: the median time over episodes on the device named.",
     "**passes**: the same time in multiples of one forward pass of the backbone over as many images.",
-    "**badge**: whether the episodes were run again (`attnbench verify`) with the same outcome.",
+    "**badge**: “verified” if the episodes were run again (`attnbench verify`) with the same outcome; "
+    "“audited” if the submission does as well on images of a secret seed, within chance; “better on "
+    "public seeds” if it does worse there.",
     "**–**: not applicable.",
 )
 _CONTENDED_LEGEND = f"**{_CONTENDED}**: no episode had the device to itself, so there are no times."

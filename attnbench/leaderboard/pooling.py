@@ -162,11 +162,23 @@ def summarise_badges(badges: Sequence[Badge]) -> str:
     """Return one badge for several records.
 
     One record that failed verification fails all of them. Otherwise a mixture says how many records
-    were verified.
+    were better on public seeds, or else how many were verified and how many audited.
     """
-    verified = badges.count("verified")
     if "failed verification" in badges:
         return "failed verification"
-    if verified in (0, len(badges)):
+    better = badges.count("better on public seeds")
+    both = badges.count("verified and audited")
+    counts = {
+        "verified": badges.count("verified") + both,
+        "audited": badges.count("audited") + both,
+    }
+    if better:
+        counts = {"better on public seeds": better}
+    total = len(badges)
+    if all(count in (0, total) for count in counts.values()):
         return badges[0]
-    return f"{verified} of {len(badges)} verified"
+    return ", ".join(
+        word if count == total else f"{count} of {total} {word}"
+        for word, count in counts.items()
+        if count
+    )

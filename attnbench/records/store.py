@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from attnbench.errors import AttnbenchError
 from attnbench.files import write_atomically
+from attnbench.records.audit import audit_file
 from attnbench.records.partial import PartialRun
 from attnbench.records.record import SCHEMA_VERSION, Identity, Record
 from attnbench.records.scores import (
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 _MAX_BYTES = 64 << 20
 _PARTIAL = ".partial"
+# The files beside a record that say what has been found out about it since.
+_COMPANIONS = (path_beside, audit_file)
 
 
 class RecordStore:
@@ -83,7 +86,7 @@ class RecordStore:
         return path
 
     def copy(self, path: Path, record: Record) -> Path:
-        """Copy a record of another folder byte for byte, with its scores and its verification.
+        """Copy a record of another folder byte for byte, with its scores, verification and audit.
 
         Args:
             path: the record's JSON file in that folder.
@@ -98,10 +101,11 @@ class RecordStore:
         target = self.path_of(record.identity)
         copies = dict(zip(files_of(path, record), files_of(target, record), strict=True))
         # The JSON file comes last: without it, the others are not a record.
-        copies |= {path_beside(path): path_beside(target), path: target}
+        copies |= {file_of(path): file_of(target) for file_of in _COMPANIONS} | {path: target}
         with self._replacing(target):
             try:
-                path_beside(target).unlink(missing_ok=True)
+                for file_of in _COMPANIONS:
+                    file_of(target).unlink(missing_ok=True)
                 for source, copy in copies.items():
                     if source.exists():
                         write_atomically(copy, source.read_bytes(), target.parent)
@@ -171,7 +175,9 @@ class RecordStore:
         return (path, record) if matches else None
 
     def remove(self, path: Path) -> None:
-        """Remove a record, its scores, its verification, and its list of images if no other needs it.
+        """Remove a record with its scores, verification and audit.
+
+        Its list of images is removed if no other record needs it.
 
         Args:
             path: the record's JSON file.
@@ -182,7 +188,8 @@ class RecordStore:
         record = self.read(path)
         try:
             path.unlink()
-            path_beside(path).unlink(missing_ok=True)
+            for file_of in _COMPANIONS:
+                file_of(path).unlink(missing_ok=True)
             scores_file(path).unlink(missing_ok=True)
             self._remove_unneeded_images(path, record)
         except OSError as error:

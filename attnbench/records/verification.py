@@ -1,42 +1,32 @@
-"""The outcome of verifying a record, kept beside it, and the badge it earns."""
+"""The outcome of verifying a record, kept beside it, and the badge that a record earns."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from attnbench.records.record import Environment, Sha256, Text
+from attnbench.records.audit import read_audit
+from attnbench.records.companions import Companion, read_companion
+from attnbench.records.record import Text
 from attnbench.vocabulary import Badge
 
-_MAX_BYTES = 1 << 20
 
-
-class Verification(BaseModel):
+class Verification(Companion):
     """The outcome of `attnbench verify`.
 
     Attributes:
-        record_sha256: the SHA-256 (hex) of the record's JSON when it was verified. If the record has
-            changed since, the verification says nothing about it.
         targets: the targets whose episodes were run again.
         problems: what did not hold.
         unsettled: what could not be decided: other work kept the CPU busy, or this device does not
             compute in the recorded precision.
-        environment: the machine and versions that the episodes were run again with.
-        created: when the record was verified, in ISO 8601.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    record_sha256: Sha256
     targets: tuple[Text, ...]
     problems: Annotated[tuple[Text, ...], Field(max_length=1000)]
     unsettled: Annotated[tuple[Text, ...], Field(max_length=1000)] = ()
-    environment: Environment
-    created: Text
 
 
 def path_beside(record: Path) -> Path:
@@ -44,15 +34,11 @@ def path_beside(record: Path) -> Path:
     return record.with_name(f"{record.name}.verification")
 
 
-def fingerprint_of(record: Path) -> str:
-    """Return the SHA-256 (hex) of a record's file."""
-    return hashlib.sha256(record.read_bytes()).hexdigest()
-
-
 def badge_of(path: Path, contradictions: Sequence[str]) -> Badge:
-    """Return the badge of a record.
+    """Return the badge of a record, from its verification and its audit.
 
-    A record that contradicts itself has failed, whatever its verification says.
+    A record that contradicts itself has failed, whatever its verification says. An audit does not
+    make up for a failed verification.
 
     Args:
         path: the record's JSON file.
@@ -60,15 +46,13 @@ def badge_of(path: Path, contradictions: Sequence[str]) -> Badge:
     """
     if contradictions:
         return "failed verification"
-    try:
-        file = path_beside(path)
-        if file.stat().st_size > _MAX_BYTES:
-            return "self-reported"
-        verification = Verification.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError):
-        return "self-reported"
-    if verification.record_sha256 != fingerprint_of(path) or not verification.targets:
-        return "self-reported"
-    if verification.problems:
+    verification = read_companion(Verification, path_beside(path), path)
+    if verification is not None and verification.targets and verification.problems:
         return "failed verification"
-    return "self-reported" if verification.unsettled else "verified"
+    is_verified = verification is not None and verification.targets and not verification.unsettled
+    audit = read_audit(path)
+    if audit is None or not audit.is_conclusive:
+        return "verified" if is_verified else "self-reported"
+    if audit.is_beyond_chance:
+        return "better on public seeds"
+    return "verified and audited" if is_verified else "audited"
