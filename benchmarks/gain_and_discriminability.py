@@ -53,7 +53,7 @@ def responses(backbone: Backbone, images: Tensor) -> list[Tensor]:
     """Return the responses `[n, k]` of the filters of each convolution, in the network's order."""
     network = copy.deepcopy(backbone)
     recorders = insert_after_convolutions(network, images[:1], lambda channels: ResponseRecorder())
-    frozen_features(network, images, exact=True)
+    frozen_features(network, images)
     return [torch.cat(recorder.responses) for recorder in recorders]
 
 

@@ -12,12 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.adaptation import balanced_loss, batches, frozen_features
-from attnbench.adaptation.bfloat16 import should_use_bfloat16
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
 from benchmarks.measured import Figure
 from benchmarks.rounds import seconds_of
-from benchmarks.studies.quick_against_plain import bfloat16
 
 IMAGES_PER_CLASS, TARGET = 64, 3
 
@@ -60,13 +58,13 @@ class Contender:
     Attributes:
         name: its row in the table.
         adapt: returns a detector.
-        aims: upper limits in passes, and in float32 only in the fastest passes in float32; or None.
+        aim: an upper limit in passes, or None. See `figures_of` for the pass that is meant.
         once: whether it is so slow that it runs in one round only.
     """
 
     name: str
     adapt: Adapt
-    aims: tuple[float, float] | None = None
+    aim: float | None = None
     once: bool = False
 
 
@@ -88,11 +86,11 @@ class Times:
     loss: float = math.nan
 
 
-PASS, BEST_PASS, IN_FLOAT32 = "a pass", "the best pass in float32", ", float32 only"
+PASS, BEST_PASS, IN_FLOAT32 = "a pass", "the best pass in float32", ", float32"
 
 
 def run(race: Race, backbone: str, rounds: int, losses: dict[str, float]) -> dict[str, Times]:
-    """Run all contenders in turn. If they have aims, also run them in float32 only.
+    """Run all contenders in turn.
 
     Args:
         race: returns the contenders.
@@ -108,16 +106,9 @@ def run(race: Race, backbone: str, rounds: int, losses: dict[str, float]) -> dic
         for contender in race(course):
             if contender.once and contender.name in course.losses:
                 continue
-            aim, aim_in_float32 = contender.aims or (None, None)
-            # Without bfloat16, a contender with aims would run twice in float32.
-            if contender.aims is None or should_use_bfloat16(course.backbone, course.pos.device):
-                entry = times.setdefault(contender.name, Times(aim))
-                _measure(entry, contender, course)
-                course.losses[contender.name] = entry.loss
-            if contender.aims is not None:
-                with bfloat16(False):
-                    entry = times.setdefault(contender.name + IN_FLOAT32, Times(aim_in_float32))
-                    _measure(entry, contender, course)
+            entry = times.setdefault(contender.name, Times(contender.aim))
+            _measure(entry, contender, course)
+            course.losses[contender.name] = entry.loss
     return times
 
 
@@ -134,7 +125,8 @@ def _measure(times: Times, contender: Contender, course: Course) -> None:
 def figures_of(times: dict[str, Times], column: str) -> list[Figure]:
     """Return the passes and the loss of each contender.
 
-    Times in float32 only are multiples of the fastest pass in float32.
+    Times of contenders whose names end in `IN_FLOAT32` are multiples of the best pass in float32,
+    all others of the pass.
     """
     figures = [Figure(row=PASS, column=column, unit="s", values=times[PASS].seconds)]
     for name, entry in times.items():
@@ -162,7 +154,7 @@ def run_pass(course: Course) -> None:
 def run_best_pass(course: Course) -> None:
     """Run the fastest known pass in float32: channels-last, last layers on all images at once."""
     for images in (course.pos, course.neg):
-        frozen_features(course.backbone.upto(course.backbone.stages[-1]), images, exact=True)
+        frozen_features(course.backbone.upto(course.backbone.stages[-1]), images)
 
 
 @torch.no_grad()

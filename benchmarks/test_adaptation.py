@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -25,7 +26,6 @@ from attnbench.adaptation import (
     num_channels,
     stages_with_maps,
 )
-from attnbench.adaptation.bfloat16 import supports_bfloat16
 from attnbench.adaptation.detectors import LogOdds
 from attnbench.backbones.backbone import Backbone
 from attnbench.judge.template import MALLOC_TUNABLES
@@ -38,7 +38,7 @@ from tests.submissions.adapted import load_program
 
 EPOCHS, BATCH_SIZE = 10, 16
 
-# For VGG-16: upper limits in passes with bfloat16, and in float32 in the fastest passes in float32.
+# For VGG-16: upper limits in passes for bfloat16, and in the best passes in float32 for float32.
 AIMED_AT = "torchvision/vgg16"
 AIMS = {
     "attention": (0.5, 1.2),
@@ -127,8 +127,33 @@ def plain_probe(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
     return nn.Sequential(encoder, nn.Flatten(), linear, nn.Flatten(0))
 
 
-def _aims(name: str, course: Course) -> tuple[float, float] | None:
-    return AIMS.get(name) if course.backbone.name == AIMED_AT else None
+def in_each_precision(
+    name: str, course: Course, overrides: Callable[[], dict[str, object]] = dict
+) -> list[Contender]:
+    """Return a shipped submission in bfloat16, if the processor has units for it, and in float32.
+
+    Args:
+        name: of the submission.
+        course: what it is given.
+        overrides: returns hyperparameters; called when it adapts.
+    """
+    aims = AIMS.get(name, (None, None)) if course.backbone.name == AIMED_AT else (None, None)
+
+    def adapt_in(precision: str) -> Adapt:
+        return lambda *given: shipped(name, precision=precision, **overrides())(*given)
+
+    contenders = [
+        Contender(f"`{name}`, {precision}", adapt_in(precision), aim)
+        for precision, aim in zip(("bfloat16", "float32"), aims, strict=True)
+    ]
+    return contenders if has_units_for_bfloat16() else contenders[1:]
+
+
+def has_units_for_bfloat16() -> bool:
+    """Return whether the processor multiplies matrices in bfloat16; False where torch cannot say."""
+    # Older versions of torch have no such function.
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
 
 
 # Races. The names of these functions are part of the names of tables.
@@ -142,14 +167,13 @@ def attention(course: Course) -> list[Contender]:
         name for name, module in course.backbone.named_modules() if module is next_layer
     )
 
-    def to_the_same_loss(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
-        stop_loss = 1.02 * course.losses["plain loop"]
-        return shipped("attention", stop_loss=stop_loss, steps=20)(backbone, pos, neg)
+    def to_the_same_loss() -> dict[str, object]:
+        return {"stop_loss": 1.02 * course.losses["plain loop"], "steps": 20}
 
     ia3 = shipped("ia3", layers=re.escape(layer_name), epochs=EPOCHS)
     contenders = [
         Contender("plain loop", plain_attention, once=True),
-        Contender("`attention`", to_the_same_loss, _aims("attention", course)),
+        *in_each_precision("attention", course, to_the_same_loss),
         Contender("(IA)³ of `peft` on the layer behind, trained by `fit_adam`", ia3, once=True),
     ]
     if importlib.util.find_spec("tensorflow"):
@@ -160,7 +184,7 @@ def attention(course: Course) -> list[Contender]:
 def last_layer(course: Course) -> list[Contender]:
     return [
         Contender("plain loop", plain_last_layer, once=True),
-        Contender("`last_layer`", shipped("last_layer"), _aims("last_layer", course)),
+        *in_each_precision("last_layer", course),
     ]
 
 
@@ -168,7 +192,7 @@ def read_outs(course: Course) -> list[Contender]:
     names = ("linear_probe", "ridge_probe", "lda", "prototype")
     return [
         Contender("scikit-learn's logistic regression on features", plain_probe),
-        *(Contender(f"`{name}`", shipped(name), _aims(name, course)) for name in names),
+        *(contender for name in names for contender in in_each_precision(name, course)),
     ]
 
 
@@ -207,4 +231,4 @@ def test_race(
 
 def _processor_suffix() -> str:
     """Return a suffix for tables of processors without bfloat16, which compute something else."""
-    return "" if supports_bfloat16(torch.device("cpu")) else ", without bfloat16"
+    return "" if has_units_for_bfloat16() else ", without bfloat16"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,24 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from attnbench.adaptation import Gains, batches, features, fit_gauss_newton, frozen_features
-from attnbench.adaptation.bfloat16 import frozen_layers_in_bfloat16, supports_bfloat16
-from attnbench.adaptation.detectors import LogOdds
+from attnbench.adaptation import Detector, Precision, batches, features, frozen_features
 from tests.conftest import small_backbone
 
 MEBIBYTE = 1 << 20
-
-
-@pytest.fixture
-def native_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretend that the device has units for bfloat16."""
-    monkeypatch.setattr("attnbench.adaptation.bfloat16.supports_bfloat16", lambda device: True)
-
-
-@pytest.fixture
-def always_bfloat16(monkeypatch: pytest.MonkeyPatch, native_bfloat16: None) -> None:
-    """Use bfloat16 for networks of any size."""
-    monkeypatch.setattr("attnbench.adaptation.bfloat16._MIN_PARAMETERS", 0)
 
 
 class Recorder(nn.Module):
@@ -62,8 +49,9 @@ def test_frozen_features_are_the_outputs_of_the_network() -> None:
     with torch.no_grad():
         expected = network(images)
     outputs = frozen_features(network, images)
-    assert not outputs.requires_grad
+    assert not outputs.requires_grad and outputs.dtype == torch.float32
     torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(frozen_features(network, images, precision="float32"), outputs)
 
 
 def test_small_outputs_continue_in_larger_batches() -> None:
@@ -115,106 +103,69 @@ def test_large_features_are_mapped_from_an_unnamed_file(
 
 
 def test_large_features_from_bfloat16_are_mapped_from_a_file(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, always_bfloat16: None
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     network, images = small_backbone().upto("block2"), torch.randn(70, 3, 16, 16)
-    expected = frozen_features(network, images)
+    expected = frozen_features(network, images, precision="bfloat16")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     # The size in float32 decides, although the network returns bfloat16.
     monkeypatch.setattr(features, "_MAX_BYTES_IN_MEMORY", expected.nbytes - 1)
-    outputs = frozen_features(network, images)
+    outputs = frozen_features(network, images, precision="bfloat16")
     assert str(tmp_path) in Path("/proc/self/maps").read_text() and not list(tmp_path.iterdir())
     assert torch.equal(outputs, expected)
 
 
-@pytest.mark.parametrize("exact", [False, True])
-def test_no_images_are_an_error(exact: bool, always_bfloat16: None) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_no_images_are_an_error(precision: Precision) -> None:
     with pytest.raises(ValueError, match="no images"):
-        frozen_features(small_backbone(), torch.empty(0, 3, 16, 16), exact=exact)
+        frozen_features(small_backbone(), torch.empty(0, 3, 16, 16), precision=precision)
 
 
-def test_bfloat16_changes_features_by_less_than_a_hundredth(always_bfloat16: None) -> None:
+@pytest.mark.parametrize("precision", ["float16", "", None, 32])
+def test_unknown_precision_is_an_error(precision: Any) -> None:
+    with pytest.raises(ValueError, match=f'"{precision}": use "float32" or "bfloat16"'):
+        frozen_features(small_backbone(), torch.zeros(1, 3, 16, 16), precision=precision)
+
+
+def test_bfloat16_changes_features_by_less_than_a_hundredth() -> None:
     network, images = small_backbone(), torch.randn(40, 3, 64, 64)
-    exact, outputs = frozen_features(network, images, exact=True), frozen_features(network, images)
+    exact = frozen_features(network, images)
+    outputs = frozen_features(network, images, precision="bfloat16")
     assert outputs.dtype == torch.float32 and not torch.equal(outputs, exact)
     torch.testing.assert_close(outputs, exact, rtol=0, atol=0.01 * exact.abs().max().item())
     assert np.corrcoef(outputs.flatten(), exact.flatten())[0, 1] > 0.999
     assert next(network.parameters()).dtype == torch.float32
 
 
-def test_small_networks_stay_in_float32(native_bfloat16: None) -> None:
-    network, images = small_backbone(), torch.randn(9, 3, 64, 64)
-    exact = frozen_features(network, images, exact=True)
-    assert torch.equal(frozen_features(network, images), exact)
-
-
-def test_layers_behind_small_outputs_stay_in_float32(native_bfloat16: None) -> None:
+def test_layers_behind_small_outputs_stay_in_float32() -> None:
     early, late = Recorder(), Recorder()
     network = nn.Sequential(nn.Conv2d(3, 3, 1), early, nn.AdaptiveAvgPool2d(1), nn.Flatten(), late)
-    network.append(nn.Linear(3, 1_500_000))
-    assert frozen_features(network, torch.randn(9, 3, 64, 64)).dtype == torch.float32
-    assert {rows.dtype for rows in late.inputs} == {torch.float32}
+    network.append(nn.Linear(3, 5))
+    outputs = frozen_features(network, torch.randn(9, 3, 64, 64), precision="bfloat16")
+    assert {rows.dtype for rows in early.inputs} == {torch.bfloat16}
+    assert {rows.dtype for rows in late.inputs} == {outputs.dtype} == {torch.float32}
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "expected"),
-    [
-        ({"amx_bf16": True, "avx512_bf16": False}, True),
-        ({"avx512_bf16": True}, True),
-        ({"avx2": True, "amx_bf16": False, "avx512_bf16": False}, False),
-        ({}, False),
-    ],
-)
-def test_processors_with_units_for_bfloat16_are_recognised(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: bool
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert supports_bfloat16(torch.device("cpu")) is expected
+def test_both_precisions_stop_at_the_same_layer() -> None:
+    # The convolution makes 5/12 as many numbers as an image has; in bfloat16, 5/24 of the bytes.
+    late = Recorder()
+    network = nn.Sequential(nn.Conv2d(3, 5, 2, stride=2), late, nn.AdaptiveAvgPool2d(1))
+    for precision in get_args(Precision):
+        frozen_features(network, torch.randn(20, 3, 224, 224), precision=precision)
+    assert [len(rows) for rows in late.inputs] == [8, 8, 4] * 2
 
 
-def test_an_older_torch_cannot_recognise_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert not supports_bfloat16(torch.device("cpu"))
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_an_empty_network_returns_the_images(precision: Precision) -> None:
+    images = torch.randn(2, 3, 4, 4)
+    assert frozen_features(nn.Sequential(), images, precision=precision) is images
 
 
-def test_gradients_flow_through_frozen_layers_in_bfloat16() -> None:
-    torch.manual_seed(0)
-    backbone = small_backbone()
-    gains = Gains(torch.ones(3))
-    trained = nn.Conv2d(3, 3, 1)
-    network = nn.Sequential(gains, trained, *backbone, nn.Linear(3, 1))
-    network[-1].requires_grad_(False)
-    converted = frozen_layers_in_bfloat16(network)
-    images = torch.randn(40, 3, 64, 64)
-
-    assert converted(images).dtype == torch.float32
-    assert not torch.equal(converted(images), network(images))
-    assert set(map(id, network.parameters())) == set(map(id, converted.parameters()))
-    gradients, expected = (
-        torch.autograd.grad(scorer(images).sum(), [gains.gains, trained.weight])
-        for scorer in (converted, network)
-    )
-    for gradient, exact in zip(gradients, expected, strict=True):
-        assert gradient.dtype == torch.float32
-        torch.testing.assert_close(gradient, exact, rtol=0, atol=0.05 * exact.abs().max().item())
-    layers = [type(layer) for layer in converted]
-    assert nn.Linear in layers and layers.count(nn.Conv2d) == 1  # the trained one
-
-
-def test_gauss_newton_finds_the_same_in_bfloat16_as_in_float32(
-    request: pytest.FixtureRequest,
-) -> None:
-    def train() -> Tensor:
-        torch.manual_seed(0)
-        scorer = nn.Sequential(Gains(torch.ones(3)), *small_backbone(), LogOdds(0))
-        pos, neg = torch.randn(2, 30, 3, 64, 64)
-        pos[:, 0] *= 1.5
-        fit_gauss_newton(scorer, pos, neg, steps=3)
-        with torch.no_grad():
-            return torch.cat([scorer(pos), scorer(neg)])
-
-    exact = train()
-    request.getfixturevalue("always_bfloat16")
-    scores = train()
-    assert not torch.equal(scores, exact)
-    assert np.corrcoef(scores, exact)[0, 1] > 0.999
+def test_a_detector_passes_the_precision_on() -> None:
+    network = small_backbone()
+    images = torch.randn(4, 3, 16, 16)
+    detector = Detector(network.stage("head"), 0, images[:1], frozen=network.upto("block2"))
+    expected = frozen_features(detector.frozen, images, precision="bfloat16")
+    pos, neg = detector.frozen_features(images, images, precision="bfloat16")
+    assert torch.equal(pos, expected) and torch.equal(neg, expected)
+    assert not torch.equal(detector.frozen_features(images, images)[0], expected)

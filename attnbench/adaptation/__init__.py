@@ -12,6 +12,7 @@ from attnbench.adaptation.detectors import (
 )
 from attnbench.adaptation.features import (
     GlobalAveragePool,
+    Precision,
     batches,
     channels_last,
     frozen_features,
@@ -40,6 +41,7 @@ __all__ = [
     "GlobalAveragePool",
     "LinearDetector",
     "OutputBias",
+    "Precision",
     "balanced_loss",
     "batches",
     "broadcast_channels",

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from attnbench.adaptation.features import channels_last, frozen_features
+from attnbench.adaptation.features import Precision, channels_last, frozen_features
 from attnbench.backbones.backbone import Backbone
 from attnbench.errors import NotApplicable
 
@@ -141,12 +141,17 @@ class Detector(nn.Module):
         """
         return nn.Sequential(self.trainable, self.readout)
 
-    def frozen_features(self, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:
+    def frozen_features(
+        self, pos: Tensor, neg: Tensor, *, precision: Precision = "float32"
+    ) -> tuple[Tensor, Tensor]:
         """Return the frozen part's outputs for positives and negatives `[n, 3, h, w]`.
 
-        See the function `frozen_features`, of which this is the default precision.
+        See the function `frozen_features` for the precision and the errors.
         """
-        return frozen_features(self.frozen, pos), frozen_features(self.frozen, neg)
+        return (
+            frozen_features(self.frozen, pos, precision=precision),
+            frozen_features(self.frozen, neg, precision=precision),
+        )
 
 
 class LinearDetector(nn.Module):

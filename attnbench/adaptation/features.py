@@ -8,13 +8,16 @@ import resource
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from attnbench.adaptation.bfloat16 import Bfloat16Layer, should_use_bfloat16
 from attnbench.adaptation.layers import flatten_sequential
 from attnbench.backbones.backbone import Backbone
+
+# What frozen layers can be computed in.
+Precision = Literal["float32", "bfloat16"]
 
 # Bytes of a batch at the input of a network. On a CPU, a batch that fits its caches is fastest.
 # That is 8 images of 224 pixels, of which the first layers make twenty times as many bytes; in
@@ -50,18 +53,18 @@ def channels_last(rows: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def frozen_features(network: nn.Module, images: Tensor, *, exact: bool = False) -> Tensor:
+def frozen_features(
+    network: nn.Module, images: Tensor, *, precision: Precision = "float32"
+) -> Tensor:
     """Compute the outputs of a frozen network for all images, without gradients.
 
-    The network runs in bfloat16 where that is faster: on a device with units for it, from 5 million
-    parameters on (see `should_use_bfloat16`). It then takes at most half as long. A bfloat16 number
-    has 8 significant bits, an error of up to 0.4 %. Pass `exact=True` if such an error could change
-    a decision inside the network, such as which of two places it looks at.
-
     Where a layer's outputs are at most a quarter of the size of the batch's inputs, the outputs of
-    all images are collected. They continue in larger batches, in the network's own precision. This
-    helps in front of the large last layers of VGG: reading their weights takes longer than
-    multiplying by them.
+    all images are collected. They continue in larger batches. This helps in front of the large last
+    layers of VGG: reading their weights takes longer than multiplying by them.
+
+    With "bfloat16", the layers up to there run under `torch.autocast`, and those behind in float32.
+    It is faster on devices with units for it. A bfloat16 number has 8 significant bits, an error of
+    up to 0.4 %. That can change a decision inside a network, such as which of two places it looks at.
 
     On a CPU, features of more than 256 MiB are mapped from an unnamed temporary file, which is
     deleted together with the tensor. They stay in memory if the file would exceed the process's
@@ -70,20 +73,22 @@ def frozen_features(network: nn.Module, images: Tensor, *, exact: bool = False) 
     Args:
         network: in eval mode. An empty `nn.Sequential` returns the images themselves.
         images: `[n, 3, h, w]`, or whatever inputs `[n, ...]` the network accepts.
-        exact: whether to compute everything in the network's own precision.
+        precision: "float32" runs the network as it is, "bfloat16" under `torch.autocast`.
 
     Returns:
-        Features `[n, ...]`, in the dtype of the images if the network runs in bfloat16.
+        Features `[n, ...]`. With "bfloat16" they have the dtype of the images.
 
     Raises:
-        ValueError: if there are no images.
+        ValueError: if there are no images, or for an unknown precision.
     """
+    if precision not in get_args(Precision):
+        raise ValueError(f'unknown precision "{precision}": use "float32" or "bfloat16"')
     if not len(images):
         raise ValueError("no images were given, but at least one is needed")
     rows, layers = images, list(flatten_sequential(network))
-    if not exact and should_use_bfloat16(network, images.device):
-        # Not kept in a variable: the converted copies are released as soon as they have run.
-        rows, done = _run_until_small([Bfloat16Layer(layer) for layer in layers], rows, rows.dtype)
+    if layers and precision == "bfloat16":
+        with torch.autocast(images.device.type, torch.bfloat16):
+            rows, done = _run_until_small(layers, rows, images.dtype)
         del layers[:done]
     while layers:
         rows, done = _run_until_small(layers, rows)
@@ -120,10 +125,10 @@ def _run_until_small(
 
 
 def _is_small(outputs: object, rows: Tensor) -> bool:
-    """Return whether `outputs` has one entry per row and at most a quarter of the bytes."""
+    """Return whether `outputs` has one entry per row and at most a quarter as many numbers."""
     if not isinstance(outputs, Tensor) or len(outputs) != len(rows):
         return False
-    return 4 * outputs.nbytes <= rows.nbytes
+    return 4 * outputs.numel() <= rows.numel()
 
 
 def _allocate(count: int, like: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from scipy.special import expit
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from attnbench.adaptation.bfloat16 import frozen_layers_in_bfloat16, should_use_bfloat16
 from attnbench.adaptation.features import batches, channels_last
 
 Floats = NDArray[np.float64]
@@ -56,8 +55,6 @@ def fit_gauss_newton(
 
     Use it for up to a few thousand parameters: J has images x parameters entries.
 
-    Frozen layers run in bfloat16 where that is faster; see `should_use_bfloat16`.
-
     Args:
         scorer: maps features `[k, ...]` to scores `[k]`. Its parameters that require gradients are
             trained in place. Their layers must accept parameters with an additional first dimension
@@ -68,8 +65,6 @@ def fit_gauss_newton(
         target_weight: the weight w of the positives as a whole.
         nonnegative: the parameters that are constrained to be at least 0.
     """
-    if should_use_bfloat16(scorer, pos.device):
-        scorer = frozen_layers_in_bfloat16(scorer)
     parameters = {
         name: parameter for name, parameter in scorer.named_parameters() if parameter.requires_grad
     }

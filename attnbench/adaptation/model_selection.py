@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.adaptation.detectors import LinearDetector
-from attnbench.adaptation.features import frozen_features, pooled_encoder
+from attnbench.adaptation.features import Precision, frozen_features, pooled_encoder
 from attnbench.adaptation.fitting import balanced_loss, fit_lbfgs, trainable_parameters
 from attnbench.adaptation.layers import flatten_sequential
 from attnbench.backbones.backbone import Backbone
@@ -156,6 +156,8 @@ def fit_linear_detector(
     neg: Tensor,
     candidates: Iterable[Candidate],
     solve: Callable[[Candidate, Tensor, Tensor], tuple[Tensor, Tensor]],
+    *,
+    precision: Precision = "float32",
 ) -> LinearDetector:
     """Fit a linear read-out of the pooled features in front of the backbone's head.
 
@@ -167,12 +169,16 @@ def fit_linear_detector(
         candidates: hyperparameters to choose from, such as strengths of a penalty.
         solve: takes a candidate and the features `[n, d]` of positives and negatives, and returns a
             weight vector `[d]` and a scalar bias.
+        precision: of the features; see `frozen_features`.
 
     Raises:
-        ValueError: if there are fewer than two positives or negatives.
+        ValueError: if there are fewer than two positives or negatives, or for an unknown precision.
     """
     encoder = pooled_encoder(backbone)
-    features = frozen_features(encoder, pos), frozen_features(encoder, neg)
+    features = (
+        frozen_features(encoder, pos, precision=precision),
+        frozen_features(encoder, neg, precision=precision),
+    )
 
     def fit(candidate: Candidate, pos: Tensor, neg: Tensor) -> Callable[[Tensor], Tensor]:
         weight, bias = solve(candidate, pos, neg)

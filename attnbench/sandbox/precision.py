@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+_Kind = Literal["matmul", "conv", "rnn"]
+
 # The operations of matrix products, and what the names of related operations begin with.
 _PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "vdot", "linear"}
-_FAMILIES = ("convolution", "_scaled_dot_product", "mkldnn_rnn", "_cudnn_rnn")
+_FAMILIES: dict[str, _Kind] = {
+    "convolution": "conv",
+    "mkldnn_rnn": "rnn",
+    "_cudnn_rnn": "rnn",
+    "_scaled_dot_product": "matmul",
+    "_native_multi_head_attention": "matmul",
+    "_transformer_encoder_layer": "matmul",
+    "_sparse_addmm": "matmul",
+}
 
 
 class PrecisionObserver(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -21,9 +31,8 @@ class PrecisionObserver(TorchDispatchMode):  # type: ignore[no-untyped-call]
     none of them.
 
     Attributes:
-        observed: `float32`, `bfloat16`, `float16`, `float64`; `tf32` for float32 numbers that a GPU
-            multiplies in that precision. PyTorch's settings also allow `bf16` for float32 numbers on
-            a CPU, which is `bfloat16` here.
+        observed: `float32`, `bfloat16`, `float16` or `float64`. Float32 numbers count as `tf32` or
+            `bfloat16` where PyTorch's settings allow them to be multiplied in that precision.
     """
 
     def __init__(self) -> None:
@@ -37,34 +46,42 @@ class PrecisionObserver(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        name = func.overloadpacket.__name__
-        if name in _PRODUCTS or name.startswith(_FAMILIES):
+        kind = _kind(func.overloadpacket.__name__)
+        if kind is not None:
             operand = next(arg for arg in args if isinstance(arg, Tensor))
             if operand.is_floating_point():
-                self.observed.add(_precision(operand, name.startswith("convolution")))
+                self.observed.add(_precision(operand, kind))
         return func(*args, **(kwargs or {}))
 
 
-def _precision(operand: Tensor, is_convolution: bool) -> str:
+def _kind(operation: str) -> _Kind | None:
+    """Return which of PyTorch's settings applies to an operation; None if it multiplies nothing."""
+    if operation.rstrip("_") in _PRODUCTS:  # in place, `addmm` is `addmm_`
+        return "matmul"
+    return next((kind for start, kind in _FAMILIES.items() if operation.startswith(start)), None)
+
+
+def _precision(operand: Tensor, kind: _Kind) -> str:
     """Return the precision in which a tensor is multiplied under PyTorch's current settings."""
     name = str(operand.dtype).removeprefix("torch.")
     if name != "float32":
         return name
-    internal = _internal_precision(operand.device.type, is_convolution)
+    internal = _internal_precision(operand.device.type, kind)
     return {"tf32": "tf32", "bf16": "bfloat16"}.get(internal, name)
 
 
-def _internal_precision(device: str, is_convolution: bool) -> str:
+def _internal_precision(device: str, kind: _Kind) -> str:
     """Return PyTorch's setting for products of float32 numbers, such as `tf32`, `bf16` or `none`."""
     backends: Any = torch.backends
     if device == "cuda":
         if torch.cuda.get_device_capability() < (8, 0):
             return "none"  # the settings have no effect on these GPUs
-        backend = backends.cudnn if is_convolution else backends.cuda.matmul
         if not hasattr(backends, "fp32_precision"):  # before torch 2.9
+            backend = backends.cuda.matmul if kind == "matmul" else backends.cudnn
             return "tf32" if backend.allow_tf32 else "none"
-        return str((backends.cudnn.conv if is_convolution else backend).fp32_precision)
+        return str(
+            getattr(backends.cuda if kind == "matmul" else backends.cudnn, kind).fp32_precision
+        )
     if device != "cpu" or not hasattr(backends, "fp32_precision"):
         return "none"
-    cpu = backends.mkldnn
-    return str((cpu.conv if is_convolution else cpu.matmul).fp32_precision)
+    return str(getattr(backends.mkldnn, kind).fp32_precision)

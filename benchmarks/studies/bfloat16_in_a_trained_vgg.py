@@ -1,13 +1,13 @@
-"""How much do the results of methods change if a large trained network runs in bfloat16?
+"""How much do the results of methods change if a large network computes in bfloat16?
 
     python -m benchmarks.studies.bfloat16_in_a_trained_vgg ../shared/data [SUBMISSION…]
 
 Weights of such a network are not available offline. So a VGG with 9.2 million parameters is trained
 first, on CIFAR-10 (six epochs, a quarter of an hour on two cores). Each submission adapts to
 each of the ten classes, on 64 + 64 training images with noise, and its detector scores 4,000 test
-images with noise. It does so with everything in float32, with the frozen part in bfloat16, and with
-the passes of Gauss-Newton in bfloat16 as well. For comparison, it also adapts in float32 to images
-that differ by one part in 100,000, which shows the effect of rounding of any kind.
+images with noise. It does so in float32, and with the frozen part in bfloat16. For comparison, it
+also adapts in float32 to images that differ by one part in 100,000, which shows the effect of
+rounding of any kind.
 """
 
 from __future__ import annotations
@@ -15,10 +15,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from unittest import mock
 
 import datasets
 import numpy as np
@@ -26,10 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attnbench.adaptation import gauss_newton
 from attnbench.backbones.backbone import Backbone, Preprocessing
 from attnbench.submission import load_submission
-from benchmarks.studies.quick_against_plain import Comparison, bfloat16, differences
+from benchmarks.studies.bfloat16_on_photographs import Comparison, differences
 from tests.submissions.adapted import load_program
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)
@@ -37,7 +33,7 @@ EPOCHS, BATCH_SIZE, LEARNING_RATE = 6, 128, 0.1
 ADAPT, TEST, PER_CLASS, NOISE = 3000, 4000, 64, 0.6
 
 FLOAT32, PERTURBED = "float32", "float32, images changed by 1e-5"
-FROZEN, PASSES = "frozen part in bfloat16", "frozen part and passes in bfloat16"
+BFLOAT16 = "frozen part in bfloat16"
 
 
 def load_images(data: Path, split: str, count: int | None = None) -> tuple[Tensor, Tensor]:
@@ -91,14 +87,6 @@ def train(stages: dict[str, nn.Module], images: Tensor, labels: Tensor) -> None:
         print(f"epoch {epoch + 1}: loss {total:.3f}", file=sys.stderr)
 
 
-@contextmanager
-def precision(name: str) -> Iterator[None]:
-    """Use one of the precisions above in adaptations."""
-    no_passes = mock.patch.object(gauss_newton, "should_use_bfloat16", return_value=False)
-    with bfloat16(name in (FROZEN, PASSES)), no_passes if name == FROZEN else nullcontext():
-        yield
-
-
 def score(
     name: str, variant: str, backbone: Backbone, images: tuple[Tensor, Tensor], test: Tensor
 ) -> NDArray[np.float32]:
@@ -119,15 +107,15 @@ def score(
         images = pos, neg
     torch.manual_seed(0)
     hyperparameters = load_submission(name).hyperparameters_for(backbone.name)
-    with precision(variant):
-        detector = load_program(name).adapt(copy.deepcopy(backbone), *images, **hyperparameters)
+    hyperparameters["precision"] = "bfloat16" if variant == BFLOAT16 else "float32"
+    detector = load_program(name).adapt(copy.deepcopy(backbone), *images, **hyperparameters)
     detector.eval()
     with torch.no_grad():
         return np.concatenate([detector(batch).numpy() for batch in test.split(200)])
 
 
 def main(data: Path, names: list[str]) -> None:
-    """Train the network and print three rows for each submission."""
+    """Train the network and print two rows for each submission."""
     torch.manual_seed(0)
     stages = untrained_vgg()
     train(stages, *load_images(data, "train"))
@@ -157,7 +145,7 @@ def main(data: Path, names: list[str]) -> None:
             sides = images[labels == target][:PER_CLASS], images[labels != target][:PER_CLASS]
             float32 = score(name, FLOAT32, backbone, sides, test)
             present = (test_labels == target).numpy()
-            for variant in (PERTURBED, FROZEN, PASSES):
+            for variant in (PERTURBED, BFLOAT16):
                 tested = score(name, variant, backbone, sides, test)
                 comparisons[variant].append(Comparison.of(tested, float32, present))
         for variant, targets in comparisons.items():
@@ -168,4 +156,4 @@ def main(data: Path, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:] or ["attention", "film", "linear_probe", "last_layer"])
+    main(Path(sys.argv[1]), sys.argv[2:] or ["attention", "linear_probe", "last_layer"])

@@ -12,6 +12,7 @@ from attnbench import Backbone
 from attnbench.adaptation import (
     Detector,
     Gains,
+    Precision,
     fit_gauss_newton,
     middle_stage,
     num_channels,
@@ -27,6 +28,7 @@ def adapt(
     intensity: float,
     steps: int,
     stop_loss: float,
+    precision: Precision,
 ) -> nn.Module:
     shapes = stages_with_maps(backbone, pos[:1])
     after = after or middle_stage(backbone, shapes)
@@ -39,7 +41,7 @@ def adapt(
     )
     fit_gauss_newton(
         detector.scorer,
-        *detector.frozen_features(pos, neg),
+        *detector.frozen_features(pos, neg, precision=precision),
         target_weight=intensity,
         nonnegative=[attention.gains],
         steps=steps,

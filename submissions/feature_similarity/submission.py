@@ -75,8 +75,7 @@ def adapt(
         tunings = []
         for section in sections:
             tunings.append(tuning(pos, neg))
-            pos = frozen_features(section, pos, exact=True)
-            neg = frozen_features(section, neg, exact=True)
+            pos, neg = frozen_features(section, pos), frozen_features(section, neg)
         has_bias = threshold and backbone.target is not None
         bias = OutputBias(backbone.target).to(image.device) if has_bias else nn.Identity()
         detector = Detector(bias, backbone.target, image, frozen=backbone)
@@ -91,7 +90,7 @@ def adapt(
     def fit(beta: float, pos: Tensor, neg: Tensor) -> Callable[[Tensor], Tensor]:
         tunings, detector = without_attention(pos, neg)
         network = with_gains(beta, tunings)
-        return lambda features: detector.scorer(frozen_features(network, features, exact=True))
+        return lambda features: detector.scorer(frozen_features(network, features))
 
     features = frozen_features(frozen, pos), frozen_features(frozen, neg)
     strengths = [0.0, *(smallest * 2.0**k for k in range(doublings + 1))]

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, fit_lbfgs_cv, frozen_features, split_trainable_head
+from attnbench.adaptation import Detector, fit_lbfgs_cv, split_trainable_head
 
 
 class RandomGlimpses(nn.Module):
@@ -50,7 +50,5 @@ def adapt(
     glimpses = RandomGlimpses(grid, kept=int(kept_fraction * grid**2), seed=seed)
     frozen, head = split_trainable_head(nn.Sequential(glimpses, *backbone), backbone.target)
     detector = Detector(head, backbone.target, pos[:1], frozen=frozen)
-    # Rounding to bfloat16 would change the bits that decide which patches are visible.
-    features = (frozen_features(frozen, images, exact=True) for images in (pos, neg))
-    fit_lbfgs_cv(detector.scorer, *features, steps=steps)
+    fit_lbfgs_cv(detector.scorer, *detector.frozen_features(pos, neg), steps=steps)
     return detector

@@ -14,7 +14,6 @@ from attnbench.adaptation import (
     Detector,
     channels_last,
     fit_lbfgs_cv,
-    frozen_features,
     middle_stage,
     split_trainable_head,
     stages_with_maps,
@@ -73,7 +72,5 @@ def adapt(
     saccades = Saccades(first_pass, grid, kept=int(kept_fraction * grid**2))
     frozen, head = split_trainable_head(nn.Sequential(saccades, *backbone), backbone.target)
     detector = Detector(head, backbone.target, pos[:1], frozen=frozen)
-    # Rounding to bfloat16 could change which patches are visible.
-    features = (frozen_features(frozen, images, exact=True) for images in (pos, neg))
-    fit_lbfgs_cv(detector.scorer, *features, steps=steps)
+    fit_lbfgs_cv(detector.scorer, *detector.frozen_features(pos, neg), steps=steps)
     return detector

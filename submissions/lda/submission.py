@@ -4,14 +4,19 @@ import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import fit_linear_detector
+from attnbench.adaptation import Precision, fit_linear_detector
 
 
 def adapt(
-    backbone: Backbone, pos: Tensor, neg: Tensor, lowest: float, candidates: int
+    backbone: Backbone,
+    pos: Tensor,
+    neg: Tensor,
+    lowest: float,
+    candidates: int,
+    precision: Precision,
 ) -> nn.Module:
     shrinkages = torch.logspace(lowest, 0, candidates).tolist()
-    return fit_linear_detector(backbone, pos, neg, shrinkages, lda)
+    return fit_linear_detector(backbone, pos, neg, shrinkages, lda, precision=precision)
 
 
 def lda(shrinkage: float, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,14 +5,22 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import fit_linear_detector
+from attnbench.adaptation import Precision, fit_linear_detector
 
 
 def adapt(
-    backbone: Backbone, pos: Tensor, neg: Tensor, lowest: float, highest: float, candidates: int
+    backbone: Backbone,
+    pos: Tensor,
+    neg: Tensor,
+    lowest: float,
+    highest: float,
+    candidates: int,
+    precision: Precision,
 ) -> nn.Module:
     penalties = torch.logspace(lowest, highest, candidates).tolist()
-    return fit_linear_detector(backbone, pos, neg, penalties, logistic_regression)
+    return fit_linear_detector(
+        backbone, pos, neg, penalties, logistic_regression, precision=precision
+    )
 
 
 def logistic_regression(c: float, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ def adapt(
     frozen, head = backbone.upto(backbone.stages[-2]), backbone.stage(backbone.stages[-1])
     prototypes = class_prototypes(head)
     features = frozen_features(frozen, neg)
-    logits = frozen_features(head, features, exact=True)
+    logits = frozen_features(head, features)
     trained, count = {}, min(images, len(features) // 2)
     for reference in most_frequent_classes(logits, target)[:references]:
         # The network ranks images well even where its threshold is wrong. So the images with the

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from attnbench import Backbone
-from attnbench.adaptation import LinearDetector, frozen_features, pooled_encoder
+from attnbench.adaptation import LinearDetector, Precision, frozen_features, pooled_encoder
 
 
 class CentreAndNormalise(nn.Module):
@@ -23,9 +23,9 @@ class CentreAndNormalise(nn.Module):
         return normalize(features - self.centre)
 
 
-def adapt(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
+def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, precision: Precision) -> nn.Module:
     encoder = pooled_encoder(backbone)
-    pos, neg = (frozen_features(encoder, images) for images in (pos, neg))
+    pos, neg = (frozen_features(encoder, images, precision=precision) for images in (pos, neg))
     transform = CentreAndNormalise((pos.mean(dim=0) + neg.mean(dim=0)) / 2)
     weight, bias = nearest_mean(transform(pos), transform(neg))
     return LinearDetector(nn.Sequential(encoder, transform), weight, bias)

@@ -7,14 +7,20 @@ import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import fit_linear_detector
+from attnbench.adaptation import Precision, fit_linear_detector
 
 
 def adapt(
-    backbone: Backbone, pos: Tensor, neg: Tensor, lowest: float, highest: float, candidates: int
+    backbone: Backbone,
+    pos: Tensor,
+    neg: Tensor,
+    lowest: float,
+    highest: float,
+    candidates: int,
+    precision: Precision,
 ) -> nn.Module:
     strengths = torch.logspace(lowest, highest, candidates).tolist()
-    return fit_linear_detector(backbone, pos, neg, strengths, scaled_ridge)
+    return fit_linear_detector(backbone, pos, neg, strengths, scaled_ridge, precision=precision)
 
 
 def scaled_ridge(strength: float, pos: Tensor, neg: Tensor) -> tuple[Tensor, Tensor]:

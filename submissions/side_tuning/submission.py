@@ -84,12 +84,14 @@ def adapt(
     base, head = backbone, nn.Identity()
     if backbone.target is not None:
         base, head = backbone.upto(backbone.stages[-2]), backbone.stage(backbone.stages[-1])
-    features = frozen_features(base, pos[:1], exact=True)
+    features = frozen_features(base, pos[:1])
     network = SideTuned(head, pos[:1], features, width).to(pos.device)
     detector = Detector(network, backbone.target, pos[:1], frozen=ImagesAndFeatures(base))
-    # The rows contain the images, which the side network needs at full precision.
-    rows = (frozen_features(detector.frozen, images, exact=True) for images in (pos, neg))
     fit_adam(
-        detector.scorer, *rows, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss
+        detector.scorer,
+        *detector.frozen_features(pos, neg),
+        learning_rate=learning_rate,
+        epochs=epochs,
+        stop_loss=stop_loss,
     )
     return detector

@@ -1,12 +1,11 @@
-"""How much do results on photographs change if frozen layers run in bfloat16?
+"""How much do results on photographs change if frozen layers compute in bfloat16?
 
-    ATTNBENCH_DATA=../shared/data python -m benchmarks.studies.quick_against_plain attention film …
+    ATTNBENCH_DATA=../shared/data python -m benchmarks.studies.bfloat16_on_photographs [SUBMISSION…]
 
-For each target of `imagenet-standard` on `small`, a submission adapts three times: with everything
-in float32, with all frozen layers in bfloat16 whatever the size of the network, and by default.
-Each detector scores the test images. Printed are the lowest correlation over targets with the
-scores in float32, and the mean differences in d' and d_a with 95 % intervals over targets. On a
-processor without units for bfloat16, all results are the same.
+For each target of `imagenet-standard` on `small`, a submission with the hyperparameter `precision`
+adapts in float32 and in bfloat16. Each detector scores the test images. Printed are the lowest
+correlation over targets of the two detectors' scores, and the mean differences in d' and d_a with
+95 % intervals over targets.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from attnbench.adaptation import Precision
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
 from attnbench.statistics.detection import detect
@@ -49,25 +48,17 @@ def episodes(data: Path) -> Iterator[tuple[Backbone, Episode]]:
         yield backbone, episode
 
 
-def score(name: str, backbone: Backbone, episode: Episode) -> Scores:
-    """Adapt with a submission and return its scores of the test images, `[n]`."""
+def score(name: str, backbone: Backbone, episode: Episode, precision: Precision) -> Scores:
+    """Adapt with a submission in a precision and return its scores of the test images, `[n]`."""
     torch.manual_seed(episode.seed)
     hyperparameters = load_submission(name).hyperparameters_for(backbone.name)
+    hyperparameters["precision"] = precision
     images = torch.from_numpy(episode.pos), torch.from_numpy(episode.neg)
     detector = load_program(name).adapt(copy.deepcopy(backbone), *images, **hyperparameters).eval()
     batches = episode.batches(np.arange(len(episode.present)))
     with torch.no_grad():
         scores = [detector(torch.from_numpy(episode.make(rows))).numpy() for rows in batches]
     return np.concatenate(scores)[: len(episode.present)]
-
-
-@contextmanager
-def bfloat16(used: bool) -> Iterator[None]:
-    """Run frozen layers of networks of any size in bfloat16, or of none."""
-    module = "attnbench.adaptation.bfloat16"
-    unsupported = mock.patch(f"{module}.supports_bfloat16", return_value=False)
-    with mock.patch(f"{module}._MIN_PARAMETERS", 0) if used else unsupported:
-        yield
 
 
 @dataclass(frozen=True)
@@ -102,24 +93,20 @@ def differences(targets: list[Comparison]) -> Iterator[str]:
 
 
 def main(names: list[str]) -> None:
-    """Print two rows for each submission."""
+    """Print a row for each submission."""
     comparisons: dict[str, list[Comparison]] = defaultdict(list)
     for backbone, episode in episodes(Path(os.environ["ATTNBENCH_DATA"])):
         for name in names:
-            with bfloat16(False):
-                float32 = score(name, backbone, episode)
-            with bfloat16(True):
-                in_bfloat16 = score(name, backbone, episode)
-            as_shipped = score(name, backbone, episode)
-            rows = {f"`{name}`": as_shipped, f"`{name}`, bfloat16": in_bfloat16}
-            for row, scores in rows.items():
-                comparisons[row].append(Comparison.of(scores, float32, episode.present))
+            float32, bfloat16 = (
+                score(name, backbone, episode, precision) for precision in get_args(Precision)
+            )
+            comparisons[name].append(Comparison.of(bfloat16, float32, episode.present))
     print("| submission | least correlation | d′, less float32's | d_a, less float32's |")
     print("|---|---|---|---|")
-    for row, targets in comparisons.items():
+    for name, targets in comparisons.items():
         cells = [f"{min(target.correlation for target in targets):.5f}", *differences(targets)]
-        print(f"| {row} | {' | '.join(cells)} |")
+        print(f"| `{name}` | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["attention", "last_layer", "linear_probe", "film"])
+    main(sys.argv[1:] or ["attention", "last_layer", "linear_probe"])
