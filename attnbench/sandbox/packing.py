@@ -13,7 +13,8 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from types import FunctionType
+from threading import Lock, RLock
+from types import FunctionType, MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from attnbench.backbones.backbone import Backbone, tensors_of
 from attnbench.sandbox.deliverable import why_not_module, why_not_tensor, why_unpicklable
 from attnbench.sandbox.failures import ContractViolation
 from attnbench.sandbox.places import place_of_class, place_of_detector, place_of_function
-from attnbench.sandbox.reachable_state import reachable_state
+from attnbench.sandbox.reachable_state import is_defined_in, reachable_state
 from attnbench.wire.artefact import Artefact
 
 # Hooks that run only when a state dict is made or loaded, which nobody does with a detector.
@@ -35,6 +36,7 @@ _HOOKS_OF_STATE_DICTS = (
     "_load_state_dict_pre_hooks",
     "_load_state_dict_post_hooks",
 )
+_LOCKS = (type(Lock()), type(RLock()))
 
 
 class ArtefactPacker:
@@ -87,6 +89,7 @@ class ArtefactPacker:
             raise ContractViolation(place + why) from error
         end = buffer.tell()
         if source is not None:
+            pickler.counted_for = source
             for where, value in reachable_state(pickler.referenced, source):
                 try:
                     pickler.dump(value)
@@ -153,6 +156,8 @@ class _DetectorPickler(pickle.Pickler):
         stored: the data by name, as tensors on the CPU.
         referenced: the classes and functions that the pickle refers to.
         visited: the object that it came to last, which is to blame where pickling fails.
+        counted_for: the submission's folder while values are pickled that are only counted, never
+            loaded; else None.
     """
 
     def __init__(
@@ -166,6 +171,7 @@ class _DetectorPickler(pickle.Pickler):
         self.stored: dict[str, Tensor] = {}
         self.referenced: list[type | FunctionType] = []
         self.visited: object = None
+        self.counted_for: Path | None = None
         self._packer = packer
         self._replaced = replaced
         self._unchanged = unchanged
@@ -193,10 +199,24 @@ class _DetectorPickler(pickle.Pickler):
             return ("array", self._store(obj, torch.from_numpy(np.ascontiguousarray(obj))))
         if isinstance(obj, type | FunctionType):
             self.referenced.append(obj)
+            if isinstance(obj, FunctionType) and self._is_only_counted(obj):
+                return ("function", obj.__qualname__)  # a lambda, say; what it holds comes later
         return None
 
+    def _is_only_counted(self, function: FunctionType) -> bool:
+        return self.counted_for is not None and is_defined_in(self.counted_for, function)
+
     def reducer_override(self, obj: Any) -> Any:
-        """Pickle modules without hooks of state dicts. Those are often functions in functions."""
+        """Pickle some objects in another way.
+
+        Modules lose hooks of state dicts, which are often functions defined in functions. What
+        dataclasses and cached properties hold is replaced by what can be pickled, if it is only
+        counted.
+        """
+        if self.counted_for is not None and isinstance(obj, MappingProxyType):
+            return dict, (dict(obj),)
+        if self.counted_for is not None and isinstance(obj, _LOCKS):
+            return object, ()
         hooks = [name for name in _HOOKS_OF_STATE_DICTS if getattr(obj, name, None)]
         if not hooks or not isinstance(obj, nn.Module):
             return NotImplemented
