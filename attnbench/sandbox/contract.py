@@ -139,11 +139,9 @@ def checked_outputs(
 
 def _instead_of_type(dtype: torch.dtype) -> str:
     if dtype == torch.bool:
-        return (
-            "truth values have no order; return the decision score itself, such as `x`, not `(x > 0)`"
-        )
+        return "they have no order; return the decision score itself, such as `x`, not `(x > 0)`"
     if dtype.is_complex:
-        return "complex numbers have no order; return a real one, such as `x.real` or `x.abs()`"
+        return "they have no order; return real numbers, such as `x.real` or `x.abs()`"
     return (
         "return the decision score itself, a floating-point number, before it is rounded or turned "
         "into a class"

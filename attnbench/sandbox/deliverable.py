@@ -75,7 +75,10 @@ def why_unpicklable(obj: object, detector: nn.Module, error: Exception) -> str:
     """
     what, remedy = with_article(type(obj).__name__), "keep tensors, numbers, text and modules in it"
     if isinstance(error, RecursionError):
-        what, remedy = "objects that refer to one another in a very long chain", "keep them in lists"
+        what, remedy = (
+            "objects that refer to one another in a very long chain",
+            "keep them in lists",
+        )
     elif hasattr(obj, "_torchdynamo_orig_callable"):
         what, remedy = "a function compiled by torch.compile", "keep the function itself"
     elif isinstance(obj, type | FunctionType) and "<" in obj.__qualname__:
