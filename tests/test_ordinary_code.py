@@ -188,7 +188,10 @@ def check(judge: Judge, write: Write, code: dict[str, str], libraries: str = "")
     return check_on(BACKBONE, load_submission(folder), judge)
 
 
-@pytest.mark.parametrize("name", WORKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if "torch.compile" in n else n for n in WORKS],
+)
 def test_ordinary_code_works(judge: Judge, submission_folder: Write, name: str) -> None:
     case = WORKS[name]
     report = check(judge, submission_folder, case.code)

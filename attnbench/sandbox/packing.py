@@ -217,13 +217,17 @@ class _DetectorPickler(pickle.Pickler):
             return dict, (dict(obj),)
         if self.counted_for is not None and isinstance(obj, _LOCKS):
             return object, ()
-        hooks = [name for name in _HOOKS_OF_STATE_DICTS if getattr(obj, name, None)]
-        if not hooks or not isinstance(obj, nn.Module):
+        if not isinstance(obj, nn.Module):
             return NotImplemented
-        function, arguments, state, *rest = obj.__reduce_ex__(5)
-        if isinstance(state, dict):
-            state = {**state, **{name: OrderedDict() for name in hooks}}
-        return (function, arguments, state, *rest)
+        hooks = [name for name in _HOOKS_OF_STATE_DICTS if getattr(obj, name, None)]
+        if not hooks:
+            return NotImplemented
+        match obj.__reduce_ex__(5):
+            case (function, arguments, dict() as state, *rest):
+                without = {**state, **{name: OrderedDict() for name in hooks}}
+                return (function, arguments, without, *rest)
+            case otherwise:
+                return otherwise
 
     def _tensor_key(self, tensor: Tensor) -> str:
         key = self._keys.get(id(tensor))
