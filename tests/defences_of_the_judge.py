@@ -62,16 +62,12 @@ _LABELS = (
 
 _PARAMETERS = (
     Defence(
-        "numbers in tensors, arrays, long rows and long texts are counted",
+        "numbers in tensors and arrays are counted",
         stops=(
             "parameters/array",
             "parameters/attribute_of_backbone",
             "parameters/buffer",
-            "parameters/bytes",
             "parameters/hook",
-            "parameters/list",
-            "parameters/object_array",
-            "parameters/text",
         ),
         judge=weakened.count_no_tensors,
     ),
@@ -99,7 +95,7 @@ _PARAMETERS = (
     ),
     Defence(
         "floats outside tensors are counted",
-        stops=("parameters/set",),
+        stops=("parameters/list", "parameters/object_array", "parameters/set"),
         judge=weakened.count_all_contents_but("floats"),
     ),
     Defence(
@@ -110,10 +106,12 @@ _PARAMETERS = (
     Defence(
         "texts outside tensors are counted, comments in the source included",
         stops=(
+            "parameters/bytes",
             "parameters/comments",
             "parameters/keys",
             "parameters/patched_packer",
             "parameters/short_bytes",
+            "parameters/text",
             "parameters/text_array",
         ),
         judge=weakened.count_all_contents_but("text"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from attnbench.backbones.backbone import Backbone
 from attnbench.judge.parameter_count import InvalidArtefact, ParameterCounter
@@ -143,3 +146,101 @@ def test_artefact_survives_a_message(backbone: Backbone) -> None:
     del arrays["tensors"]
     with pytest.raises(KeyError, match="tensors"):
         Artefact.of_arrays(arrays)
+
+
+ORDINARY_CLASSES = """
+import abc, enum, functools, threading
+from dataclasses import dataclass, field
+from torch import nn
+
+class Kind(enum.Enum):
+    A = 1
+
+class Base(abc.ABC):
+    @abc.abstractmethod
+    def name(self): ...
+
+class Derived(Base):
+    activations = {"twice": lambda x: 2 * x}
+    lock = threading.Lock()
+
+    def name(self): return "derived"
+
+    @functools.cached_property
+    def size(self): return 3
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    rates: dict = field(default_factory=lambda: {n: 0.5 for n in range(100)}, metadata={"unit": "s"})
+
+class Detector(nn.Identity):
+    def __init__(self):
+        super().__init__()
+        self.held = [Kind.A, Derived(), Settings()]
+"""
+
+
+def test_ordinary_classes_of_a_submission_are_packed(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ordinary_classes.py").write_text(ORDINARY_CLASSES, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    detector = importlib.import_module("ordinary_classes").Detector()
+    artefact = ArtefactPacker(backbone).pack(detector, tmp_path)
+    size = ParameterCounter(backbone).measure(artefact, {})
+    assert size.parameters_added == 0
+    assert 200 <= size.other_numbers < 300
+    kind, derived, settings = unpack(artefact, backbone).held
+    assert (kind.name, derived.name(), len(settings.rates)) == ("A", "derived", 100)
+
+
+def test_what_a_lambda_in_a_class_holds_is_counted(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+import torch
+from torch import nn
+
+def closed_over(table):
+    return lambda x: x + table.sum()
+
+class Detector(nn.Identity):
+    functions = {"sum": closed_over(torch.rand(50))}
+"""
+    (tmp_path / "with_a_lambda.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    detector = importlib.import_module("with_a_lambda").Detector()
+    artefact = ArtefactPacker(backbone).pack(detector, tmp_path)
+    assert ParameterCounter(backbone).measure(artefact, {}).parameters_added == 50
+
+
+def test_feature_extractor_with_a_long_graph_is_told_to_keep_its_code_only(
+    backbone: Backbone,
+) -> None:
+    network = nn.Sequential(*(nn.Hardtanh() for _ in range(400))).eval()
+    extractor = create_feature_extractor(network, ["399"])
+    packer = ArtefactPacker(backbone)
+    with pytest.raises(ContractViolation, match=r"`torch\.fx\.GraphModule\(extractor, extractor"):
+        packer.pack(extractor)
+    artefact = packer.pack(fx.GraphModule(extractor, extractor.graph))
+    images = torch.randn(2, 3)
+    assert unpack(artefact, backbone)(images)["399"].equal(network(images))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "remedy"),
+    [
+        (torch.eye(3).to_sparse(), "to_dense"),
+        (torch.empty(3, device="meta"), r"device=pos\.device"),
+        (torch.ones(3, dtype=torch.complex128), "complex64"),
+        (nn.UninitializedParameter(), r"on `pos\[:1\]` first"),
+        (torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "before it is quantised"),
+        (torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "to_padded_tensor"),
+    ],
+    ids=["sparse", "meta", "complex128", "lazy", "quantised", "nested"],
+)
+def test_tensor_that_cannot_be_delivered_is_refused_with_a_remedy(
+    backbone: Backbone, tensor: Tensor, remedy: str
+) -> None:
+    with pytest.raises(ContractViolation, match=remedy):
+        ArtefactPacker(backbone).pack(Detector(backbone, table=tensor))

@@ -82,7 +82,10 @@ def statement(text: str, *says: str, warned: bool = False) -> Mistake:
 
 MISTAKES = {
     # What the detector returns.
-    "booleans": scores("x > 0", "booleans", r"decision score itself, such as `x`, not `\(x > 0\)`"),
+    "booleans": scores(
+        "x > 0", "scores of type bool", r"decision score itself, such as `x`, not `\(x > 0\)`"
+    ),
+    "complex numbers": scores("x * 1j", "scores of type complex64", r"`x\.real`"),
     "integers": scores("x.long()", "scores of type int64", "decision score itself"),
     "half precision": scores("x.half()", "scores of type float16", r"`\.float\(\)`"),
     "a column": scores("x[:, None]", r"shape \[\d, 1\] for \d images", r"`scores\.squeeze\(1\)`"),

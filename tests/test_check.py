@@ -41,7 +41,7 @@ def report_on(backbone: str, *problems: str, not_applicable: str = "") -> Backbo
         not_applicable=not_applicable,
         parameters_added=None if problems or not_applicable else 1,
         parameters_changed=0,
-        parameters_opaque=0,
+        other_numbers=0,
         artefact_bytes=100,
         changed=(),
     )
@@ -75,13 +75,14 @@ def test_json_and_text_say_the_same_of_a_method_that_applies_to_one() -> None:
     )
     done = runner.invoke(app, ["check", "bias_only", "--json"])
     answer = json.loads(done.stdout)
-    assert list(answer)[:7] == [
+    assert list(answer)[:8] == [
         "submission",
         "ok",
         "problems",
         "backbone",
         "parameters_added",
         "parameters_changed",
+        "other_numbers",
         "artefact_bytes",
     ]
     assert answer["ok"] and answer["parameters_added"] == 1

@@ -16,6 +16,7 @@ from torch import nn
 from attnbench.backbones.backbone import Backbone
 from attnbench.judge import parameter_count
 from attnbench.judge.parameter_count import (
+    ArtefactSize,
     Contents,
     InvalidArtefact,
     ParameterCounter,
@@ -57,7 +58,6 @@ def test_settings_of_ordinary_layers_do_not_count(backbone: Backbone) -> None:
     packer = ArtefactPacker(backbone)
     layers = [nn.Sequential(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1)) for _ in range(53)]
     size = ParameterCounter(backbone).measure(packer.pack(nn.Sequential(backbone, *layers)), {})
-    assert size.parameters_opaque == 0
     # 9 weights and a bias; then weight, bias, mean and variance. The batch counter equals that of
     # the backbone, so it does not count.
     assert size.parameters_added == 53 * (9 + 1 + 4)
@@ -76,29 +76,54 @@ def test_number_of_64_bits_counts_as_two(backbone: Backbone, wide: torch.dtype) 
         assert size.parameters_added == expected
 
 
-@pytest.mark.parametrize("row", [[0.1] * 40, [7] * 40, [True, False] * 20, (1.5,) * 40])
-def test_row_of_numbers_is_counted_exactly_and_unpacked_unchanged(
-    backbone: Backbone, row: object
-) -> None:
+def measured(backbone: Backbone, table: object = None) -> ArtefactSize:
+    """The size of a detector that holds this object and nothing else."""
     detector = nn.Identity()
-    detector.row = row  # type: ignore[assignment]
-    artefact = ArtefactPacker(backbone).pack(detector)
-    assert unpack(artefact, backbone).row == row
-    expected = 80 if row == [0.1] * 40 else 40  # 0.1 needs 64 bits
-    assert ParameterCounter(backbone).measure(artefact, {}).parameters_added == expected
+    detector.table = table  # type: ignore[assignment]
+    return ParameterCounter(backbone).measure(ArtefactPacker(backbone).pack(detector), {})
 
 
 @pytest.mark.parametrize(
-    "text", ["ä" * 300, b"\x00\xff" * 200, bytearray(b"7" * 500), "\udc80" * 300]
+    ("table", "numbers"),
+    [
+        ([0.1] * 40, 40),
+        ((1.5,) * 40, 40),
+        ([7] * 40, 40),
+        ([True, False] * 20, 40),
+        ({n: 0.1 for n in range(20)}, 40),
+        ("short", 0),
+        ("x" * 255, 0),
+        ("x" * 400, 100),
+        ("ä" * 400, 200),
+        (b"\x00\xff" * 200, 100),
+        (bytearray(b"7" * 400), 100),
+        ("\udc80" * 400, 300),
+    ],
 )
-def test_long_text_is_counted_by_its_bytes_and_unpacked_unchanged(
-    backbone: Backbone, text: str | bytes
+def test_numbers_outside_tensors_are_reported_apart_and_unpacked_unchanged(
+    backbone: Backbone, table: object, numbers: int
 ) -> None:
+    size = measured(backbone, table)
+    assert size.other_numbers == measured(backbone).other_numbers + numbers
+    assert size.parameters_added == 0
     detector = nn.Identity()
-    detector.text = text  # type: ignore[assignment]
-    artefact = ArtefactPacker(backbone).pack(detector)
-    assert unpack(artefact, backbone).text == text
-    assert ParameterCounter(backbone).measure(artefact, {}).parameters_added >= len(text)
+    detector.table = table  # type: ignore[assignment]
+    assert unpack(ArtefactPacker(backbone).pack(detector), backbone).table == table
+
+
+@given(st.integers(0, 3_000), st.integers(0, 6_000), st.integers(0, 60_000))
+def test_other_numbers_count_all_or_not_at_all(floats: int, integers: int, text: int) -> None:
+    contents = Contents(floats, integers, text)
+    allowed = Contents(1_000, 2_000, 30_000, 5)
+    fits = floats <= 1_000 and integers <= 2_000 and text <= 30_000
+    assert contents.excess_over(allowed) == (0 if fits else floats + integers + text)
+
+
+def test_a_second_network_may_hold_one_number_per_100_parameters(backbone: Backbone) -> None:
+    table = [0.1] * 5_000
+    assert measured(backbone, table).parameters_added > 5_000
+    parameters = 500_000
+    assert measured(backbone, (table, torch.rand(parameters))).parameters_added == parameters
 
 
 def test_shipped_submissions_have_no_data_in_their_source() -> None:
@@ -128,7 +153,7 @@ def test_numbers_hidden_in_the_source_of_a_program_are_counted(
 ) -> None:
     artefact = ArtefactPacker(backbone).pack(nn.Identity())
     size = ParameterCounter(backbone).measure(artefact, source)
-    assert size.parameters_opaque >= 100_000
+    assert size.parameters_added >= 100_000
 
 
 def test_program_cannot_hold_100000_numbers_uncounted() -> None:

@@ -162,11 +162,24 @@ def test_error_for_an_unwritable_folder_says_what_to_do(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_record_with_the_earlier_count_of_numbers_outside_tensors_is_read(
+    make_record: MakeRecord,
+) -> None:
+    record = make_record()
+    earlier = record.model_dump(mode="json")
+    for episode in earlier["episodes"]:
+        del episode["cost"]["other_numbers"]
+        episode["cost"]["parameters_opaque"] = 7
+    del earlier["summary"]["other_numbers"]
+    assert Record.model_validate(earlier) == record
+    assert record.summary.other_numbers is None
+
+
 def test_row_has_the_documented_columns(make_record: MakeRecord) -> None:
     documented = (
         "submission task track backbone seed device status reason targets d_prime d_prime_low "
         "d_prime_high criterion d_a auc hit_rate false_alarm_rate parameters_added "
-        "parameters_changed artefact_bytes adaptation_seconds adaptation_seconds_cold "
+        "parameters_changed other_numbers artefact_bytes adaptation_seconds adaptation_seconds_cold "
         "adaptation_passes prediction_seconds isolation record"
     )
     assert list(COLUMNS) == documented.split()

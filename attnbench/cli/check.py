@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 # The keys of `--json` about the submission, and those about its first backbone.
 _OF_SUBMISSION = ("submission", "ok", "problems")
-_OF_BACKBONE = ("backbone", "parameters_added", "parameters_changed", "artefact_bytes")
+_OF_BACKBONE = (
+    "backbone",
+    "parameters_added",
+    "parameters_changed",
+    "other_numbers",
+    "artefact_bytes",
+)
 # Further keys of each object under `backbones`.
 _ALSO_OF_BACKBONE = ("problems", "warnings", "not_applicable")
 # How many changed tensors of the backbone are named.
@@ -122,11 +128,10 @@ def _lines_about(on: BackboneReport) -> Iterator[str]:
             f"parameters: {on.parameters_added:,} added + {on.parameters_changed:,} changed"
             + f" ({changed})" * bool(changed)
         )
-        if on.parameters_opaque:
-            yield (
-                f"{on.parameters_opaque:,} of the added parameters are not in tensors: numbers, or "
-                "bytes of strings, in objects or in the source (docs/trust.md)"
-            )
+        yield (
+            f"other numbers: {on.other_numbers:,} outside tensors, such as settings; they count as "
+            "parameters only where they could hide some (docs/trust.md)"
+        )
         yield f"artefact: {on.artefact_bytes:,} bytes"
 
 

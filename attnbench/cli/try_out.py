@@ -120,7 +120,8 @@ def _print_attempt(attempt: Attempt) -> None:
         f"{measures.false_alarms} of {measures.negatives} false alarms"
     )
     typer.echo(
-        f"  parameters: {cost.parameters_added:,} added + {cost.parameters_changed:,} changed"
+        f"  parameters: {cost.parameters_added:,} added + {cost.parameters_changed:,} changed; "
+        f"other numbers: {cost.other_numbers:,}"
     )
     typer.echo(
         f"  adaptation {seconds(cost.adaptation_seconds)}, "

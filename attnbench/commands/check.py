@@ -38,7 +38,7 @@ class BackboneReport:
         not_applicable: why the submission says that it does not apply to this backbone; else empty.
         parameters_added: scalars added to the backbone.
         parameters_changed: scalars in tensors that replace one of the backbone's.
-        parameters_opaque: how many of the added scalars are not in tensors.
+        other_numbers: numbers that the detector holds outside tensors (docs/trust.md).
         artefact_bytes: the size of the artefact in bytes.
         changed: the names of the backbone's tensors that were changed.
     """
@@ -50,7 +50,7 @@ class BackboneReport:
     not_applicable: str
     parameters_added: int | None
     parameters_changed: int | None
-    parameters_opaque: int | None
+    other_numbers: int | None
     artefact_bytes: int | None
     changed: tuple[str, ...]
 
@@ -102,6 +102,11 @@ class CheckReport:
     def parameters_changed(self) -> int | None:
         """Scalars in tensors that replace one of that backbone's; None after a failure."""
         return self.main.parameters_changed
+
+    @property
+    def other_numbers(self) -> int | None:
+        """Numbers outside tensors on that backbone; None after a failure."""
+        return self.main.other_numbers
 
     @property
     def artefact_bytes(self) -> int | None:
@@ -178,7 +183,7 @@ def check_on(backbone: str, submission: Submission, judge: Judge) -> BackboneRep
         not_applicable=trial.reason if trial.not_applicable else "",
         parameters_added=size.parameters_added if size else None,
         parameters_changed=size.parameters_changed if size else None,
-        parameters_opaque=size.parameters_opaque if size else None,
+        other_numbers=size.other_numbers if size else None,
         artefact_bytes=size.bytes if size else None,
         changed=trial.changed,
     )

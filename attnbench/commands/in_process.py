@@ -118,7 +118,7 @@ def run_in_process(
         cost=Cost(
             parameters_added=size.parameters_added,
             parameters_changed=size.parameters_changed,
-            parameters_opaque=size.parameters_opaque,
+            other_numbers=size.other_numbers,
             artefact_bytes=size.bytes,
             adaptation_seconds=adaptation_seconds,
             adaptation_seconds_cold=None,

@@ -161,7 +161,7 @@ class Evaluator:
             cost=Cost(
                 parameters_added=size.parameters_added,
                 parameters_changed=size.parameters_changed,
-                parameters_opaque=size.parameters_opaque,
+                other_numbers=size.other_numbers,
                 artefact_bytes=size.bytes,
                 late_seconds=late,
                 prediction_seconds=sum(prediction.batch_seconds),
@@ -214,7 +214,9 @@ class Evaluator:
         return self._outcome(measured.model_copy(update={"cost": cost}), _scores(episode, None))
 
     def try_out(self, submission: Submission, episode: Episode, timeout: float) -> Trial:
-        """Adapt twice in fresh processes, the first time after a rehearsal, and predict once.
+        """Adapt twice in fresh processes, and predict once.
+
+        Both rehearse: libraries may count something, such as hooks, and the count would differ.
 
         Args:
             submission: the submission to try.
@@ -224,7 +226,7 @@ class Evaluator:
         trial = Trial()
         try:
             first = self._session.adapt(submission, episode, timeout, rehearse=True)
-            second = self._session.adapt(submission, episode, timeout, rehearse=False, remark=True)
+            second = self._session.adapt(submission, episode, timeout, rehearse=True, remark=True)
             trial = Trial(
                 size=self._measure(first, submission),
                 changed=changed_tensors(first.artefact),

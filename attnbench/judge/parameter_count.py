@@ -1,9 +1,9 @@
 """Counting a detector's parameters from bytes alone: nothing is unpickled or executed.
 
-Scalars in tensors are counted exactly. Parameters could also hide outside tensors, as numbers and
-strings in the pickle or in the source. Every detector has some of these: sizes, names, code. So they
-count only if they exceed an allowance. Then all of them count: a number as one scalar, a string as one
-scalar per byte.
+Scalars in tensors are the parameters. Every detector also holds other numbers: sizes, settings,
+labels, generated code. They are reported apart. But parameters could hide among them, or in the
+source. So once there are more than an allowance, all of them count as parameters: a number as one
+scalar, a string as one scalar per byte, any other operation of a pickle as one scalar.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from attnbench.wire.artefact import Artefact
 # not parsed: each byte counts.
 _MAX_PICKLE_BYTES, _MAX_SOURCE_BYTES = 4 << 20, 1 << 20
 _TENSOR_NAME = re.compile(r"added/\d{1,6}|changed/[A-Za-z0-9_.]{1,200}")
+# Text of this many bytes is long: it is data or code. Shorter ones are names.
+_LONG_TEXT = 256
 _FLOATS = {"FLOAT", "BINFLOAT"}
 _INTEGERS = {"INT", "LONG", "LONG1", "LONG4", "BININT", "BININT1", "BININT2", "NEWTRUE", "NEWFALSE"}
 
@@ -43,15 +45,17 @@ class ArtefactSize:
     """How large an artefact is.
 
     Attributes:
-        parameters_added: scalars added to the backbone, opaque ones included.
+        parameters_added: scalars added to the backbone.
         parameters_changed: scalars in tensors that replace one of the backbone's.
-        parameters_opaque: how many of the added scalars are not in tensors.
+        other_numbers: numbers and truth values that the detector's objects hold outside tensors, and
+            one for every 4 bytes of long text. They are among `parameters_added` only if they exceed
+            what settings explain.
         bytes: the size of the artefact in bytes.
     """
 
     parameters_added: int
     parameters_changed: int
-    parameters_opaque: int
+    other_numbers: int
     bytes: int
 
 
@@ -61,35 +65,55 @@ class Contents:
 
     Attributes:
         floats: how many floating-point numbers there are.
-        integers: how many integers there are.
+        integers: how many integers and truth values there are.
         text: bytes of strings, comments and file names.
         other: of a pickle, the number of its remaining operations; of a program, its remaining
             bytes, white space included.
+        long_text: the part of `text` that is in strings of at least 256 bytes. Of a program, 0.
     """
 
     floats: int = 0
     integers: int = 0
     text: int = 0
     other: int = 0
+    long_text: int = 0
 
     def __add__(self, other: Contents) -> Contents:
         return Contents(*map(operator.add, astuple(self), astuple(other)))
 
-    def excess_over(self, allowance: Contents) -> int:
-        """Return the sum of the amounts that exceed their allowance.
+    def times(self, count: int) -> Contents:
+        """Return `count` times as much of each kind."""
+        return Contents(*(count * amount for amount in astuple(self)))
 
-        Such an amount counts in full, not only the part beyond its allowance.
+    @property
+    def numbers(self) -> int:
+        """The numbers, and one for every 4 bytes of long text."""
+        return self.floats + self.integers + self.long_text // 4
+
+    def excess_over(self, allowance: Contents) -> int:
+        """Return the sum of all amounts if any of them exceeds its allowance, else 0.
 
         Args:
             allowance: the largest amount of each kind that does not count.
         """
-        pairs = zip(astuple(self), astuple(allowance), strict=True)
-        return sum(amount for amount, allowed in pairs if amount > allowed)
+        amounts, allowed = self._amounts, allowance._amounts
+        exceeds = any(map(operator.gt, amounts, allowed))
+        return sum(amounts) if exceeds else 0
+
+    @property
+    def _amounts(self) -> tuple[int, ...]:
+        return self.floats, self.integers, self.text, self.other
 
 
-# What a detector's objects may hold without being counted: the settings of layers. Twice what the
-# backbone's own objects hold is added, because a method may wrap each of its modules.
-_SETTINGS = Contents(floats=128, integers=4096, text=16 << 10, other=16 << 10)
+# What a detector's objects may hold without being counted, beside what the backbone's own objects
+# hold: a configuration of some thousand numbers and labels, …
+_SETTINGS = Contents(floats=1536, integers=4096, text=32 << 10, other=16 << 10)
+# … and for each module of the backbone, the layers that wrap it, or a line of generated code. In
+# ResNet-50, peft's LoRA layers hold 26 integers and 320 other operations per module, and a feature
+# extractor of torchvision 310 bytes of code (python -m benchmarks.studies.other_numbers).
+_PER_MODULE = Contents(floats=2, integers=32, text=512, other=512)
+# A second network has objects of its own. They hold far less than one number per 100 parameters.
+_PARAMETERS_PER_NUMBER = 100
 # What a program may hold without being counted: constants, strings, comments, code, white space.
 _PROGRAM = Contents(integers=1000, text=32 << 10, other=64 << 10)
 
@@ -104,8 +128,8 @@ class ParameterCounter:
     def __init__(self, backbone: Backbone) -> None:
         self._shapes = {name: tensor.shape for name, tensor in tensors_of(backbone).items()}
         (own,) = contents_of_pickles(_pickle_without_tensors(backbone))
-        pairs = zip(astuple(own), astuple(_SETTINGS), strict=True)
-        self._allowance = Contents(*(2 * amount + extra for amount, extra in pairs))
+        modules = sum(1 for _ in backbone.modules())
+        self._allowance = own + _SETTINGS + _PER_MODULE.times(modules)
 
     def measure(self, artefact: Artefact, source: Mapping[str, bytes]) -> ArtefactSize:
         """Return the size of a detector.
@@ -127,14 +151,16 @@ class ParameterCounter:
                 changed += _scalars(tensor)
             else:
                 added += _scalars(tensor)
-        objects = contents_of_pickles(artefact.structure)
-        if len(objects) != 1:
-            raise InvalidArtefact(f"its structure is {len(objects)} pickles")
-        objects += contents_of_pickles(artefact.reachable_state)
-        opaque = sum(objects, Contents()).excess_over(self._allowance)
-        opaque += contents_of_program(source).excess_over(_PROGRAM)
+        pickles = contents_of_pickles(artefact.structure)
+        if len(pickles) != 1:
+            raise InvalidArtefact(f"its structure is {len(pickles)} pickles")
+        pickles += contents_of_pickles(artefact.reachable_state)
+        objects = sum(pickles, Contents())
+        of_networks = (added + changed) // _PARAMETERS_PER_NUMBER
+        allowance = self._allowance + Contents(*[of_networks] * 4)
+        hidden = objects.excess_over(allowance) + contents_of_program(source).excess_over(_PROGRAM)
         size = sum(map(len, astuple(artefact)))
-        return ArtefactSize(added + opaque, changed, opaque, size)
+        return ArtefactSize(added + hidden, changed, objects.numbers, size)
 
 
 def canonical(artefact: Artefact) -> Artefact:
@@ -198,7 +224,7 @@ def contents_of_pickles(pickled: bytes) -> list[Contents]:
         InvalidArtefact: for anything that is not a pickle.
     """
     if len(pickled) > _MAX_PICKLE_BYTES:
-        return [Contents(text=len(pickled))]
+        return [Contents(text=len(pickled), long_text=len(pickled))]
     stream, contents = io.BytesIO(pickled), []
     while stream.tell() < len(pickled):
         try:
@@ -209,7 +235,7 @@ def contents_of_pickles(pickled: bytes) -> list[Contents]:
 
 
 def _contents_of(operations: Iterable[tuple[Any, object, object]]) -> Contents:
-    floats = integers = text = other = 0
+    floats = integers = text = other = long_text = 0
     for operation, argument, _ in operations:
         if operation.name in _FLOATS:
             floats += 1
@@ -219,10 +245,12 @@ def _contents_of(operations: Iterable[tuple[Any, object, object]]) -> Contents:
             if isinstance(argument, int):
                 integers += argument.bit_length() // 8 if argument.bit_length() > 64 else 0
         elif isinstance(argument, str | bytes | bytearray):
-            text += _bytes_in(argument)
+            length = _bytes_in(argument)
+            text += length
+            long_text += length if length >= _LONG_TEXT else 0
         else:
             other += 1
-    return Contents(floats, integers, text, other)
+    return Contents(floats, integers, text, other, long_text)
 
 
 def contents_of_program(source: Mapping[str, bytes]) -> Contents:

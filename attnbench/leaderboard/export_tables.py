@@ -26,7 +26,7 @@ _INTEGER_COLUMNS = (
     "negatives",
     "parameters_added",
     "parameters_changed",
-    "parameters_opaque",
+    "other_numbers",
     "artefact_bytes",
     "images",
 )
@@ -55,7 +55,7 @@ _MEASURE_COLUMNS = (
 _COST_COLUMNS = (
     "parameters_added",
     "parameters_changed",
-    "parameters_opaque",
+    "other_numbers",
     "artefact_bytes",
     "adaptation_seconds",
     "adaptation_seconds_cold",

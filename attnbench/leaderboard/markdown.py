@@ -25,6 +25,8 @@ _LEGEND = (
     "only shifts the criterion.",
     "**c**: the criterion; above 0 the detector is biased towards “absent”.",
     "**parameters**: counted in the delivered artefact, added and changed together.",
+    "**other numbers**: the largest number of numbers outside tensors, such as settings. They count as "
+    "parameters only where they could hide some.",
     "**adaptation**: the median time over episodes on the device named.",
     "**passes**: the same time in multiples of one forward pass of the backbone over as many images.",
     "**badge**: “verified” if the episodes were run again (`attnbench verify`) with the same outcome; "
@@ -96,7 +98,8 @@ def _stale_note(tracks: Iterable[Standings], stale: int) -> str:
 def _table(standings: Standings) -> list[str]:
     headers = ["rank", "submission", "mean rank", "d′"]
     headers += [_heading(setting, standings.settings) for setting in standings.settings]
-    headers += ["d_a above bias_only", "c", "parameters", "adaptation", "passes", "device", "badge"]
+    headers += ["d_a above bias_only", "c", "parameters", "other numbers"]
+    headers += ["adaptation", "passes", "device", "badge"]
     rows = [
         [
             "–" if row.rank is None else str(row.rank),
@@ -153,17 +156,16 @@ def _result(result: SettingResult | None) -> str:
 
 
 def _costs(costs: CostSummary | None) -> list[str]:
-    """Return the cells for parameters, adaptation time and passes."""
+    """Return the cells for parameters, other numbers, adaptation time and passes."""
     if costs is None:
-        return ["–"] * 3
+        return ["–"] * 4
     smallest, largest = costs.parameters
     count = f"{smallest:,}" if smallest == largest else f"{smallest:,} to {largest:,}"
-    if costs.opaque:
-        count += f" ({costs.opaque:,} not in tensors)"
     count += "".join(f" (declared {n:,})" for n in costs.declared)
+    other = "–" if costs.other_numbers is None else f"{costs.other_numbers:,}"
     if costs.times.adaptation is None or costs.times.passes is None:
-        return [count, _CONTENDED, _CONTENDED]
-    return [count, f"{costs.times.adaptation:.3f} s", f"{costs.times.passes:.2f}"]
+        return [count, other, _CONTENDED, _CONTENDED]
+    return [count, other, f"{costs.times.adaptation:.3f} s", f"{costs.times.passes:.2f}"]
 
 
 def _legend(tracks: Iterable[Standings]) -> list[str]:

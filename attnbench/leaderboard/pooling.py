@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Literal
 
 from attnbench.records.record import EpisodeResult, Identity, Record
-from attnbench.records.summary import Times, times_on_one_device
+from attnbench.records.summary import Times, largest_other_numbers, times_on_one_device
 from attnbench.statistics.measures import Counts
 from attnbench.vocabulary import Badge, Status
 
@@ -67,14 +67,14 @@ class CostSummary:
     Attributes:
         device, times: see `attnbench.records.summary.times_on_one_device`.
         parameters: the smallest and the largest count, added and changed together.
-        opaque: the largest number of added parameters that are not in tensors.
+        other_numbers: the largest number of numbers outside tensors; None if no record reports it.
         declared: the declared numbers of parameters that match no measured count.
     """
 
     device: str
     times: Times
     parameters: tuple[int, int]
-    opaque: int
+    other_numbers: int | None
     declared: tuple[int, ...]
 
 
@@ -153,7 +153,7 @@ def summarise_costs(records: Sequence[Record]) -> CostSummary | None:
         device=device,
         times=times,
         parameters=(min(counts), max(counts)),
-        opaque=max(cost.parameters_opaque for cost in costs),
+        other_numbers=largest_other_numbers(costs),
         declared=tuple(sorted(n for n in declared if n is not None and n not in counts)),
     )
 

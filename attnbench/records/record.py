@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -140,8 +140,8 @@ class Cost(_Model):
     Attributes:
         parameters_added: scalars added to the backbone.
         parameters_changed: scalars in tensors that replace one of the backbone's.
-        parameters_opaque: how many of the added scalars are not in tensors (see
-            `attnbench.judge.parameter_count`).
+        other_numbers: numbers that the detector holds outside tensors (see
+            `attnbench.judge.parameter_count`); None in older records, which did not report them.
         artefact_bytes: the size of the artefact in bytes.
         adaptation_seconds: the time from "go" until a fresh process has loaded the detector,
             including deferred work.
@@ -157,7 +157,7 @@ class Cost(_Model):
 
     parameters_added: Count
     parameters_changed: Count
-    parameters_opaque: Count = 0
+    other_numbers: Count | None = None
     artefact_bytes: Count
     adaptation_seconds: Seconds
     adaptation_seconds_cold: Seconds | None
@@ -165,6 +165,14 @@ class Cost(_Model):
     pass_seconds: Annotated[float, Field(gt=0, le=1e12)]
     prediction_seconds: Seconds
     contended: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_opaque_parameters(cls, values: Any) -> Any:
+        """Drop a count of older records, which are all in `parameters_added`."""
+        if isinstance(values, dict):
+            return {name: value for name, value in values.items() if name != "parameters_opaque"}
+        return values
 
 
 class EpisodeResult(_Model):
@@ -250,6 +258,7 @@ class Summary(_Model):
     false_alarm_rate: Finite | None = None
     parameters_added: Count | None = None
     parameters_changed: Count | None = None
+    other_numbers: Count | None = None
     artefact_bytes: Count | None = None
     adaptation_seconds: Seconds | None = None
     adaptation_seconds_low: Finite | None = None

@@ -20,6 +20,7 @@ _FROM_SUMMARY = (
     "false_alarm_rate",
     "parameters_added",
     "parameters_changed",
+    "other_numbers",
     "artefact_bytes",
     "adaptation_seconds",
     "adaptation_seconds_cold",

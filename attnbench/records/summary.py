@@ -120,6 +120,7 @@ def summarise_without_intervals(results: Sequence[EpisodeResult]) -> Summary:
         false_alarm_rate=fmean(m.false_alarm_rate for m in measures),
         parameters_added=max(cost.parameters_added for cost in costs),
         parameters_changed=max(cost.parameters_changed for cost in costs),
+        other_numbers=largest_other_numbers(costs),
         artefact_bytes=max(cost.artefact_bytes for cost in costs),
         adaptation_seconds=times.adaptation,
         adaptation_seconds_cold=times.cold,
@@ -145,6 +146,16 @@ def summary_intervals(results: Sequence[EpisodeResult]) -> dict[str, float]:
         _, fastest, slowest = median_interval(times)
         ends |= {"adaptation_seconds_low": fastest, "adaptation_seconds_high": slowest}
     return ends
+
+
+def largest_other_numbers(costs: Sequence[Cost]) -> int | None:
+    """Return the largest `Cost.other_numbers`; None if no cost has it.
+
+    Args:
+        costs: the costs of episodes.
+    """
+    counts = [cost.other_numbers for cost in costs if cost.other_numbers is not None]
+    return max(counts, default=None)
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -112,7 +113,7 @@ def checked_outputs(
         place: where the detector is defined.
 
     Raises:
-        ContractViolation: for anything other than a tensor of that shape.
+        ContractViolation: for anything other than a tensor of floating-point numbers of that shape.
     """
     if not isinstance(values, Tensor):
         raise ContractViolation(
@@ -127,8 +128,28 @@ def checked_outputs(
             f"{place}the detector returned {name} of shape {list(values.shape)} for {expected[0]} "
             f"images; the shape must be [{wanted}]{remedy}"
         )
+    if not values.is_floating_point():
+        raise ContractViolation(
+            f"{place}the detector returned {name} of type {_name_of(values.dtype)}: "
+            + _instead_of_type(values.dtype)
+        )
     array: Scores = values.detach().float().cpu().numpy()
     return array
+
+
+def _instead_of_type(dtype: torch.dtype) -> str:
+    if dtype == torch.bool:
+        return "they have no order; return the decision score itself, such as `x`, not `(x > 0)`"
+    if dtype.is_complex:
+        return "they have no order; return real numbers, such as `x.real` or `x.abs()`"
+    return (
+        "return the decision score itself, a floating-point number, before it is rounded or turned "
+        "into a class"
+    )
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _instead_of(shape: tuple[int, ...], images: int | None) -> str:

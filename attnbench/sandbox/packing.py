@@ -1,8 +1,8 @@
 """Packing a detector: everything it holds beyond the backbone, and nothing else of the process.
 
-The resulting pickle is `Artefact.structure`. Tensors, arrays, long strings and long sequences of
-numbers are moved out of it into a safetensors file, where the judge can count them exactly. Modules
-of the backbone that the submission has not changed are replaced by their names.
+The resulting pickle is `Artefact.structure`. Tensors and arrays are moved out of it into a safetensors
+file, where the judge can count them exactly. Modules of the backbone that the submission has not
+changed are replaced by their names.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from types import FunctionType
+from threading import Lock, RLock
+from types import FunctionType, MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,14 +23,20 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.backbones.backbone import Backbone, tensors_of
+from attnbench.sandbox.deliverable import why_not_module, why_not_tensor, why_unpicklable
 from attnbench.sandbox.failures import ContractViolation
 from attnbench.sandbox.places import place_of_class, place_of_detector, place_of_function
-from attnbench.sandbox.reachable_state import reachable_state
-from attnbench.text import with_article
+from attnbench.sandbox.reachable_state import is_defined_in, reachable_state
 from attnbench.wire.artefact import Artefact
 
-# Shorter strings and sequences are names and sizes. They stay in the structure.
-_LONG_TEXT, _LONG_ROW = 256, 16
+# Hooks that run only when a state dict is made or loaded, which nobody does with a detector.
+_HOOKS_OF_STATE_DICTS = (
+    "_state_dict_hooks",
+    "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)
+_LOCKS = (type(Lock()), type(RLock()))
 
 
 class ArtefactPacker:
@@ -56,8 +64,8 @@ class ArtefactPacker:
                 packed as `reachable_state`. None packs no such values.
 
         Raises:
-            ContractViolation: for objects that cannot be pickled, such as a lambda or a function
-                defined inside another.
+            ContractViolation: for what cannot be delivered, such as a lambda, a function defined
+                inside another, or a compiled module.
             pickle.PicklingError: for such values that classes and functions hold.
         """
         replaced = self._names_of_backbone_tensors(detector)
@@ -68,11 +76,20 @@ class ArtefactPacker:
         pickler = _DetectorPickler(buffer, self, replaced, unchanged)
         try:
             pickler.dump(detector)
-        except (pickle.PicklingError, TypeError, AttributeError) as error:
+        except (
+            ContractViolation,
+            pickle.PicklingError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             place = "" if source is None else _place_of(pickler.visited, detector, source)
-            raise ContractViolation(place + _why_unpicklable(pickler.visited, error)) from error
+            is_violation = isinstance(error, ContractViolation)
+            why = str(error) if is_violation else why_unpicklable(pickler.visited, detector, error)
+            raise ContractViolation(place + why) from error
         end = buffer.tell()
         if source is not None:
+            pickler.counted_for = source
             for where, value in reachable_state(pickler.referenced, source):
                 try:
                     pickler.dump(value)
@@ -139,6 +156,8 @@ class _DetectorPickler(pickle.Pickler):
         stored: the data by name, as tensors on the CPU.
         referenced: the classes and functions that the pickle refers to.
         visited: the object that it came to last, which is to blame where pickling fails.
+        counted_for: the submission's folder while values are pickled that are only counted, never
+            loaded; else None.
     """
 
     def __init__(
@@ -152,6 +171,7 @@ class _DetectorPickler(pickle.Pickler):
         self.stored: dict[str, Tensor] = {}
         self.referenced: list[type | FunctionType] = []
         self.visited: object = None
+        self.counted_for: Path | None = None
         self._packer = packer
         self._replaced = replaced
         self._unchanged = unchanged
@@ -161,9 +181,13 @@ class _DetectorPickler(pickle.Pickler):
     def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
         self.visited = obj
         if isinstance(obj, nn.Module):
+            if why := why_not_module(obj):
+                raise ContractViolation(why)
             name = self._packer.untouched_module(obj, self._unchanged)
             return None if name is None else ("module", name)
         if isinstance(obj, Tensor):
+            if why := why_not_tensor(obj):
+                raise ContractViolation(why)
             channels_last = (
                 obj.dim() == 4
                 and not obj.is_contiguous()
@@ -175,9 +199,35 @@ class _DetectorPickler(pickle.Pickler):
             return ("array", self._store(obj, torch.from_numpy(np.ascontiguousarray(obj))))
         if isinstance(obj, type | FunctionType):
             self.referenced.append(obj)
-        elif (as_tensor := _plain_data(obj)) is not None:
-            return (type(obj).__name__, self._store(obj, as_tensor))
+            if isinstance(obj, FunctionType) and self._is_only_counted(obj):
+                return ("function", obj.__qualname__)  # a lambda, say; what it holds comes later
         return None
+
+    def _is_only_counted(self, function: FunctionType) -> bool:
+        return self.counted_for is not None and is_defined_in(self.counted_for, function)
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Pickle some objects in another way.
+
+        Modules lose hooks of state dicts, which are often functions defined in functions. What
+        dataclasses and cached properties hold is replaced by what can be pickled, if it is only
+        counted.
+        """
+        if self.counted_for is not None and isinstance(obj, MappingProxyType):
+            return dict, (dict(obj),)
+        if self.counted_for is not None and isinstance(obj, _LOCKS):
+            return object, ()
+        if not isinstance(obj, nn.Module):
+            return NotImplemented
+        hooks = [name for name in _HOOKS_OF_STATE_DICTS if getattr(obj, name, None)]
+        if not hooks:
+            return NotImplemented
+        match obj.__reduce_ex__(5):
+            case (function, arguments, dict() as state, *rest):
+                without = {**state, **{name: OrderedDict() for name in hooks}}
+                return (function, arguments, without, *rest)
+            case otherwise:
+                return otherwise
 
     def _tensor_key(self, tensor: Tensor) -> str:
         key = self._keys.get(id(tensor))
@@ -205,42 +255,6 @@ def _place_of(obj: object, detector: nn.Module, source: Path) -> str:
     """Return where an object is defined, or else the detector that holds it."""
     place = place_of_class(obj, source) if isinstance(obj, type) else place_of_function(obj, source)
     return place or place_of_detector(detector, source)
-
-
-def _why_unpicklable(obj: object, error: Exception) -> str:
-    """Say why a detector cannot be packed, and what to write instead.
-
-    Args:
-        obj: the object that cannot be pickled.
-        error: the exception that says so.
-    """
-    what, remedy = with_article(type(obj).__name__), "keep tensors, numbers, text and modules in it"
-    if isinstance(obj, type | FunctionType) and "<" in obj.__qualname__:
-        is_lambda = obj.__name__ == "<lambda>"
-        what = "a lambda" if is_lambda else f"{obj.__name__!r}, which is defined in a function"
-        remedy = "define it at the top level of the file"
-    return (
-        f"the detector holds {what}, and so cannot be delivered to the process that predicts: "
-        f"{remedy} ({type(error).__name__}: {str(error)[:200]})"
-    )
-
-
-def _plain_data(obj: object) -> Tensor | None:
-    """Return a long string or sequence of numbers as the tensor it is counted as, else None."""
-    kind = type(obj)
-    if kind is str and isinstance(obj, str) and len(obj) >= _LONG_TEXT:
-        obj, kind = obj.encode("utf-8", "surrogatepass"), bytes
-    if kind in (bytes, bytearray) and isinstance(obj, bytes | bytearray) and len(obj) >= _LONG_TEXT:
-        return torch.frombuffer(bytearray(obj), dtype=torch.uint8)
-    if kind in (list, tuple) and isinstance(obj, list | tuple) and len(obj) >= _LONG_ROW:
-        kinds = {type(value) for value in obj}
-        if kinds == {float}:
-            return torch.tensor(obj, dtype=torch.float64)
-        if kinds == {bool}:
-            return torch.tensor(obj, dtype=torch.bool)
-        if kinds == {int} and all(-(1 << 63) <= value < 1 << 63 for value in obj):
-            return torch.tensor(obj, dtype=torch.int64)
-    return None
 
 
 class _DigestPickler(pickle.Pickler):

@@ -12,8 +12,15 @@ from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, GetSetDescriptorType, ModuleType
 
 _NOT_DATA = (ModuleType, BuiltinFunctionType, GetSetDescriptorType, type(None), bool, int, float)
-# Attributes that Python gives every class.
-_STANDARD_ATTRIBUTES = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__"}
+# Attributes that Python gives every class, or every abstract one.
+_STANDARD_ATTRIBUTES = {
+    "__dict__",
+    "__weakref__",
+    "__doc__",
+    "__module__",
+    "__annotations__",
+    "_abc_impl",
+}
 
 
 def reachable_state(
@@ -34,7 +41,7 @@ def reachable_state(
     while position < len(objects):
         owner = objects[position]
         position += 1
-        if id(owner) in seen or not _is_defined_in(source, owner):
+        if id(owner) in seen or not is_defined_in(source, owner):
             continue
         seen.add(id(owner))
         values = _of_class(owner) if isinstance(owner, type) else _of_function(owner)
@@ -46,7 +53,8 @@ def reachable_state(
                 yield f"{owner.__qualname__} ({name})", value
 
 
-def _is_defined_in(source: Path, thing: type | FunctionType) -> bool:
+def is_defined_in(source: Path, thing: type | FunctionType) -> bool:
+    """Return whether a class or function is defined in a file of this folder."""
     module = sys.modules.get(thing.__module__ or "")
     file = getattr(module, "__file__", None)
     return file is not None and Path(file).is_relative_to(source)

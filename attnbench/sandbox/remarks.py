@@ -71,17 +71,7 @@ def _scores(detector: nn.Module, images: Tensor) -> Tensor | None:
 
 def _about_type(scores: Tensor) -> Iterator[str]:
     dtype = str(scores.dtype).removeprefix("torch.")
-    if scores.dtype == torch.bool:
-        yield (
-            "the detector returned booleans, which have no order: write the decision score itself, "
-            "such as `x`, not `(x > 0)`"
-        )
-    elif not scores.dtype.is_floating_point:
-        yield (
-            f"the detector returned scores of type {dtype}: write the decision score itself, a "
-            "floating-point number, before it is rounded or turned into a class"
-        )
-    elif scores.element_size() < 4:
+    if scores.is_floating_point() and scores.element_size() < 4:
         yield (
             f"the detector returned scores of type {dtype}, which rounds different scores to the same: "
             "write `.float()` before the last operation"

@@ -29,6 +29,8 @@ _REMEDIES = {
     'missing the required "forward" function': "write `def forward(self, images)` in that class",
     "URLError|ConnectionError|gaierror": "a worker has no network: use the backbone that adapt is "
     "given",
+    r"^PermissionError: \[Errno 13\] Permission denied$": "a worker may not start processes that share "
+    "memory: write `DataLoader(…, num_workers=0)`, since the images are in memory already",
     "^(FileNotFoundError|PermissionError): .*: '": "a worker sees only the submission's files and "
     "installed libraries: open `Path(__file__).parent / NAME` in adapt, and keep what was read in "
     "the detector",

@@ -50,8 +50,6 @@ class _DetectorUnpickler(pickle.Unpickler):
             return self._modules[key]
         if kind == "array":
             return self._stored[key].numpy()
-        if kind != "tensor":
-            return _from_plain_data(kind, self._stored[key])
         parameter, requires_grad, channels_last = flags
         origin, _, name = key.partition("/")
         source = self._backbone_tensors[name] if origin == "backbone" else self._stored[key]
@@ -61,17 +59,3 @@ class _DetectorUnpickler(pickle.Unpickler):
         if parameter:
             return nn.Parameter(tensor, requires_grad=requires_grad)
         return tensor.requires_grad_(requires_grad)
-
-
-def _from_plain_data(kind: str, tensor: Tensor) -> object:
-    match kind:
-        case "list":
-            return tensor.tolist()
-        case "tuple":
-            return tuple(tensor.tolist())
-        case "str":
-            return tensor.numpy().tobytes().decode("utf-8", "surrogatepass")
-        case "bytes":
-            return tensor.numpy().tobytes()
-        case _:
-            return bytearray(tensor.numpy().tobytes())

@@ -20,9 +20,8 @@ class Artefact:
     """A packed detector.
 
     Attributes:
-        structure: a pickle of the detector's objects. Tensors, arrays, long strings, long sequences
-            of numbers and unchanged backbone modules appear in it by name only. Only a worker
-            unpickles it.
+        structure: a pickle of the detector's objects. Tensors, arrays and unchanged backbone modules
+            appear in it by name only. Only a worker unpickles it.
         tensors: a safetensors file. `added/3` is a tensor of the detector's own;
             `changed/head.weight` replaces a tensor of the backbone.
         reachable_state: concatenated pickles of the values in the detector's classes and functions:

@@ -5,8 +5,7 @@ y = layer(l * x),   l = 1 at first
 
 import re
 
-from peft import IA3Config
-from peft.tuners.ia3.layer import Conv2d, Linear
+from peft import IA3Config, inject_adapter_in_model
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
@@ -28,21 +27,16 @@ def insert_gains(network: nn.Module, layers: str) -> None:
         network: with layers that are convolutions or linear.
         layers: a regular expression for full names; if empty, `default_layers` are used.
     """
-    names = default_layers(network)
-    if layers:
-        names = [name for name, _ in network.named_modules() if re.fullmatch(layers, name)]
-    if not names:
+    pattern = layers or "|".join(map(re.escape, default_layers(network)))
+    if not any(re.fullmatch(pattern, name) for name, _ in network.named_modules() if name):
         raise NotApplicable(
             f"no layer of the backbone matches {layers!r}"
             if layers
             else "the backbone has neither convolutions nor the MLPs of a transformer"
         )
-    config = IA3Config()
-    for name in names:
-        layer = network.get_submodule(name)
-        layer_type = Conv2d if isinstance(layer, nn.Conv2d) else Linear
-        # With `is_feedforward`, peft puts the gains on the inputs of the layer, not on its outputs.
-        network.set_submodule(name, layer_type(layer, "ia3", config=config, is_feedforward=True))
+    # peft puts the gains of a feedforward module on the inputs of the layer, not on its outputs.
+    config = IA3Config(target_modules=pattern, feedforward_modules=pattern)
+    inject_adapter_in_model(config, network)
 
 
 def adapt(

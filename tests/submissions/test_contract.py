@@ -43,7 +43,6 @@ def test_a_submission_keeps_the_contract(name: str, network: str) -> None:
         if key in after and not tensor.equal(after[key])
     )
     assert changed <= adapted.size.parameters_changed
-    assert adapted.size.parameters_opaque == 0
     images = torch.cat(noise_images(backbone, 3, seed=1))
     with torch.no_grad():
         scores = adapted.delivered(images)

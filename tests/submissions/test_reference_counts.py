@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
+from attnbench.judge.parameter_count import ParameterCounter
+from attnbench.sandbox.packing import ArtefactPacker
 from attnbench.submission import load_submission
 from tests.submissions.adapted import adapt_submission, noise_images, random_backbone
 
@@ -68,4 +73,17 @@ def test_measured_parameters_are_the_known_ones(name: str, network: str, count: 
     pos, neg = noise_images(backbone, 2, size=224 if network == VIT else 64)
     size = adapt_submission(name, backbone, pos, neg, **limits).size
     assert size.parameters_added + size.parameters_changed == count
-    assert size.parameters_opaque == 0
+
+
+def test_feature_extractor_of_resnet50_adds_its_readout_only() -> None:
+    """The code that torchvision generates is reported apart, as one number for every 4 bytes."""
+    backbone = random_backbone(RESNET)
+    packer = ArtefactPacker(backbone)
+    name = get_graph_node_names(backbone)[1][-2]
+    extractor = create_feature_extractor(backbone, {name: "features"})
+    with torch.no_grad():
+        (features,) = extractor(torch.zeros(1, 3, 64, 64)).values()
+    detector = nn.Sequential(extractor, nn.Linear(features.shape[1], 1))
+    size = ParameterCounter(backbone).measure(packer.pack(detector), {})
+    assert (size.parameters_added, size.parameters_changed) == (2_049, 0)
+    assert size.other_numbers > 10_000

@@ -10,6 +10,7 @@ from attnbench.leaderboard.pooling import Method, Setting, SettingResult
 from attnbench.leaderboard.ranking import Interval
 from attnbench.leaderboard.site.rendering import file_name
 from attnbench.leaderboard.standings import Standings, StandingsRow
+from attnbench.records.summary import largest_other_numbers
 from attnbench.vocabulary import Status
 
 
@@ -24,7 +25,8 @@ class ResultRow:
         targets, seeds: number of targets and of records.
         d_prime, criterion, d_a, auc, hit_rate, false_alarm_rate: None if a record is not ok.
         d_prime_interval: 95 % interval of d'.
-        parameters_added, parameters_changed, artefact_bytes: the largest over episodes.
+        parameters_added, parameters_changed, other_numbers, artefact_bytes: the largest over
+            episodes.
         adaptation_seconds, adaptation_passes, prediction_seconds: medians over the episodes that had
             the device to themselves; None if no episode had.
         device: the device that the times were measured on.
@@ -48,6 +50,7 @@ class ResultRow:
     false_alarm_rate: float | None
     parameters_added: int | None
     parameters_changed: int | None
+    other_numbers: int | None
     artefact_bytes: int | None
     adaptation_seconds: float | None
     adaptation_passes: float | None
@@ -98,6 +101,7 @@ def _row(track: str, row: StandingsRow, setting: Setting, result: SettingResult)
         false_alarm_rate=fmean(m.false_alarm_rate for m in measures) if measures else None,
         parameters_added=max((c.parameters_added for c in costs), default=None),
         parameters_changed=max((c.parameters_changed for c in costs), default=None),
+        other_numbers=largest_other_numbers(costs),
         artefact_bytes=max((c.artefact_bytes for c in costs), default=None),
         adaptation_seconds=result.times.adaptation if ok else None,
         adaptation_passes=result.times.passes if ok else None,
