@@ -129,7 +129,8 @@ def _in_episode(episode: EpisodeResult, responses: Responses | None) -> Iterator
             yield f"{episode.target}: its {name} is {recorded}, but its scores give {value}"
 
 
-def _same(expected: float | None, actual: float | None) -> bool:
-    if expected is None or actual is None:
-        return expected is actual
-    return abs(expected - actual) <= _TOLERANCE * max(1.0, abs(expected))
+def _same(expected: object, actual: object) -> bool:
+    """Return whether two values are equal, numbers up to rounding."""
+    if isinstance(expected, int | float) and isinstance(actual, int | float):
+        return abs(expected - actual) <= _TOLERANCE * max(1.0, abs(expected))
+    return expected == actual
