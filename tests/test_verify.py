@@ -151,6 +151,7 @@ FORGERIES: dict[str, tuple[Edit, str]] = {
     "hits": (lambda c: c["episodes"][0]["measures"].update(hits=0), "its hits"),
     "time": (lambda c: c["summary"].update(adaptation_seconds=1e-9), "adaptation_seconds"),
     "parameters": (lambda c: c["summary"].update(parameters_added=0), "parameters_added"),
+    "precision": (lambda c: c["summary"].update(precision=["tf32"]), "its precision is"),
     "fewer-targets": (lambda c: c["episodes"].pop(), "its targets is"),
     "hash": (lambda c: c.update(scores_sha256="0" * 64), "hash differs"),
     "status": (lambda c: c.update(status="failed"), "its status is failed"),

@@ -131,6 +131,6 @@ def _in_episode(episode: EpisodeResult, responses: Responses | None) -> Iterator
 
 def _same(expected: object, actual: object) -> bool:
     """Return whether two values are equal, numbers up to rounding."""
-    if not isinstance(expected, float | int) or not isinstance(actual, float | int):
-        return expected == actual
-    return abs(expected - actual) <= _TOLERANCE * max(1.0, abs(expected))
+    if isinstance(expected, int | float) and isinstance(actual, int | float):
+        return abs(expected - actual) <= _TOLERANCE * max(1.0, abs(expected))
+    return expected == actual
