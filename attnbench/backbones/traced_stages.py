@@ -68,6 +68,14 @@ def named_stages(model: nn.Module, starts: Mapping[str, str], images: Tensor) ->
     }
 
 
+def tracing_splitters(images: Tensor) -> tuple[Callable[[nn.Module], Stages], ...]:
+    """Return the splitters that trace a network on these images, the one with more stages first."""
+    return (
+        lambda model: found_stages(model, images, inside=True),
+        lambda model: found_stages(model, images, inside=False),
+    )
+
+
 def found_stages(model: nn.Module, images: Tensor, *, inside: bool) -> Stages:
     """Cut a network wherever that gives a stage with weights of its own.
 
