@@ -163,20 +163,21 @@ def _num_outputs(own: OwnBackbone, model: nn.Module, size: int) -> int:
     """The number of outputs of a network that takes images and returns a vector for each."""
     if next(model.parameters(), None) is None:
         raise AttnbenchError(f"{own.source}: the network has no parameters")
+    images = random_images(size)
     try:
         with torch.no_grad():
-            outputs = model(random_images(size))
+            outputs = model(images)
     except Exception as error:  # the network's code can raise anything
         raise AttnbenchError(
-            f"{own.source}: the network fails on images [2, 3, {size}, {size}]: "
+            f"{own.source}: the network fails on images {list(images.shape)}: "
             f"{type(error).__name__}: {error}; `size` says how large its images are"
         ) from None
-    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or len(outputs) != 2:
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or len(outputs) != len(images):
         is_tensor = isinstance(outputs, Tensor)
         kind = f"shape {list(outputs.shape)}" if is_tensor else with_article(type(outputs).__name__)
         raise AttnbenchError(
-            f"{own.source}: the network returns {kind} for images [2, 3, {size}, {size}]; "
-            "it must return a tensor [2, k]: logits, or one embedding per image"
+            f"{own.source}: the network returns {kind} for images {list(images.shape)}; "
+            f"it must return a tensor [{len(images)}, k]: logits, or one embedding per image"
         )
     return outputs.shape[1]
 

@@ -49,18 +49,33 @@ def split_into_stages(
             try:
                 stages = splitter(model)
                 # Equal to the bit: the same kernels must run on the same inputs.
-                if torch.equal(nn.Sequential(*stages.values())(images), expected):
+                if torch.equal(_output(stages, images), expected):
                     return stages
             except Exception:  # modules run in the wrong order can raise anything
                 continue
     raise AttnbenchError(
-        f"cannot split {name} into stages: no sequence of its modules gives its output"
+        f"cannot split {name} into stages: no sequence of its modules gives its output. Write a "
+        "function that returns the network, as it is (one stage) or as an attnbench.Backbone of your "
+        "own stages, and name it: --backbone FILE.py:FUNCTION"
     )
 
 
+def _output(stages: Stages, images: Tensor) -> Tensor:
+    """The output of stages run in order. Each must return a tensor with a row for each image."""
+    output = images
+    for name, stage in stages.items():
+        output = stage(output)
+        if not isinstance(output, Tensor) or len(output) != len(images):
+            raise ValueError(f"the stage {name} returns no tensor with a row for each image")
+    return output
+
+
 def random_images(size: int) -> Tensor:
-    """Return two images to run a network on: float32 `[2, 3, size, size]`, always the same."""
-    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    """Return three images to run a network on: float32 `[3, 3, size, size]`, always the same.
+
+    Two rows could also be those of a network's two branches, which must not pass for two images.
+    """
+    return torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def sequential_stages(model: nn.Module) -> Stages:

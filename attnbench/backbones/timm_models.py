@@ -11,7 +11,7 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_c
 from huggingface_hub.errors import HfHubHTTPError
 from timm.data.config import resolve_model_data_config
 from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
-from timm.models import VisionTransformer
+from timm.models import VisionTransformer, get_notrace_functions
 from torch import Tensor, nn
 
 from attnbench.backbones.backbone import Preprocessing
@@ -93,7 +93,9 @@ def stages_of(name: str, model: nn.Module, size: int) -> Stages:
     # Submissions take a 4-dimensional stage output for `[n, c, h, w]`. Networks with another layout
     # (Swin has its channels last) must not expose such stages.
     if getattr(model, "output_fmt", "NCHW") == "NCHW":
-        tracing = tracing_splitters(random_images(size))
+        # timm says which of its functions branch on shapes, which a trace cannot follow.
+        closed = get_notrace_functions()  # type: ignore[no-untyped-call]
+        tracing = tracing_splitters(random_images(size), closed)
         splitters = (sequential_stages, vision_transformer, features_and_head, *tracing)
     return split_into_stages(f"timm/{name}", model, size, splitters)
 
@@ -160,7 +162,7 @@ def vision_transformer(model: nn.Module) -> Stages:
     pool = pools[model.global_pool]()
     # `tokens` holds a copy of the network, as only its own forward function knows how to add class
     # tokens and positions. The modules that become other stages are removed from the copy.
-    embedding = copy_with_same_tensors(model)
+    embedding: Any = copy_with_same_tensors(model)
     embedding.blocks, embedding.norm, embedding.head = nn.Sequential(), nn.Identity(), nn.Identity()
     embedding.attn_pool, embedding.fc_norm = None, nn.Identity()
     embedding.head_drop = nn.Dropout(0.0)
