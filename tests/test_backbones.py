@@ -112,6 +112,83 @@ def test_timm_stages_preserve_the_output(name: str) -> None:
         assert backbone.labels is None and backbone.stages[-1] == "norm"
 
 
+# Networks whose modules do not run one after the other, made small, with some of their stages.
+BRANCHING_TIMM_NETWORKS = [
+    (
+        "deit_tiny_distilled_patch16_224",
+        {"img_size": 112, "depth": 2},
+        ("patch_embed", "blocks_1", "head"),
+    ),
+    (
+        "eva02_tiny_patch14_224",
+        {"img_size": 112, "depth": 2},
+        ("patch_embed", "blocks_1", "fc_norm"),
+    ),
+    ("levit_128s", {"img_size": 112}, ("stem_conv1", "stages_2", "pool", "head")),
+    ("resnet50_clip", {"img_size": 96}, ("stem_conv1", "stages_3_2", "head_proj", "pool")),
+    (
+        "test_vit3",
+        {"img_size": 112, "num_classes": 0},
+        ("tokens", "block9", "norm"),
+    ),  # like SigLIP's
+]
+
+
+def small_timm_network(name: str, options: dict[str, int]) -> nn.Module:
+    timm = pytest.importorskip("timm", reason="needs attnbench[timm]")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network: nn.Module = timm.create_model(name, **options).eval()
+    return network
+
+
+def timm_stages(name: str, network: nn.Module, size: int) -> dict[str, nn.Module]:
+    from attnbench.backbones.timm_models import stages_of  # timm is optional
+
+    return stages_of(name, network, size)
+
+
+@pytest.mark.parametrize(("name", "options", "names"), BRANCHING_TIMM_NETWORKS)
+def test_timm_networks_that_branch_have_stages(
+    name: str, options: dict[str, int], names: tuple[str, ...]
+) -> None:
+    network = small_timm_network(name, options)
+    size = options["img_size"]
+    stages = timm_stages(name, network, size)
+    assert [stage for stage in stages if stage in names] == list(names)
+    assert next(iter(stages)) == names[0] and list(stages)[-1] == names[-1]
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(nn.Sequential(*stages.values())(images), network(images))
+    tensors = {id(tensor) for tensor in network.parameters()}
+    assert tensors == {id(tensor) for tensor in nn.ModuleList(stages.values()).parameters()}
+
+
+def test_a_network_with_two_branches_is_refused() -> None:
+    network = small_timm_network("crossvit_tiny_240", {"depth": [[1, 1, 0]]})
+    with pytest.raises(AttnbenchError, match=r"split timm/net .* --backbone FILE.py:FUNCTION$"):
+        timm_stages("net", network, 240)
+
+
+def test_stages_return_a_tensor_with_a_row_for_each_image() -> None:
+    class Pair(nn.Module):
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            return images.mean(dim=(2, 3)), images.amax(dim=(2, 3))
+
+    class Stack(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.stack((images.mean(dim=(2, 3)), images.amax(dim=(2, 3))))
+
+    class Total(nn.Module):
+        def forward(self, branches: tuple[Tensor, Tensor]) -> Tensor:
+            return branches[0] + branches[1]
+
+    for branches in (Pair(), Stack()):
+        network = nn.Sequential(branches, Total())
+        with pytest.raises(AttnbenchError, match="cannot split x/y into stages"):
+            split_into_stages("x/y", network, 8, (lambda model: dict(model.named_children()),))
+
+
 def test_a_network_with_two_parallel_heads_cannot_be_split() -> None:
     class TwoHeads(nn.Module):
         def __init__(self) -> None:

@@ -1,15 +1,20 @@
-"""GitHub workflows: least privilege, pinned actions, and only changed submissions are judged."""
+"""GitHub workflows: least privilege, pinned actions, and the scripts that they run."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import attnbench
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -61,3 +66,63 @@ def test_only_changed_submissions_are_judged(tmp_path: Path) -> None:
     assert result.stdout.endswith("judged: submissions/new $(touch owned)\n")
     assert "none: ok" in result.stdout and "noisy-mnist" in result.stdout
     assert not (tmp_path / "owned").exists()
+
+
+def test_only_the_job_that_opens_the_issue_may_write() -> None:
+    text = (ROOT / ".github" / "workflows" / "verify.yml").read_text()
+    judge, issue = text.split("\n  issue:\n")
+    assert "write" not in judge and ".github/verify-published" in judge
+    assert re.findall(r"\S+: write", issue) == ["issues: write"]
+    # It neither checks out the repository nor installs anything of it.
+    assert re.findall(r"uses: actions/([\w-]+)", issue) == ["download-artifact"]
+
+
+def test_records_are_run_again_and_failures_reported(tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    frame = attnbench.evaluate(["none"], tasks=["noisy-mnist"], records=folder)
+    record = Path(frame["record"][0])
+
+    def edit(name: str, change: Callable[[dict[str, Any]], None]) -> None:
+        content = json.loads((record.parent / name).read_text())
+        change(content)
+        (record.parent / name).write_text(json.dumps(content))
+
+    def verify() -> tuple[int, str]:
+        # The script runs `attnbench` from the folder of this interpreter.
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        result = subprocess.run(
+            [sys.executable, ROOT / ".github" / "verify-published", folder, "1", "report.md"],
+            cwd=tmp_path,
+            env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert result.stderr == ""
+        return result.returncode, (tmp_path / "report.md").read_text()
+
+    # A published record of an earlier submission is listed. It is no failure.
+    published = ROOT / "published" / "mini" / "noisy-mnist"
+    for file in [*published.glob("none@*@seed[12]@*"), *published.glob("images-*")]:
+        shutil.copy(file, record.parent)
+    earlier, edited = (f"none@shipped-digits-cnn@seed{seed}@cpu.json" for seed in (1, 2))
+    for name in (earlier, edited):
+        edit(name, lambda content: content["identity"].update(submission_sha256="0" * 64))
+    code, report = verify()
+    assert code == 0 and "1 of 1 records were run again. 2 others cannot be" in report
+    assert "## Made with an earlier version\n\n    none\n" in report and "Failed" not in report
+    assert record.with_name(f"{record.name}.verification").is_file()
+
+    # One whose figures were edited has failed, and so has one whose run gives something else.
+    edit(edited, lambda content: content["summary"].update(d_prime=9.0))
+    edit(
+        record.name,
+        lambda content: [each.update(images_sha256="0" * 64) for each in content["episodes"]],
+    )
+    (record.parent / "@everyone\n# title.json").write_text("{}")
+    code, report = verify()
+    assert code == 1 and "1 of 1 records were run again. 1 others cannot be" in report
+    failed = report.split("## Failed")[1].split("## ")[0]
+    assert edited in failed and record.name in failed and earlier not in failed
+    # Everything from a record is in a code block.
+    lines = failed.splitlines()[1:]
+    assert "@everyone" in failed and all(not line or line.startswith("    ") for line in lines)

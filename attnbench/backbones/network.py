@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from attnbench.backbones.backbone import Preprocessing
-from attnbench.backbones.stage_splitting import Stages
-
-NetworkT = TypeVar("NetworkT", bound=nn.Module)
+from attnbench.backbones.stage_splitting import NetworkT, Stages
 
 
 @dataclass(frozen=True)
@@ -24,8 +21,8 @@ class Network:
         model: the network, in eval mode.
         labels: the labels of its outputs when it has its published weights, or None.
         preprocessing: how its published weights want pictures to be prepared.
-        split: takes the network and the size of its images and returns its stages. The network is
-            taken apart. Raises AttnbenchError if it cannot be split.
+        split: takes the network and the size of its images and returns its stages, which share the
+            network's tensors. Raises AttnbenchError if it cannot be split.
         download: fetches the published state dictionary, or reads it from a library's cache.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from attnbench.backbones.state_dicts import (
     tensors_of_network,
     without_ignored,
 )
-from attnbench.backbones.traced_stages import found_stages, named_stages
+from attnbench.backbones.traced_stages import named_stages, tracing_splitters
 from attnbench.backbones.user_code import call_function, check_picklable
 from attnbench.backbones.weights_files import read_tensors
 from attnbench.errors import AttnbenchError
@@ -67,7 +66,7 @@ def load_own(name: str, *, untrained: bool = False, data: Path | None = None) ->
     if labels is None and (own.weights is None or own.function):
         labels = network.labels
     preprocessing = _preprocessing(own, network.preprocessing)
-    # Names of tensors change when the network is taken apart; the tensors do not.
+    # The tensors have other names in the stages, but are the same objects.
     absent = {id(network.model.state_dict(keep_vars=True)[name]) for name in missing}
     outputs = _num_outputs(own, network.model, preprocessing.size)
     stages = _stages(own, network, preprocessing.size)
@@ -164,20 +163,21 @@ def _num_outputs(own: OwnBackbone, model: nn.Module, size: int) -> int:
     """The number of outputs of a network that takes images and returns a vector for each."""
     if next(model.parameters(), None) is None:
         raise AttnbenchError(f"{own.source}: the network has no parameters")
+    images = random_images(size)
     try:
         with torch.no_grad():
-            outputs = model(random_images(size))
+            outputs = model(images)
     except Exception as error:  # the network's code can raise anything
         raise AttnbenchError(
-            f"{own.source}: the network fails on images [2, 3, {size}, {size}]: "
+            f"{own.source}: the network fails on images {list(images.shape)}: "
             f"{type(error).__name__}: {error}; `size` says how large its images are"
         ) from None
-    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or len(outputs) != 2:
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or len(outputs) != len(images):
         is_tensor = isinstance(outputs, Tensor)
         kind = f"shape {list(outputs.shape)}" if is_tensor else with_article(type(outputs).__name__)
         raise AttnbenchError(
-            f"{own.source}: the network returns {kind} for images [2, 3, {size}, {size}]; "
-            "it must return a tensor [2, k]: logits, or one embedding per image"
+            f"{own.source}: the network returns {kind} for images {list(images.shape)}; "
+            f"it must return a tensor [{len(images)}, k]: logits, or one embedding per image"
         )
     return outputs.shape[1]
 
@@ -202,11 +202,7 @@ def _find_stages(own: OwnBackbone, model: nn.Module, size: int) -> Stages:
     """The stages of a function's network: its own, its library's, or what tracing finds."""
     if isinstance(model, Backbone):
         return dict(model.named_children())
-    images = random_images(size)
-    splitters = [
-        lambda model: found_stages(model, images, inside=True),
-        lambda model: found_stages(model, images, inside=False),
-    ]
+    splitters = [*tracing_splitters(random_images(size)), sequential_stages, features_and_head]
     module = type(model).__module__
     if module.startswith("torchvision.models."):
         from attnbench.backbones import torchvision_models
@@ -216,15 +212,8 @@ def _find_stages(own: OwnBackbone, model: nn.Module, size: int) -> Stages:
         from attnbench.backbones import timm_models
 
         splitters.insert(0, lambda model: timm_models.stages_of(own.name, model, size))
-    try:
-        return split_into_stages(own.name, model, size, splitters)
-    except AttnbenchError:
-        # Kept as it is, because `features_and_head` takes the network apart.
-        whole = copy.deepcopy(model)
-    try:
-        return split_into_stages(own.name, model, size, (sequential_stages, features_and_head))
-    except AttnbenchError:
-        return {"network": whole}
+    splitters.append(lambda model: {"network": model})
+    return split_into_stages(own.name, model, size, splitters)
 
 
 def _remove_head(

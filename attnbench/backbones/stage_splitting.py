@@ -6,8 +6,10 @@ modules, so it may be wrong; `split_into_stages` accepts only stages that give t
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from attnbench.errors import AttnbenchError
 
 Stages = dict[str, nn.Module]
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 # The attribute names under which torchvision and timm keep a sequence of blocks, and a single block.
 _BLOCK_SEQUENCES = ("blocks", "stages", "layers", "features")
@@ -31,10 +34,10 @@ def split_into_stages(
 
     Args:
         name: the network's name, for the error message.
-        model: the network, in eval mode. Splitters may take it apart; do not use it afterwards.
+        model: the network, in eval mode. It is not changed, and its tensors are those of the stages.
         size: height and width of the random images used for the check, in pixels.
-        splitters: functions from a network to stages, in order of preference. A splitter that raises
-            any exception is skipped.
+        splitters: functions from a network to stages, in order of preference. They do not change the
+            network. A splitter that raises any exception is skipped.
 
     Raises:
         AttnbenchError: if no splitter preserves the output.
@@ -46,18 +49,33 @@ def split_into_stages(
             try:
                 stages = splitter(model)
                 # Equal to the bit: the same kernels must run on the same inputs.
-                if torch.equal(nn.Sequential(*stages.values())(images), expected):
+                if torch.equal(_output(stages, images), expected):
                     return stages
             except Exception:  # modules run in the wrong order can raise anything
                 continue
     raise AttnbenchError(
-        f"cannot split {name} into stages: no sequence of its modules gives its output"
+        f"cannot split {name} into stages: no sequence of its modules gives its output. Write a "
+        "function that returns the network, as it is (one stage) or as an attnbench.Backbone of your "
+        "own stages, and name it: --backbone FILE.py:FUNCTION"
     )
 
 
+def _output(stages: Stages, images: Tensor) -> Tensor:
+    """The output of stages run in order. Each must return a tensor with a row for each image."""
+    output = images
+    for name, stage in stages.items():
+        output = stage(output)
+        if not isinstance(output, Tensor) or len(output) != len(images):
+            raise ValueError(f"the stage {name} returns no tensor with a row for each image")
+    return output
+
+
 def random_images(size: int) -> Tensor:
-    """Return two images to run a network on: float32 `[2, 3, size, size]`, always the same."""
-    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    """Return three images to run a network on: float32 `[3, 3, size, size]`, always the same.
+
+    Two rows could also be those of a network's two branches, which must not pass for two images.
+    """
+    return torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def sequential_stages(model: nn.Module) -> Stages:
@@ -136,9 +154,18 @@ def features_and_head(model: nn.Module) -> Stages:
     ]
     if not linear_layers:
         raise ValueError("no linear layer")
-    head = model.get_submodule(linear_layers[-1])
-    model.set_submodule(linear_layers[-1], nn.Identity())
-    return {"features": model, "head": head}
+    features = copy_with_same_tensors(model)
+    features.set_submodule(linear_layers[-1], nn.Identity())
+    return {"features": features, "head": model.get_submodule(linear_layers[-1])}
+
+
+def copy_with_same_tensors(model: NetworkT) -> NetworkT:
+    """Return a network whose modules are copies and whose parameters and buffers are the same objects.
+
+    Modules can be removed from the copy without changing the network.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, memo={id(tensor): tensor for tensor in tensors})
 
 
 class MeanToken(nn.Module):

@@ -11,7 +11,7 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_c
 from huggingface_hub.errors import HfHubHTTPError
 from timm.data.config import resolve_model_data_config
 from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
-from timm.models import VisionTransformer
+from timm.models import VisionTransformer, get_notrace_functions
 from torch import Tensor, nn
 
 from attnbench.backbones.backbone import Preprocessing
@@ -20,10 +20,13 @@ from attnbench.backbones.stage_splitting import (
     ClassToken,
     MeanToken,
     Stages,
+    copy_with_same_tensors,
     features_and_head,
+    random_images,
     sequential_stages,
     split_into_stages,
 )
+from attnbench.backbones.traced_stages import tracing_splitters
 from attnbench.backbones.weights_files import read_tensors
 from attnbench.errors import AttnbenchError
 from attnbench.text import did_you_mean
@@ -80,7 +83,7 @@ def stages_of(name: str, model: nn.Module, size: int) -> Stages:
 
     Args:
         name: the network's name, for the error message.
-        model: the network, in eval mode. It is taken apart; do not use it afterwards.
+        model: the network, in eval mode. It is not changed, and its tensors are those of the stages.
         size: height and width of its images, in pixels.
 
     Raises:
@@ -90,7 +93,10 @@ def stages_of(name: str, model: nn.Module, size: int) -> Stages:
     # Submissions take a 4-dimensional stage output for `[n, c, h, w]`. Networks with another layout
     # (Swin has its channels last) must not expose such stages.
     if getattr(model, "output_fmt", "NCHW") == "NCHW":
-        splitters = (sequential_stages, vision_transformer, features_and_head)
+        # timm says which of its functions branch on shapes, which a trace cannot follow.
+        closed = get_notrace_functions()  # type: ignore[no-untyped-call]
+        tracing = tracing_splitters(random_images(size), closed)
+        splitters = (sequential_stages, vision_transformer, features_and_head, *tracing)
     return split_into_stages(f"timm/{name}", model, size, splitters)
 
 
@@ -135,7 +141,7 @@ def _labels(model: Any) -> tuple[str, ...] | None:
 
 
 def vision_transformer(model: nn.Module) -> Stages:
-    """Split a vision transformer that pools by class token or by averaging tokens.
+    """Split a vision transformer that pools by class token, by averaging tokens or by attention.
 
     Returns:
         `tokens` (the embedding), `block1`, `block2`, …, `norm` (normalisation and pooling), and
@@ -144,20 +150,26 @@ def vision_transformer(model: nn.Module) -> Stages:
     Raises:
         ValueError: if the network is not a vision transformer, or pools its tokens in another way.
     """
-    if not isinstance(model, VisionTransformer) or model.global_pool not in ("token", "avg"):
+    if not isinstance(model, VisionTransformer):
         raise ValueError("not a vision transformer")
-    stages: Stages = {"tokens": _TokenEmbedding(model)}
+    pools: dict[str, Callable[[], nn.Module]] = {
+        "token": ClassToken,
+        "avg": lambda: MeanToken(model.num_prefix_tokens),
+        "map": lambda: model.attn_pool,
+    }
+    if model.global_pool not in pools:
+        raise ValueError(f"pools its tokens by {model.global_pool!r}")
+    pool = pools[model.global_pool]()
+    # `tokens` holds a copy of the network, as only its own forward function knows how to add class
+    # tokens and positions. The modules that become other stages are removed from the copy.
+    embedding: Any = copy_with_same_tensors(model)
+    embedding.blocks, embedding.norm, embedding.head = nn.Sequential(), nn.Identity(), nn.Identity()
+    embedding.attn_pool, embedding.fc_norm = None, nn.Identity()
+    embedding.head_drop = nn.Dropout(0.0)
+    stages: Stages = {"tokens": _TokenEmbedding(embedding)}
     stages |= {f"block{number}": block for number, block in enumerate(model.blocks, start=1)}
-    averages_tokens = model.global_pool == "avg"
-    pool = MeanToken(model.num_prefix_tokens) if averages_tokens else ClassToken()
     stages["norm"] = nn.Sequential(model.norm, pool, model.fc_norm, model.head_drop)
-    if model.num_classes:
-        stages["head"] = model.head
-    # `tokens` holds the network itself, as only its own forward function knows how to add class
-    # tokens and positions. The modules that became other stages are removed from it.
-    model.blocks, model.norm, model.head = nn.Sequential(), nn.Identity(), nn.Identity()
-    model.fc_norm, model.head_drop = nn.Identity(), nn.Dropout(0.0)
-    return stages
+    return stages | ({"head": model.head} if model.num_classes else {})
 
 
 class _TokenEmbedding(nn.Module):

@@ -97,7 +97,7 @@ def stages_of(name: str, model: nn.Module, size: int) -> Stages:
 
     Args:
         name: the network's name, for the error message.
-        model: the network, in eval mode. It may be taken apart; do not use it afterwards.
+        model: the network, in eval mode. It is not changed, and its tensors are those of the stages.
         size: height and width of its images, in pixels.
 
     Raises:

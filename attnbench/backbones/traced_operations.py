@@ -125,8 +125,10 @@ def _function_name(function: Any) -> str:
 
 
 class _Tracer(fx.Tracer):
-    def __init__(self, opens: Callable[[str, nn.Module], bool]) -> None:
-        super().__init__()
+    def __init__(
+        self, opens: Callable[[str, nn.Module], bool], closed: Sequence[Callable[..., Any]]
+    ) -> None:
+        super().__init__(autowrap_functions=tuple(closed))
         self._opens = opens
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
@@ -140,11 +142,13 @@ class Trace:
         model: the network, in eval mode.
         images: `[n, 3, H, W]`, on which the operations are run once.
         opens: whether a module's own operations are traced, given its name and the module.
+        closed: functions whose own operations are not traced, such as those that branch on shapes.
 
     Attributes:
         modules: for each operation, the name of the module it calls, or an empty text.
         cuts: the positions before which the network can be cut, ascending. Only the last result is
-            needed from there on, so none of them is inside a skip connection.
+            needed from there on, a tensor with a row for each image. So none of them is inside a
+            skip connection.
         values: the images, and the result of each operation.
 
     Raises:
@@ -152,12 +156,16 @@ class Trace:
     """
 
     def __init__(
-        self, model: nn.Module, images: Tensor, opens: Callable[[str, nn.Module], bool]
+        self,
+        model: nn.Module,
+        images: Tensor,
+        opens: Callable[[str, nn.Module], bool],
+        closed: Sequence[Callable[..., Any]] = (),
     ) -> None:
         # Other parameters of the forward function keep their defaults.
         parameters = inspect.signature(model.forward).parameters.values()
         defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-        graph = _Tracer(opens).trace(model, concrete_args=defaults or None)
+        graph = _Tracer(opens, closed).trace(model, concrete_args=defaults or None)
         used = _used_nodes(graph)
         self._owner = model
         self._nodes = [node for node in graph.nodes if node.op.startswith("call_") and node in used]
@@ -165,11 +173,18 @@ class Trace:
         self.modules = [
             str(node.target) if node.op == "call_module" else "" for node in self._nodes
         ]
-        self.cuts = self._find_cuts()
         with torch.no_grad():
             self.values = Operations(self._operations(0, len(self._nodes)), model).results(images)
+        self.cuts = [
+            position
+            for position in self._single_results()
+            if isinstance(value := self.values[position], Tensor)
+            and value.dim() > 1
+            and len(value) == len(images)
+        ]
 
-    def _find_cuts(self) -> list[int]:
+    def _single_results(self) -> list[int]:
+        """The positions from which only the last result is needed."""
         positions = {node: position for position, node in enumerate(self._nodes)}
         positions[self._input] = -1
         last_use = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,7 +54,7 @@ def named_stages(model: nn.Module, starts: Mapping[str, str], images: Tensor) ->
             raise ValueError(f"the module {module!r} is not called when the network runs")
         if position > 0 and position not in trace.cuts:
             raise ValueError(
-                f"no stage can begin with {module!r}: more than its input is needed from there on, "
+                f"no stage can begin with {module!r}: more than one tensor is needed from there on, "
                 "as inside a skip connection; begin the stage with the block around it"
             )
         if position in stages:
@@ -68,7 +68,24 @@ def named_stages(model: nn.Module, starts: Mapping[str, str], images: Tensor) ->
     }
 
 
-def found_stages(model: nn.Module, images: Tensor, *, inside: bool) -> Stages:
+def tracing_splitters(
+    images: Tensor, closed: Sequence[Callable[..., Any]] = ()
+) -> tuple[Callable[[nn.Module], Stages], ...]:
+    """Return the splitters that trace a network, the one with more stages first.
+
+    Args:
+        images: `[n, 3, H, W]`, to run the network and its trace.
+        closed: functions whose own operations are not traced.
+    """
+    return (
+        lambda model: found_stages(model, images, inside=True, closed=closed),
+        lambda model: found_stages(model, images, inside=False, closed=closed),
+    )
+
+
+def found_stages(
+    model: nn.Module, images: Tensor, *, inside: bool, closed: Sequence[Callable[..., Any]] = ()
+) -> Stages:
     """Cut a network wherever that gives a stage with weights of its own.
 
     Normalisations, activations and the like join the stage before them. What turns maps or tokens
@@ -78,9 +95,11 @@ def found_stages(model: nn.Module, images: Tensor, *, inside: bool) -> Stages:
         model: the network, in eval mode. It is not changed.
         images: `[n, 3, H, W]`, to run the network and its trace.
         inside: also cut inside blocks that turn images or maps into vectors, such as an encoder.
+        closed: functions whose own operations are not traced.
 
     Returns:
-        Stages named after their first modules; the last is called `head` if it is a linear layer.
+        Stages named after their first modules. The last is called `head` if it has weights and either
+        begins with a linear layer or takes vectors.
 
     Raises:
         ValueError: if the network cannot be cut.
@@ -91,24 +110,25 @@ def found_stages(model: nn.Module, images: Tensor, *, inside: bool) -> Stages:
         model,
         images,
         lambda name, module: name in encoders or type(module).forward is nn.Sequential.forward,
+        closed,
     )
     end = len(trace.modules)
     modules = dict(model.named_modules())
 
-    def has_weights(start: int, stop: int) -> bool:
-        """Whether a module called there has more parameters than one per channel."""
+    def with_weights(start: int, stop: int) -> list[nn.Module]:
+        """The modules called there that have more parameters than one per channel."""
         called = (modules[name] for name in trace.modules[start:stop] if name)
-        return any(parameter.dim() > 1 for module in called for parameter in module.parameters())
+        return [module for module in called if any(p.dim() > 1 for p in module.parameters())]
 
     starts = [0]
     for position, following in zip(trace.cuts, [*trace.cuts[1:], end], strict=True):
         # What precedes the first weights, such as a scaling of pixels, belongs to the first stage.
         # Flattening belongs to the pooling before it.
-        if has_weights(position, following):
-            begins = len(starts) > 1 or has_weights(0, position)
+        if with_weights(position, following):
+            begins = len(starts) > 1 or bool(with_weights(0, position))
         else:
             before, after = trace.values[position], trace.values[following]
-            begins = has_weights(starts[-1], position) and _makes_vectors(before, after)
+            begins = bool(with_weights(starts[-1], position)) and _makes_vectors(before, after)
         if begins:
             starts.append(position)
     if len(starts) == 1:
@@ -116,10 +136,16 @@ def found_stages(model: nn.Module, images: Tensor, *, inside: bool) -> Stages:
     stages: Stages = {}
     for start, stop in zip(starts, [*starts[1:], end], strict=True):
         called = next((name for name in trace.modules[start:stop] if name), "pool")
-        is_head = stop == end and isinstance(modules.get(called), nn.Linear)
+        is_head = stop == end and _is_head(trace.values[start], with_weights(start, stop))
         name = "head" if is_head else _free_name(called, stages)
         stages[name] = trace.stage(start, stop)
     return stages
+
+
+def _is_head(value: Any, weighted: list[nn.Module]) -> bool:
+    """Whether a last stage with this input and these modules reads outputs from features."""
+    takes_vectors = isinstance(value, Tensor) and _num_places(value.shape) == 1
+    return bool(weighted) and (takes_vectors or isinstance(weighted[0], nn.Linear))
 
 
 def _free_name(module: str, stages: Stages) -> str:
@@ -134,8 +160,6 @@ def _makes_vectors(before: Any, after: Any) -> bool:
     """Whether maps `[n, c, h, w]` or tokens `[n, t, c]` become one vector per image."""
     if not (isinstance(before, Tensor) and isinstance(after, Tensor)):
         return False
-    if before.dim() > 2 and after.dim() == 2:
-        return True
     return _num_places(before.shape) > 1 and _num_places(after.shape) == 1
 
 
