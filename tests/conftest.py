@@ -125,6 +125,7 @@ def make_record() -> Callable[..., Record]:
         cost = Cost(
             parameters_added=96,
             parameters_changed=0,
+            other_numbers=35,
             artefact_bytes=800,
             adaptation_seconds=seconds,
             adaptation_seconds_cold=0.6,

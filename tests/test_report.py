@@ -44,6 +44,7 @@ def frame() -> pd.DataFrame:
         "false_alarm_rate": 0.1,
         "parameters_added": 512,
         "parameters_changed": 0,
+        "other_numbers": 35,
         "artefact_bytes": 4000,
         "adaptation_seconds": 0.1234,
         "adaptation_seconds_cold": 0.2,
@@ -84,7 +85,8 @@ _COLUMNS_OF_FAILURES = [
 
 def evaluation(rows: pd.DataFrame) -> Evaluation:
     """What an evaluation with these rows gives. Counts are integers and missing values None."""
-    counts = ("seed", "targets", "parameters_added", "parameters_changed", "artefact_bytes")
+    counts = ("seed", "targets", "parameters_added", "parameters_changed", "other_numbers")
+    counts += ("artefact_bytes",)
     plain = [
         {
             column: None if pd.isna(value) else int(value) if column in counts else value

@@ -109,7 +109,7 @@ class Contents:
 # hold: a configuration of some thousand numbers and labels, …
 _SETTINGS = Contents(floats=1536, integers=4096, text=32 << 10, other=16 << 10)
 # … and for each module of the backbone, the layers that wrap it, or a line of generated code. In
-# ResNet-50, peft's LoRA layers hold 26 integers and 320 other operations per module, and a feature
+# ResNet-50, peft's LoRA layers hold 25 integers and 320 other operations per module, and a feature
 # extractor of torchvision 310 bytes of code (python -m benchmarks.studies.other_numbers).
 _PER_MODULE = Contents(floats=2, integers=32, text=512, other=512)
 # A second network has objects of its own. They hold far less than one number per 100 parameters.

@@ -152,8 +152,11 @@ def test_contended_times_are_not_shown(make_record: MakeRecord) -> None:
     contended = make_record(submission="contended", contended=True)
     page = page_of([alone, contended])
     assert "**—**: no episode had the device to itself" in page
-    cells = {row[1]: row[7:10] for row in _rows(page)}
-    assert cells == {"alone": ["96", "0.500 s", "5.00"], "contended": ["96", "—", "—"]}
+    cells = {row[1]: row[7:11] for row in _rows(page)}
+    assert cells == {
+        "alone": ["96", "35", "0.500 s", "5.00"],
+        "contended": ["96", "35", "—", "—"],
+    }
 
 
 def test_times_are_medians_over_uncontended_episodes(make_record: MakeRecord) -> None:
@@ -163,7 +166,7 @@ def test_times_are_medians_over_uncontended_episodes(make_record: MakeRecord) ->
     slow = second.cost.model_copy(update={"adaptation_seconds": 90.0, "contended": True})
     episodes = (first, second.model_copy(update={"cost": slow}))
     page = page_of([record.model_copy(update={"episodes": episodes})])
-    assert _rows(page)[0][8:10] == ["0.500 s", "5.00"]
+    assert _rows(page)[0][9:11] == ["0.500 s", "5.00"]
 
 
 def test_the_page_without_records_says_how_to_make_one() -> None:
