@@ -203,6 +203,10 @@ def test_records_with_a_problem_are_not_published(
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
+    store = RecordStore(here / "records")
+    place = store.path_of(store.read(path).identity)
+    path.with_suffix(".parquet").rename(place.with_suffix(".parquet"))
+    path.rename(place)
     with pytest.raises(AttnbenchError, match=problem):
         attnbench.publish(["none"])
     assert not Path("published").exists() and not Path("leaderboard.md").exists()

@@ -9,10 +9,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from attnbench.files import read_file
 from attnbench.records.record import Environment, Sha256, Text
 from attnbench.vocabulary import Badge
 
-_MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 20  # of a file with a verification
 
 
 class Verification(BaseModel):
@@ -61,10 +62,8 @@ def badge_of(path: Path, contradictions: Sequence[str]) -> Badge:
     if contradictions:
         return "failed verification"
     try:
-        file = path_beside(path)
-        if file.stat().st_size > _MAX_BYTES:
-            return "self-reported"
-        verification = Verification.model_validate_json(file.read_bytes())
+        content = read_file(path_beside(path), MAX_BYTES, follow_link=False)
+        verification = Verification.model_validate_json(content)
     except (OSError, ValidationError):
         return "self-reported"
     if verification.record_sha256 != fingerprint_of(path) or not verification.targets:
