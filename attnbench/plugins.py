@@ -53,7 +53,10 @@ def _package_folder(package: str) -> Path | None:
     """Return the folder of a dotted package name without importing anything, or None."""
     # `find_spec("a.b")` would import `a`, so only the top-level package is looked up.
     top_level, *subpackages = package.split(".")
-    spec = find_spec(top_level)
+    try:
+        spec = find_spec(top_level)
+    except ValueError:  # no name of a package, or one of a module that is none, such as `__main__`
+        return None
     for location in (spec and spec.submodule_search_locations) or ():
         folder = Path(location, *subpackages)
         if folder.is_dir():

@@ -160,6 +160,12 @@ _CHANNEL = (
         judge=weakened.allow_any_shape_and_dtype,
     ),
     Defence(
+        "the judge bounds the texts of a reply",
+        stops=("channel/forged_precision",),
+        judge=weakened.allow_any_names,
+        shows="^the judge raised ValidationError",
+    ),
+    Defence(
         "the judge checks that scores are finite",
         stops=("channel/infinite_scores",),
         judge=weakened.allow_infinite_scores,

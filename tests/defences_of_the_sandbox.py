@@ -17,6 +17,11 @@ _PROCESSES = (
         reopen=True,
     ),
     Defence(
+        "the fork server imports no module that is hidden from workers",
+        stops=("labels/shared_import",),
+        sandbox=(weakened.share_hidden_modules,),
+    ),
+    Defence(
         "detectors reach the predicting process as bytes only",
         stops=("clock/thread", "parameters/tensor_attribute"),
         sandbox=(weakened.serve_in_threads, weakened.hand_over_the_object),

@@ -21,6 +21,18 @@ def test_cpu_time_of_a_child_is_own_even_after_it_has_ended() -> None:
     assert _tree_cpu_seconds(psutil.Process()) - before >= 0.4
 
 
+def test_cpu_time_of_children_that_nobody_waits_for_is_that_of_other_work() -> None:
+    """The kernel adds a child's time to its parent's when it is waited for. See `docs/trust.md`."""
+    ignoring = (
+        "import os, signal, time\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nif os.fork():\n"
+        "    try: os.wait()\n    except ChildProcessError: pass\nelse:\n"
+        "    while time.process_time() < 0.5: pass\n"
+    )
+    before = _tree_cpu_seconds(psutil.Process())
+    subprocess.run([sys.executable, "-c", ignoring], check=True)
+    assert _tree_cpu_seconds(psutil.Process()) - before < 0.4
+
+
 def test_cpu_time_of_an_orphan_is_that_of_other_work() -> None:
     load, before, started = BackgroundLoad(), _other_cpu_seconds(), time.monotonic()
     # The shell ends at once and leaves its child to init. `run` returns when the child has closed

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from attnbench.commands.check import check_on
 from attnbench.errors import AttnbenchError
@@ -125,6 +126,19 @@ def test_a_library_that_a_fork_cannot_inherit_is_refused(
     monkeypatch.setattr(libraries, "HIDDEN_PACKAGES", ())
     with pytest.raises(AttnbenchError, match=r"made_up .* starts threads"):
         libraries.import_libraries(["made_up"])
+
+
+def test_a_library_that_changes_what_other_submissions_compute_is_refused(
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All submissions of a run would inherit the settings, not only the one that names it."""
+    install("import torch\ntorch.set_default_dtype(torch.float64)")
+    monkeypatch.setattr(libraries, "HIDDEN_PACKAGES", ())
+    try:
+        with pytest.raises(AttnbenchError, match=r"made_up .* changes settings of PyTorch"):
+            libraries.import_libraries(["made_up"])
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("code", ["1 / 0", "raise SystemExit", "import no_such_module"])

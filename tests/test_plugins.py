@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from attnbench.backbones.own_file import name_in_records
 from attnbench.plugins import entry_point_folders
 from attnbench.resources import submissions_folder, tasks_folder
 from attnbench.submission import load_submission
@@ -46,6 +47,28 @@ def test_a_submission_of_another_package_is_found_by_name_without_importing_it(s
 def test_a_task_of_another_package_is_listed_with_the_shipped_ones(site: Path) -> None:
     assert {"noisier", "noisy-mnist"} <= set(list_tasks())
     assert load_task("noisier").name == "noisier"
+
+
+def test_a_package_cannot_replace_what_is_shipped(site: Path) -> None:
+    entry_points = site / "other_package-1.0.dist-info" / "entry_points.txt"
+    methods, tasks = site / "other_package" / "methods" / "mine", site / "other_package"
+    (tasks / "noisy-mnist.toml").write_text((tasks / "noisier.toml").read_text())
+    entry_points.write_text(
+        "[attnbench.submissions]\nnone = other_package.methods.mine\n\n"
+        "[attnbench.tasks]\nnoisy-mnist = other_package\n\n"
+        "[attnbench.backbones]\nshipped/digits-cnn = other_package:network\n"
+    )
+    assert set(entry_point_folders("attnbench.submissions")) == {"none"} and methods.is_dir()
+    assert load_submission("none").folder == submissions_folder() / "none"
+    assert load_task("noisy-mnist").name == "noisy-mnist"
+    assert name_in_records("shipped/digits-cnn") == "shipped/digits-cnn"
+
+
+@pytest.mark.parametrize("package", ["__main__", ".", "a..b", "../x", "no package", "-"])
+def test_an_entry_point_that_names_no_package_is_left_out(site: Path, package: str) -> None:
+    entry_points = site / "other_package-1.0.dist-info" / "entry_points.txt"
+    entry_points.write_text(f"[attnbench.submissions]\nmine = {package}\n")
+    assert entry_point_folders("attnbench.submissions") == {}
 
 
 def test_without_plugins_no_folder_is_returned() -> None:

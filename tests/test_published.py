@@ -185,6 +185,20 @@ def test_only_committed_work_is_published(here: Path) -> None:
         attnbench.publish(["submissions/none"])
 
 
+def test_a_file_of_the_submission_that_git_ignores_must_be_committed_too(here: Path) -> None:
+    """It is a part of what was measured, so nobody could run it without the file."""
+    shutil.copytree(submissions_folder() / "none", "submissions/none")
+    Path("submissions/none/table.bin").write_bytes(b"numbers")
+    Path(".gitignore").write_text("/records/\n*.bin\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "A commit")
+    with pytest.raises(
+        AttnbenchError, match=r"not committed: submissions/none/table\.bin\. Commit"
+    ):
+        attnbench.publish(["submissions/none"])
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -203,6 +217,10 @@ def test_records_with_a_problem_are_not_published(
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
+    store = RecordStore(here / "records")
+    place = store.path_of(store.read(path).identity)
+    path.with_suffix(".parquet").rename(place.with_suffix(".parquet"))
+    path.rename(place)
     with pytest.raises(AttnbenchError, match=problem):
         attnbench.publish(["none"])
     assert not Path("published").exists() and not Path("leaderboard.md").exists()

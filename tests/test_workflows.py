@@ -12,9 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import attnbench
+from attnbench.records.companions import fingerprint_of
+from attnbench.records.outcome import scores_table
+from attnbench.records.record import Record
+from attnbench.records.store import RecordStore
+from attnbench.records.verification import Verification, badge_of, path_beside
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -32,36 +38,81 @@ def test_actions_are_pinned_by_commit_and_permissions_are_minimal(workflow: Path
     assert not any("${{" in script for pair in scripts for script in pair)
 
 
-@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
-def test_only_changed_submissions_are_judged(tmp_path: Path) -> None:
-    def git(*arguments: str) -> str:
-        author = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        command = ["git", "-C", tmp_path, *author, *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+def git(folder: Path, *arguments: str) -> str:
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    command = ["git", "-C", folder, *author, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
-    shutil.copytree(ROOT / "submissions" / "none", tmp_path / "submissions" / "old")
-    git("init", "-q")
-    git("add", ".")
-    git("commit", "-qm", "before")
-    base = git("rev-parse", "HEAD")
-    new = tmp_path / "submissions" / "new $(touch owned)"
-    shutil.copytree(ROOT / "submissions" / "none", new)
-    (tmp_path / "submissions" / "README.md").write_text("no submission")
-    git("add", ".")
-    git("commit", "-qm", "after")
-    # The script runs `attnbench` from the folder of this interpreter, with the package under test.
+
+def run_script(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of the workflows with the package under test and this interpreter."""
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "ATTNBENCH_TASK": "noisy-mnist",
     }
-    result = subprocess.run(
-        [ROOT / ".github" / "judge-changed", base],
-        cwd=tmp_path,
+    return subprocess.run(
+        [ROOT / ".github" / name, *arguments],
+        cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
     )
+
+
+@pytest.mark.parametrize(
+    ("identity", "claims", "outcome"),
+    [
+        ({"submission_sha256": "b" * 64}, True, "failed verification"),
+        # It cannot be run here. So it may not claim that it was verified elsewhere.
+        ({"task": "unknown"}, True, "failed verification"),
+        ({"task": "unknown"}, False, "not verified"),
+    ],
+)
+def test_a_record_of_a_pull_request_is_verified_whatever_it_says_of_itself(
+    tmp_path: Path,
+    make_record: Callable[..., Record],
+    identity: dict[str, str],
+    claims: bool,
+    outcome: str,
+) -> None:
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "before")
+    base = git(tmp_path, "rev-parse", "HEAD")
+    store = RecordStore(tmp_path / "published")
+    scores = scores_table("cat", ["1", "2"], np.array([True, False]), np.array([1.5, -0.25]))
+    record = make_record(submission="none", **identity)
+    path = store.save(record, scores)
+    if claims:
+        forged = Verification(
+            record_sha256=fingerprint_of(path),
+            targets=("cat",),
+            problems=(),
+            environment=record.environment,
+            created=record.created,
+        )
+        path_beside(path).write_text(forged.model_dump_json())
+        assert badge_of(path, []) == "verified"
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "after")
+    done = run_script("verify-changed", tmp_path, base)
+    assert f"none@shipped-digits-cnn@seed0@cpu.json: {outcome}\n" in done.stdout, done.stderr
+    assert done.returncode == (outcome == "failed verification")
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_only_changed_submissions_are_judged(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "submissions" / "none", tmp_path / "submissions" / "old")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "before")
+    base = git(tmp_path, "rev-parse", "HEAD")
+    new = tmp_path / "submissions" / "new $(touch owned)"
+    shutil.copytree(ROOT / "submissions" / "none", new)
+    (tmp_path / "submissions" / "README.md").write_text("no submission")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "after")
+    result = run_script("judge-changed", tmp_path, base)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.endswith("judged: submissions/new $(touch owned)\n")
     assert "none: ok" in result.stdout and "noisy-mnist" in result.stdout

@@ -93,6 +93,12 @@ def allow_any_shape_and_dtype(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(prediction_session, "checked_outputs", lambda reply, name, *_: reply.arrays[name])
 
 
+def allow_any_names(patch: pytest.MonkeyPatch) -> None:
+    """Take any number of names of any length."""
+    for module in (prediction_session, worker_session):
+        patch.setattr(module, "names_in", lambda fields, name: tuple(fields.get(name) or ()))
+
+
 def allow_infinite_scores(patch: pytest.MonkeyPatch) -> None:
     """Take scores that are NaN or infinite."""
 

@@ -40,6 +40,13 @@ def no_seccomp() -> None:
     _replace(seccomp, "restrict", lambda: False)
 
 
+def share_hidden_modules() -> None:
+    """Import for all workers whatever a submission imports."""
+    from attnbench.sandbox import libraries
+
+    _replace(libraries, "HIDDEN_PACKAGES", ())
+
+
 def keep_capabilities() -> None:
     """Let workers keep the capabilities of root."""
     from attnbench.isolation import confinement

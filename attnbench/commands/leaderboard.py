@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnbench.errors import AttnbenchError
+from attnbench.files import write_file
 from attnbench.leaderboard.entries import Entry, read_entries
 from attnbench.leaderboard.markdown import markdown_of
 from attnbench.leaderboard.staleness import count_stale
@@ -38,7 +39,7 @@ class Leaderboard:
     def write_page(self, path: Path) -> None:
         """Write the page. Raises AttnbenchError if it cannot be written."""
         try:
-            path.write_bytes(self.page)
+            write_file(path, self.page)
         except OSError as error:
             raise AttnbenchError(f"{path} cannot be written: {error.strerror}") from None
 

@@ -23,7 +23,6 @@ from attnbench.submission import MANIFEST, Submission, load_submission
 from attnbench.version import __version__
 
 _MAX_PROBLEMS = 20
-_NEW = "??"  # how git marks a file that is not in the repository
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def publish(
     loaded = store.load_all()[0]
     chosen: list[tuple[Path, Record]] = []
     problems: list[str] = []
-    folders: dict[str, Path] = {}
+    used: dict[str, Submission] = {}
     for submission in map(load_submission, submissions):
         own = [each for each in loaded if each[1].identity.submission == submission.name]
         if not own:
@@ -92,8 +91,8 @@ def publish(
         if PLACEHOLDER_AUTHOR in submission.manifest.authors:
             problems.append(f"{submission.folder / MANIFEST}: replace {PLACEHOLDER_AUTHOR!r}")
         chosen += own
-        folders[submission.name] = submission.folder
-    changes = _uncommitted_changes(list(folders.values()), ignored=(records, published, out))
+        used[submission.name] = submission
+    changes = _uncommitted_changes(list(used.values()), ignored=(records, published, out))
     if changes:
         problems.append(
             f"not committed: {', '.join(changes[:5])}{' …' * (len(changes) > 5)}. Commit first, so "
@@ -107,7 +106,7 @@ def publish(
         path: audit(
             path,
             sample=sample,
-            submission=folders[record.identity.submission],
+            submission=used[record.identity.submission].folder,
             data=data,
             on_target=on_target,
         )
@@ -162,27 +161,33 @@ def _shipped_fingerprint(backbone: str) -> str | None:
         return None
 
 
-def _uncommitted_changes(submissions: Sequence[Path], ignored: Sequence[Path]) -> list[str] | None:
+def _uncommitted_changes(
+    submissions: Sequence[Submission], ignored: Sequence[Path]
+) -> list[str] | None:
     """Return the files with changes that are not committed, or None outside a git repository.
 
-    New files count in the folders of the submissions only: others may be drafts.
+    New files count if they belong to a submission, even if git ignores them: without them, nobody can
+    run what was measured. Others may be drafts.
 
     Args:
-        submissions: the folders of the submissions.
+        submissions: the submissions, of which those outside the repository do not count.
         ignored: files and folders whose changes do not count.
     """
     try:
-        root = _git("rev-parse", "--show-toplevel").strip()
-        status = _git("status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames")
+        root = Path(_git("rev-parse", "--show-toplevel").strip())
+        status = _git("status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames")
+        listed = _git("ls-files", "-z", "--full-name", str(root))
     except (OSError, subprocess.CalledProcessError):
         return None
-    changed = [(entry[:2], Path(root, entry[3:])) for entry in status.split("\0") if entry]
+    changed = [root / entry[3:] for entry in status.split("\0") if entry]
+    tracked = {root / name for name in listed.split("\0")}
+    needed = [each.folder / name for each in submissions for name in each.files]
+    new = [path for path in needed if path.is_relative_to(root) and path not in tracked]
     left_out = [path.resolve() for path in ignored]
     return [
         str(path.relative_to(root))
-        for state, path in changed
+        for path in (*changed, *new)
         if not any(path.is_relative_to(folder) for folder in left_out)
-        and (state != _NEW or any(path.is_relative_to(folder) for folder in submissions))
     ]
 
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from attnbench.errors import AttnbenchError
+from attnbench.files import write_file
 from attnbench.leaderboard.entries import Entry
 from attnbench.leaderboard.export_tables import consistency, episodes, results
 from attnbench.leaderboard.standings import Standings
@@ -81,7 +82,7 @@ def write_files(folder: Path, contents: Iterator[tuple[str, bytes]]) -> int:
         path = folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            write_file(path, content)
         except OSError as error:
             raise AttnbenchError(f"{path} cannot be written: {error.strerror}") from None
         number += 1

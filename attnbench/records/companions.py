@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from attnbench.files import read_file
 from attnbench.records.record import Environment, Sha256, Text
 
-_MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 20  # of such a file
 
 CompanionT = TypeVar("CompanionT", bound="Companion")
 
@@ -46,9 +47,8 @@ def read_companion(kind: type[CompanionT], file: Path, record: Path) -> Companio
         record: the record's JSON file.
     """
     try:
-        if file.stat().st_size > _MAX_BYTES:
-            return None
-        companion = kind.model_validate_json(file.read_bytes())
+        content = read_file(file, MAX_BYTES, follow_link=False)
+        companion = kind.model_validate_json(content)
     except (OSError, ValidationError):
         return None
     return companion if companion.record_sha256 == fingerprint_of(record) else None

@@ -300,6 +300,12 @@ class Record(_Model):
     test_images_sha256: Sha256 | None = None
 
     @model_validator(mode="after")
+    def _check_overrides(self) -> Self:
+        if self.overrides is not None and self.overrides.name != self.identity.submission:
+            raise ValueError(f"its overrides make the submission {self.overrides.name}")
+        return self
+
+    @model_validator(mode="after")
     def _check_episodes(self) -> Self:
         if len({episode.target for episode in self.episodes}) < len(self.episodes):
             raise ValueError("two episodes have the same target")

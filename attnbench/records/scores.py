@@ -14,13 +14,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from attnbench.files import read_file
 from attnbench.records.record import Record
 
 _SCORES = ("score",)
-_IMAGES = ("target", "image", "present")
+_TEXTS = ("target", "image")
+_IMAGES = (*_TEXTS, "present")
+MAX_BYTES = 1 << 28  # of a file of scores
+# A small file may decode to any number of rows, and to any length of text.
+_MAX_ROWS, _MAX_TEXT_BYTES = 20_000_000, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,7 @@ def is_intact(path: Path, record: Record) -> bool:
     hashes = (record.scores_sha256, record.test_images_sha256)
     try:
         return all(
-            sha256_of(file.read_bytes()) == sha256
+            sha256_of(read_file(file, MAX_BYTES)) == sha256
             for file, sha256 in zip(files_of(path, record), hashes, strict=False)
         )
     except OSError:
@@ -151,7 +157,7 @@ def is_intact(path: Path, record: Record) -> bool:
 
 def _read(file: Path, sha256: str, what: str) -> bytes:
     try:
-        content = file.read_bytes()
+        content = read_file(file, MAX_BYTES)
     except OSError as error:
         raise ValueError(f"its {what} cannot be read ({error.strerror})") from None
     if sha256_of(content) != sha256:
@@ -160,13 +166,40 @@ def _read(file: Path, sha256: str, what: str) -> bytes:
 
 
 def _decode(content: bytes, what: str, columns: tuple[str, ...]) -> pa.Table:
+    buffer = pa.BufferReader(content)
     try:
-        table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+        metadata = pq.read_metadata(buffer)
+        names = metadata.schema.to_arrow_schema().names
+        rows = sum(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
     except Exception as error:  # a damaged file can raise nearly anything
         raise ValueError(f"its {what} cannot be read ({type(error).__name__})") from None
-    if sorted(table.column_names) != sorted(columns):
-        raise ValueError(f"unexpected columns in its {what}: {', '.join(table.column_names)}")
+    if sorted(names) != sorted(columns):
+        raise ValueError(f"unexpected columns in its {what}: {', '.join(names)[:1000]}")
+    if rows > _MAX_ROWS:
+        raise ValueError(f"its {what} has {rows:,} rows, more than {_MAX_ROWS:,}")
+    try:
+        # Equal texts stay one text until the size of the decoded column is known.
+        texts = [name for name in columns if name in _TEXTS]
+        table = pq.ParquetFile(buffer, metadata=metadata, read_dictionary=texts).read(
+            use_threads=False
+        )
+    except Exception as error:
+        raise ValueError(f"its {what} cannot be read ({type(error).__name__})") from None
+    for index, name in enumerate(table.column_names):
+        if pa.types.is_dictionary(table[name].type):
+            table = table.set_column(index, name, _decoded_texts(table[name], what))
     return table
+
+
+def _decoded_texts(column: pa.ChunkedArray, what: str) -> pa.ChunkedArray:
+    """Return a column of texts in its plain form. Raises ValueError if that is too large."""
+    size = 0
+    for chunk in column.chunks:
+        lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
+        size += pc.sum(lengths.take(chunk.indices)).as_py() or 0
+    if size > _MAX_TEXT_BYTES:
+        raise ValueError(f"its {what} has more than {_MAX_TEXT_BYTES >> 20} MiB of text")
+    return column.cast(column.type.value_type)
 
 
 def _check_values(table: pa.Table) -> None:

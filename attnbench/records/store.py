@@ -13,10 +13,14 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from attnbench.errors import AttnbenchError
-from attnbench.files import write_atomically
+from attnbench.files import read_file, write_atomically
 from attnbench.records.audit import audit_file
+from attnbench.records.companions import MAX_BYTES as MAX_COMPANION
 from attnbench.records.partial import PartialRun
 from attnbench.records.record import SCHEMA_VERSION, Identity, Record
+from attnbench.records.scores import (
+    MAX_BYTES as MAX_SCORES,
+)
 from attnbench.records.scores import (
     encode_scores,
     files_of,
@@ -100,17 +104,23 @@ class RecordStore:
         """
         target = self.path_of(record.identity)
         copies = dict(zip(files_of(path, record), files_of(target, record), strict=True))
-        # The JSON file comes last: without it, the others are not a record.
-        copies |= {file_of(path): file_of(target) for file_of in _COMPANIONS} | {path: target}
         with self._replacing(target):
             try:
                 for file_of in _COMPANIONS:
                     file_of(target).unlink(missing_ok=True)
-                for source, copy in copies.items():
-                    if source.exists():
-                        write_atomically(copy, source.read_bytes(), target.parent)
+                contents = {copy: read_file(source, MAX_SCORES) for source, copy in copies.items()}
+                for file_of in _COMPANIONS:
+                    if (companion := file_of(path)).exists():
+                        # Its content is not checked. A link could make a private file public.
+                        content = read_file(companion, MAX_COMPANION, follow_link=False)
+                        contents[file_of(target)] = content
+                # The JSON file comes last: without it, the others are not a record.
+                contents[target] = read_file(path, _MAX_BYTES)
+                for copy, content in contents.items():
+                    write_atomically(copy, content, target.parent)
             except OSError as error:
-                raise AttnbenchError(f"cannot copy {path} ({error.strerror})") from None
+                problem = f"cannot copy {error.filename or path} ({error.strerror})"
+                raise AttnbenchError(problem) from None
         return target
 
     @contextlib.contextmanager
@@ -126,9 +136,7 @@ class RecordStore:
     def read(self, path: Path) -> Record:
         """Read the record in a file. Raises AttnbenchError, which names the file and the problem."""
         try:
-            if path.stat().st_size > _MAX_BYTES:
-                raise AttnbenchError(f"{path}: larger than {_MAX_BYTES >> 20} MiB")
-            text = path.read_bytes()
+            text = read_file(path, _MAX_BYTES)
         except OSError as error:
             raise AttnbenchError(f"{path}: cannot be read ({error.strerror})") from None
         try:
@@ -146,13 +154,17 @@ class RecordStore:
         """As `read`, for a file in this folder.
 
         Raises:
-            AttnbenchError: also for a link that leads out of the folder.
+            AttnbenchError: also for a link that leads out of the folder, and for a record whose place
+                is another one: it could stand in for the record of somebody else.
         """
         if not path.resolve().is_relative_to(self._root.resolve()):
             raise AttnbenchError(
                 f"{path}: a link out of the records folder; copy the record into it"
             )
-        return self.read(path)
+        record = self.read(path)
+        if path != (expected := self.path_of(record.identity)):
+            raise AttnbenchError(f"{path}: this record belongs in {expected}; rename the file")
+        return record
 
     def load_all(self) -> tuple[list[tuple[Path, Record]], list[str]]:
         """Read all records, sorted by path. Also return the problems of files that were skipped."""
