@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import attnbench
+from attnbench.records.audit import audit_file
 from attnbench.records.companions import fingerprint_of
 from attnbench.records.outcome import scores_table
 from attnbench.records.record import Record
@@ -98,6 +99,11 @@ def test_a_record_of_a_pull_request_is_verified_whatever_it_says_of_itself(
     done = run_script("verify-changed", tmp_path, base)
     assert f"none@shipped-digits-cnn@seed0@cpu.json: {outcome}\n" in done.stdout, done.stderr
     assert done.returncode == (outcome == "failed verification")
+    audit_file(path).write_text("{}")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "with an audit")
+    done = run_script("verify-changed", tmp_path, base)
+    assert done.returncode == 1 and f"remove {audit_file(path).name}" in done.stdout
 
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
