@@ -15,7 +15,9 @@ import pytest
 
 from attnbench.commands.leaderboard import build_leaderboard
 from attnbench.errors import AttnbenchError
-from attnbench.leaderboard.exports import write_files
+from attnbench.leaderboard.exports import export_files, write_files
+from attnbench.leaderboard.markdown import markdown_of
+from attnbench.leaderboard.standings import standings_by_track
 from attnbench.overrides import Overrides
 from attnbench.records.outcome import scores_table
 from attnbench.records.record import Record
@@ -129,6 +131,27 @@ def test_nothing_is_written_through_a_link(store: RecordStore, path: Path, tmp_p
     with pytest.raises(AttnbenchError, match="cannot be written: it is a link"):
         write_files(tmp_path, iter([(page.name, b"new")]))
     assert private.read_text() == "as before"
+
+
+def test_a_reason_is_no_formula_in_a_spreadsheet(
+    store: RecordStore, make_record: MakeRecord
+) -> None:
+    store.save(make_record(reason="=HYPERLINK(A1)"), SCORES.slice(0, 0))
+    board = build_leaderboard([store.path_of(make_record().identity).parents[2]])
+    tables = dict(export_files(board.entries, board.tracks))
+    assert b'"\'=HYPERLINK(A1)"' in tables["results.csv"]
+    assert b'"=HYPERLINK' not in tables["results.csv"] + tables["episodes.csv"]
+
+
+def test_a_record_of_another_task_of_the_same_name_has_a_column_of_its_own(
+    store: RecordStore, make_record: MakeRecord
+) -> None:
+    """A task that is easier may have the name of a shipped one."""
+    for submission, sha256 in (("honest", "a" * 64), ("easier", "b" * 64)):
+        store.save(make_record(submission=submission, task_sha256=sha256), SCORES)
+    (records, problems) = store.load_all()
+    page = markdown_of(standings_by_track([record for _, record in records], {}), "")
+    assert not problems and "[aaaaaa]" in page and "[bbbbbb]" in page
 
 
 def test_scores_of_too_many_rows_are_not_decoded(store: RecordStore, path: Path) -> None:

@@ -14,7 +14,7 @@ from torchvision import models
 
 from attnbench.backbone_names import absolute
 from attnbench.backbones import Preprocessing, fingerprint, load
-from attnbench.backbones.own_file import files_of, name_in_records
+from attnbench.backbones.own_file import files_of, find_own, name_in_records
 from attnbench.errors import AttnbenchError
 from attnbench.stimuli.cache import PictureCache
 from attnbench.stimuli.preprocessing import resize_and_crop
@@ -292,3 +292,12 @@ def test_bicubic_is_what_pillow_gives_and_has_a_cache_of_its_own(tmp_path: Path)
         assert np.abs(resized - expected).max() <= 1
         paths.add(PictureCache(tmp_path, "pictures", preprocessing).path.name)
     assert paths == {"pictures-20-20.pictures", "pictures-20-20-bicubic.pictures"}
+
+
+def test_a_device_in_place_of_a_file_of_labels_is_not_read(tmp_path: Path) -> None:
+    """Reading a device such as /dev/zero would never end."""
+    path = tmp_path / "backbone.toml"
+    path.write_text('architecture = "torchvision/resnet18"\nlabels = "labels.txt"\n')
+    (tmp_path / "labels.txt").symlink_to("/dev/null")
+    with pytest.raises(AttnbenchError, match=r"labels\.txt: not a regular file"):
+        find_own(str(path)).labels()

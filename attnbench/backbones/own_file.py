@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from attnbench.backbone_names import absolute, is_own, split_function
 from attnbench.backbones.backbone_schema import BackboneFile, explain
 from attnbench.errors import AttnbenchError
+from attnbench.files import read_file
 from attnbench.plugins import packaged_backbone
 
 _MAX_BYTES = 1 << 20
@@ -189,9 +190,7 @@ def _own_name(name: str) -> str:
 
 def _read(path: Path, what: str) -> str:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise AttnbenchError(f"{path} is larger than {_MAX_BYTES >> 10} KiB")
-        return path.read_text(encoding="utf-8")
+        return read_file(path, _MAX_BYTES).decode("utf-8")
     except OSError as error:
         raise AttnbenchError(f"cannot read the {what} file {path}: {error.strerror}") from None
     except UnicodeDecodeError:
