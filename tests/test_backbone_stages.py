@@ -121,6 +121,26 @@ def test_stages_are_found_and_give_the_output_to_the_bit(
     assert weights == {id(tensor) for tensor in backbone.parameters()}
 
 
+def test_no_stage_that_is_found_returns_maps_with_channels_last() -> None:
+    class ChannelsLast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.first, self.second = (
+                nn.Conv2d(3, 5, 2, 2),
+                nn.Linear(5, 6),
+                nn.Linear(6, 7),
+            )
+            self.last = nn.Conv2d(7, 2, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            maps = self.second(self.first(self.stem(images).permute(0, 2, 3, 1)))
+            return self.last(maps.permute(0, 3, 1, 2)).mean(dim=(2, 3))
+
+    stages = found_stages(ChannelsLast().eval(), IMAGES, inside=True)
+    shapes = composed(stages).output_shapes(IMAGES)
+    assert [tuple(shapes[name]) for name in stages] == [(5, 8, 8), (7, 8, 8), (2, 6, 6), (2,)]
+
+
 def test_a_network_that_branches_on_its_input_cannot_be_traced() -> None:
     class Branching(nn.Module):
         def __init__(self) -> None:

@@ -90,6 +90,7 @@ def found_stages(
 
     Normalisations, activations and the like join the stage before them. What turns maps or tokens
     into vectors begins a stage, so that the maps are the output of a stage. Sequences are cut inside.
+    No stage returns maps with channels last.
 
     Args:
         model: the network, in eval mode. It is not changed.
@@ -120,8 +121,9 @@ def found_stages(
         called = (modules[name] for name in trace.modules[start:stop] if name)
         return [module for module in called if any(p.dim() > 1 for p in module.parameters())]
 
+    cuts = [position for position in trace.cuts if not _is_channels_last(trace.values[position])]
     starts = [0]
-    for position, following in zip(trace.cuts, [*trace.cuts[1:], end], strict=True):
+    for position, following in zip(cuts, [*cuts[1:], end], strict=True):
         # What precedes the first weights, such as a scaling of pixels, belongs to the first stage.
         # Flattening belongs to the pooling before it.
         if with_weights(position, following):
@@ -140,6 +142,14 @@ def found_stages(
         name = "head" if is_head else _free_name(called, stages)
         stages[name] = trace.stage(start, stop)
     return stages
+
+
+def _is_channels_last(maps: Tensor) -> bool:
+    """Whether maps are `[n, h, w, c]`, which submissions would take for `[n, c, h, w]`.
+
+    The images are square, so the two sizes that are equal are height and width.
+    """
+    return maps.dim() == 4 and maps.shape[1] == maps.shape[2] != maps.shape[3]
 
 
 def _is_head(value: Any, weighted: list[nn.Module]) -> bool:
