@@ -50,6 +50,7 @@ def frame() -> pd.DataFrame:
         "adaptation_seconds_cold": 0.2,
         "adaptation_passes": 12.34,
         "prediction_seconds": 0.01,
+        "precision": "float32",
         "isolation": "process",
         "record": "records/a-rather-long-name-of-a-record-that-must-not-be-wrapped-at-all-now.json",
     }
