@@ -20,6 +20,7 @@ from torch.nn.functional import softplus
 
 from attnbench.backbones.backbone import Backbone
 from attnbench.sandbox.packing import ArtefactPacker
+from attnbench.sandbox.precision import PrecisionObserver
 
 # How many different images a rehearsal has per class.
 _REHEARSAL_IMAGES = 8
@@ -59,8 +60,10 @@ class WarmState:
         self._noise = [images.to(device_of(backbone)) for images in noise]
         self.rehearsal_label = _hardest_label(backbone, *self._noise) if backbone.labels else None
         self.renew_rehearsal()
-        # Packing a detector and setting a seed are slow the first time in a process.
+        # Packing a detector, observing and setting a seed are slow the first time in a process.
         self.packer.pack(nn.Sequential(backbone, nn.Linear(1, 1)))
+        with torch.no_grad(), PrecisionObserver():
+            backbone(self._noise[1][:1])
         set_seed(0)
 
     def renew_rehearsal(self) -> None:

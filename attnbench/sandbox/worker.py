@@ -57,8 +57,9 @@ from attnbench.wire.shared_images import map_private, map_shared
 
 SUBMISSION_MODULE = "submission"
 
-# How many images per class a first rehearsal has. If it takes this long, no second one is needed.
-_FEW_IMAGES, _LONG_REHEARSAL_SECONDS = 8, 2.0
+# If a forward pass over the images takes this long, a first rehearsal has so many images per class. If
+# that takes this long, no second one is needed.
+_LONG_PASS_SECONDS, _FEW_IMAGES, _LONG_REHEARSAL_SECONDS = 0.1, 8, 2.0
 
 
 def serve(channel: Channel, state: WarmState, folder: Path, confinement: tuple[str, ...]) -> None:
@@ -77,15 +78,17 @@ def serve(channel: Channel, state: WarmState, folder: Path, confinement: tuple[s
         torch.set_num_threads(int(request.fields["threads"]))
         state = state.on(request.fields["device"])
         state.set_target(request.fields["target"])
+        pass_seconds = 0.0
         if request.kind == "adapt" and request.fields["rehearse"]:
             # Timed before any code of the submission is in this process.
-            seconds = state.pass_seconds([shape[0] for shape in request.fields["shapes"]])
-            channel.send(Message("pass", {"seconds": seconds}))
+            pass_seconds = state.pass_seconds([shape[0] for shape in request.fields["shapes"]])
+            channel.send(Message("pass", {"seconds": pass_seconds}))
         _write_source(source, request.arrays)
         sys.path.insert(0, str(source))
         with _recorded_warnings(device_of(state.backbone)) as caught:
             handlers = {"adapt": _adapt, "predict": _predict}
-            handlers[request.kind](_Context(channel, request, state, source, caught))
+            context = _Context(channel, request, state, source, caught, pass_seconds)
+            handlers[request.kind](context)
     except NotApplicable as refusal:
         answer = Message("not applicable", {"reason": str(refusal)[:1000]})
     except BaseException as error:
@@ -116,6 +119,7 @@ class _Context:
     state: WarmState
     source: Path
     caught_warnings: list[warnings.WarningMessage]
+    pass_seconds: float
     precision: PrecisionObserver = field(default_factory=PrecisionObserver)
 
     @property
@@ -164,7 +168,7 @@ def _adapt(context: _Context) -> None:
 def _rehearse_until_warm(
     adapt: Callable[..., object], context: _Context, counts: Sequence[int]
 ) -> None:
-    """Rehearse on a few noise images, and then on as many as the episode has.
+    """Rehearse on as many noise images as the episode has; if that may take long, on a few first.
 
     A rehearsal on a few images that takes seconds is enough: creating kernels takes milliseconds, so
     that an adaptation of at least this length does not depend on it (docs/timing.md).
@@ -175,7 +179,7 @@ def _rehearse_until_warm(
         counts: the episode's numbers of positives and of negatives.
     """
     few = [min(_FEW_IMAGES, count) for count in counts]
-    if few != counts:
+    if few != counts and context.pass_seconds >= _LONG_PASS_SECONDS:
         started = time.perf_counter()
         try:
             _rehearse(adapt, context, few)

@@ -1,11 +1,11 @@
 """Is a method charged alike, whether it uses the toolkit or not? The tables in docs/timing.md.
 
-    python -m benchmarks.studies.neutral_clock [DATA]
+    python -m benchmarks.studies.neutral_clock
 
-Two questions, on `mini`, and with DATA on SqueezeNet 1.1 (`small`):
+Two questions, on the backbone of `mini` and on SqueezeNet 1.1 without trained weights:
 
 - How long does `attention` take beside a twin that brings the toolkit along under another name? The
-  two are judged in turn.
+  two are timed in turn.
 - How much longer does an adaptation take than the same one once more in the same process, where
   everything is warm? This is measured for a method with the toolkit, and for plain PyTorch with
   batches of 12, channels-last images, and half precision.
@@ -15,20 +15,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
-from pathlib import Path
+from statistics import fmean
 
-from attnbench.judge.conditions import Conditions
-from attnbench.judge.evaluator import Evaluator
-from attnbench.judge.judge import open_judge
+from attnbench.backbones import load
+from attnbench.commands.check import noise_episode
+from attnbench.isolation.confinement import limits_for
+from attnbench.judge.template import Template
+from attnbench.judge.worker_session import Adaptation, WorkerSession
 from attnbench.statistics.intervals import median_interval
-from attnbench.stimuli.episodes import Episode, TrackStimuli
+from attnbench.stimuli.episodes import Episode
 from attnbench.submission import Submission, load_submission
-from attnbench.tasks import load_task
 from tests.twin_submissions import VARIANTS, without_the_toolkit
 
-TASK = "imagenet-standard"
-REPEATS = 11
+BACKBONES = ("shipped/figures-vgg", "torchvision/squeezenet1_1")
+PER_CLASS, REPEATS = 24, 11
 
 # In place of `counting.py`: adapts three times in one process, and prints the seconds of each time.
 REPEATING = """
@@ -52,19 +52,26 @@ def count_created_kernels(adapt):
 """
 
 
-def passes(evaluator: Evaluator, submission: Submission, episode: Episode) -> float:
-    """Return the passes that an adaptation is charged."""
-    cost = evaluator.judge(submission, episode, 600.0, cold=False).result.cost
-    assert cost is not None and not cost.contended, "the machine is not idle"
-    return cost.adaptation_seconds / cost.pass_seconds
+def adapted(workers: WorkerSession, submission: Submission, episode: Episode) -> Adaptation:
+    """Time an adaptation on an idle machine."""
+    adaptation = workers.adapt(submission, episode, 600.0, rehearse=True)
+    if adaptation.contended:
+        raise SystemExit("other work uses the CPU: run this on an idle machine")
+    return adaptation
 
 
-def over_steady(evaluator: Evaluator, submission: Submission, episode: Episode) -> float:
+def passes(workers: WorkerSession, submission: Submission, episode: Episode) -> float:
+    """Return the passes that an adaptation takes."""
+    adaptation = adapted(workers, submission, episode)
+    assert adaptation.pass_seconds is not None
+    return adaptation.seconds / adaptation.pass_seconds
+
+
+def over_warm(workers: WorkerSession, submission: Submission, episode: Episode) -> float:
     """Return the time of a first adaptation over the mean of two more in the same process."""
-    result = evaluator.judge(submission, episode, 600.0, cold=False).result
-    (line,) = re.findall(r"seconds (.*)", result.printed)
+    (line,) = re.findall(r"seconds (.*)", adapted(workers, submission, episode).printed)
     first, *others = map(float, line.split())
-    return first / (sum(others) / len(others))
+    return first / fmean(others)
 
 
 def row(label: str, values: list[float]) -> str:
@@ -73,43 +80,42 @@ def row(label: str, values: list[float]) -> str:
     return f"| {label} | {median:.3f} | {low:.3f} to {high:.3f} |"
 
 
-def variant(name: str) -> Submission:
+def repeated(variant: str) -> Submission:
     """Return a submission that repeats the adaptation of a variant."""
-    files = {"submission.py": VARIANTS[name].encode(), "counting.py": REPEATING.encode()}
+    files = {"submission.py": VARIANTS[variant].encode(), "counting.py": REPEATING.encode()}
     return dataclasses.replace(load_submission("none"), files=files, sha256="0" * 64)
 
 
-def main(track_name: str, data: Path | None) -> None:
-    """Print the tables for one track."""
-    track = load_task(TASK).tracks[track_name]
+def main(name: str) -> None:
+    """Print the table for one backbone."""
+    backbone = load(name, untrained=True)
+    episode = noise_episode(backbone, per_class=PER_CLASS)
     attention = load_submission("attention")
-    conditions = Conditions(data=data, modules=attention.modules)
-    with open_judge(conditions) as judge:
-        name = track.backbones[0]
-        backbone = judge.resources.backbone(name)
-        stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, data)
-        episode = stimuli.episode(stimuli.targets[0], 0)
-        print(f"\n`{name}`, {len(episode.pos)} + {len(episode.neg)} images\n")
-        print("| | median | 95 % interval |\n|---|---|---|")
-        twin = without_the_toolkit(attention)
-        evaluator = judge.evaluator(name)
-        pairs = [
-            [passes(evaluator, submission, episode) for submission in (attention, twin)]
-            for _ in range(REPEATS)
-        ]
-        print(row("`attention`, passes", [mine for mine, _ in pairs]))
-        print(row("its twin, passes", [other for _, other in pairs]))
-        print(row("`attention` over its twin", [mine / other for mine, other in pairs]))
-    for name in VARIANTS:
-        with open_judge(conditions) as judge:
-            evaluator = judge.evaluator(track.backbones[0])
-            submission = variant(name)
-            ratios = [over_steady(evaluator, submission, episode) for _ in range(REPEATS)]
-        print(row(f"{name}, first episode over warm", ratios[:1]))
-        print(row(f"{name}, later episodes over warm", ratios[1:]))
+    twin = without_the_toolkit(attention)
+    print(
+        f"\n| `{name}`, {PER_CLASS} + {PER_CLASS} images | median | 95 % interval |\n|---|---|---|"
+    )
+    for variant in (None, *VARIANTS):
+        # A new template each time, so that each variant has a first episode.
+        with Template("process", limits=limits_for(3600.0), modules=attention.modules) as template:
+            template.load(name, untrained=True)
+            labels = len(backbone.labels or ())
+            workers = WorkerSession(template, backbone=name, labels=labels, size=0, device="cpu")
+            if variant is None:
+                pairs = [
+                    [passes(workers, submission, episode) for submission in (attention, twin)]
+                    for _ in range(REPEATS)
+                ]
+                print(row("`attention`, passes", [one for one, _ in pairs]))
+                print(row("its twin, passes", [other for _, other in pairs]))
+                print(row("`attention` over its twin", [one / other for one, other in pairs]))
+                continue
+            submission = repeated(variant)
+            ratios = [over_warm(workers, submission, episode) for _ in range(REPEATS)]
+            print(f"| {variant}, first episode over warm | {ratios[0]:.3f} | |")
+            print(row(f"{variant}, later episodes over warm", ratios[1:]))
 
 
 if __name__ == "__main__":
-    main("mini", None)
-    if len(sys.argv) > 1:
-        main("small", Path(sys.argv[1]))
+    for each in BACKBONES:
+        main(each)
