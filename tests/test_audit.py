@@ -137,13 +137,14 @@ def test_a_submission_tuned_to_public_images_is_better_on_public_seeds(
     made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(made.folder)
+    monkeypatch.setattr(audit_module, "draw_secret_seed", lambda: 2**52 + 12345)
     code, output, _ = run(monkeypatch, capsys, "verify", "--audit", made.tuned)
     assert code == 1 and ": better on public seeds\n" in output
     figures = [line for line in output.splitlines()[1:] if not line.startswith("  failed")]
     assert len(figures) == 4 and max(map(len, figures)) <= 80
     audited = read_audit(made.tuned)
     assert audited is not None and audited.targets == TARGETS
-    assert audited.high < 0 and audited.d_a < audited.d_a_recorded - 1
+    assert audited.d_a < audited.d_a_recorded - 1
     assert badge(made.tuned) == "better on public seeds"
     # The worker does not see the secret seed: with it, it could draw the images again.
     (failure,) = audited.failures

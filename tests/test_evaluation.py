@@ -253,25 +253,6 @@ def test_worker_learns_no_paths_or_labels_from_its_environment(
     assert "ATTNBENCH" not in result.reason and "PATH" in result.reason
 
 
-def test_rehearsal_has_few_images_unless_the_method_needs_more(
-    evaluator: Evaluator, submission_folder: Write
-) -> None:
-    episode = noise_episode(load(BACKBONE, untrained=True), per_class=20)
-    statements = {
-        "exits-if-few": "len(pos) < 9 and len(neg) < 9 and __import__('os')._exit(7)",
-        "fails-if-few": "assert len(pos) == len(neg) == 20, 'ten folds per class'",
-    }
-    results = {}
-    for name, statement in statements.items():
-        code = HONEST.replace(
-            "return Detector(backbone)", f"{statement}; return Detector(backbone)"
-        )
-        submission = load_submission(submission_folder(name, code))
-        results[name] = evaluator.judge(submission, episode, 60.0, cold=False).result
-    assert "exit code 7" in results["exits-if-few"].reason
-    assert results["fails-if-few"].status == "ok", results["fails-if-few"].reason
-
-
 def test_a_list_that_a_rehearsal_changes_is_whole_again_for_the_adaptation(
     judge_code: Callable[..., EpisodeResult],
 ) -> None:

@@ -228,6 +228,5 @@ def test_failure_of_a_rehearsal_is_described_once(
     judge_code: Callable[..., EpisodeResult],
 ) -> None:
     result = judge_code("raise ValueError('no')")
-    # A rehearsal that fails runs a second time, with more images.
     assert result.detail.count("ValueError: no") == result.traceback.count("ValueError: no") == 1
-    assert result.printed == "adapting\n"
+    assert result.printed == "imported\nadapting\n"

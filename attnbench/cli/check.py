@@ -129,8 +129,7 @@ def _lines_about(on: BackboneReport) -> Iterator[str]:
             + f" ({changed})" * bool(changed)
         )
         yield (
-            f"other numbers: {on.other_numbers:,} outside tensors, such as settings; they count as "
-            "parameters only where they could hide some (docs/trust.md)"
+            f"other numbers: {on.other_numbers:,} outside tensors, such as settings (docs/trust.md)"
         )
         yield f"artefact: {on.artefact_bytes:,} bytes"
 
