@@ -11,7 +11,6 @@ import copy
 import importlib
 import itertools
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -57,9 +56,8 @@ from attnbench.wire.shared_images import map_private, map_shared
 
 SUBMISSION_MODULE = "submission"
 
-# If a forward pass over the images takes this long, a first rehearsal has so many images per class. If
-# that takes this long, no second one is needed.
-_LONG_PASS_SECONDS, _FEW_IMAGES, _LONG_REHEARSAL_SECONDS = 0.1, 8, 2.0
+# From a forward pass of this length on, a rehearsal has only a few images per class.
+_LONG_PASS_SECONDS, _FEW_IMAGES = 1.0, 8
 
 
 def serve(channel: Channel, state: WarmState, folder: Path, confinement: tuple[str, ...]) -> None:
@@ -168,10 +166,10 @@ def _adapt(context: _Context) -> None:
 def _rehearse_until_warm(
     adapt: Callable[..., object], context: _Context, counts: Sequence[int]
 ) -> None:
-    """Rehearse on as many noise images as the episode has; if that may take long, on a few first.
+    """Rehearse on as many noise images as the episode has, or on a few where these take long.
 
-    A rehearsal on a few images that takes seconds is enough: creating kernels takes milliseconds, so
-    that an adaptation of at least this length does not depend on it (docs/timing.md).
+    Creating a kernel takes about a millisecond. Where a forward pass takes a second, the kernels for
+    other batch sizes than those of a few images make little difference (docs/timing.md).
 
     Args:
         adapt: the submission's function.
@@ -180,18 +178,14 @@ def _rehearse_until_warm(
     """
     few = [min(_FEW_IMAGES, count) for count in counts]
     if few != counts and context.pass_seconds >= _LONG_PASS_SECONDS:
-        started = time.perf_counter()
         try:
             _rehearse(adapt, context, few)
+            return
         except NotApplicable:
             raise
-        except Exception:
-            pass  # the method may need more images
-        else:
-            if time.perf_counter() - started >= _LONG_REHEARSAL_SECONDS:
-                return
-        forget_output()
-        context.state.renew_rehearsal()
+        except Exception:  # the method may need more images
+            forget_output()
+            context.state.renew_rehearsal()
     _rehearse(adapt, context, counts)
 
 

@@ -27,17 +27,16 @@ from attnbench.vocabulary import DEVICE_KINDS, DeviceKind
 REPEATS = 30
 REHEARSED = ("attention", "last_layer", "linear_probe", "adapter", "full_finetune")
 
-# Added to a submission, this makes a rehearsal on a few images so long that none on all images follows.
+# Added to a submission, this has it rehearse on the first few images only.
 ONLY_A_FEW_IMAGES = """
 
 _adapt = adapt
 
 
 def adapt(backbone, pos, neg, **hyperparameters):
-    import time
-
-    time.sleep(2.0 if len(pos) <= 8 else 0.0)
-    return _adapt(backbone, pos, neg, **hyperparameters)
+    # A rehearsal has noise, whose 64 images are 8 images in turn.
+    few = 8 if (pos[:8] == pos[8:16]).all() else len(pos)
+    return _adapt(backbone, pos[:few], neg[:few], **hyperparameters)
 """
 
 BUSY_PROGRAM = """
