@@ -35,19 +35,19 @@ class BackgroundLoad:
 
         After one second, the result is accurate to a few hundredths.
         """
-        elapsed = time.monotonic() - self._started
-        return min(1.0, self._seconds(elapsed) / (self._needed * elapsed))
+        taken, available = self._seconds()
+        return min(1.0, taken / available)
 
     def is_contended(self) -> bool:
         """Return whether other work has taken so much that times measured meanwhile are too long."""
-        return self.share() > _MAX_SHARE and (
-            self._seconds(time.monotonic() - self._started) > _MAX_SECONDS
-        )
+        taken, available = self._seconds()
+        return taken > max(_MAX_SHARE * available, _MAX_SECONDS)
 
-    def _seconds(self, elapsed: float) -> float:
-        """Return the CPU seconds that other work took from the needed cores in `elapsed` seconds."""
+    def _seconds(self) -> tuple[float, float]:
+        """Return the CPU seconds of the needed cores: what other work took, and what there was."""
+        elapsed = time.monotonic() - self._started
         others = _other_cpu_seconds() - self._at_start
-        return max(0.0, others - self._unneeded * elapsed)
+        return max(0.0, others - self._unneeded * elapsed), self._needed * elapsed
 
 
 def is_quiet(seconds: float = 0.5) -> bool:

@@ -46,27 +46,27 @@ def retime_if_quiet(
         The rows, with the new times.
     """
     store = RecordStore(folder)
-    contended = {
-        number: plan
+    counts = {
+        number: _count_contended(store, plan)
         for number, plan in enumerate(plans)
-        if plan.only is None
-        and store.path_of(plan.identity) in written
-        and _count_contended(store, [plan])
+        if plan.only is None and store.path_of(plan.identity) in written
     }
+    contended = [number for number, count in counts.items() if count]
     if not contended:
         return list(rows)
-    before = after = _count_contended(store, list(contended.values()))
+    to_retime = [plans[number] for number in contended]
+    before, settled = sum(counts.values()), 0
     by_number = dict(enumerate(rows))
     if is_quiet():
-        again = retime_records(list(contended.values()), run_jobs, folder, report=report)
+        again = retime_records(to_retime, run_jobs, folder, report=report)
         by_number |= dict(zip(contended, again, strict=True))
-        after = _count_contended(store, list(contended.values()))
-    report(Noted(_describe(before, before - after)))
+        settled = before - sum(_count_contended(store, plan) for plan in to_retime)
+    report(Noted(_describe(before, settled)))
     return list(by_number.values())
 
 
-def _count_contended(store: RecordStore, plans: Sequence[Plan]) -> int:
-    return sum(len(_contended_episodes(_existing_record(store, plan)[1])) for plan in plans)
+def _count_contended(store: RecordStore, plan: Plan) -> int:
+    return len(_contended_episodes(_existing_record(store, plan)[1]))
 
 
 def _describe(before: int, settled: int) -> str:

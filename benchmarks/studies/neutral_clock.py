@@ -6,9 +6,9 @@ Two questions, on the backbone of `mini` and on SqueezeNet 1.1 without trained w
 
 - How long does `attention` take beside a twin that brings the toolkit along under another name? The
   two are timed in turn.
-- How much longer does an adaptation take than the same one once more in the same process, where
-  everything is warm? This is measured for a method with the toolkit, and for plain PyTorch with
-  batches of 12, channels-last images, and half precision.
+- How much longer does an adaptation take than the same one repeated in its process, which is then warm?
+  This is measured for a method with the toolkit. It is also measured for plain PyTorch with batches
+  of 12, channels-last images, and half precision.
 """
 
 from __future__ import annotations
