@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench.adaptation.features import Precision, channels_last, frozen_features
+from attnbench.adaptation.layers import OutputBias
 from attnbench.backbones.backbone import Backbone
 from attnbench.errors import NotApplicable
 
@@ -81,9 +82,10 @@ class LinearReadout(nn.Module):
 class Detector(nn.Module):
     """A network whose outputs are read out as one score: images `[n, 3, h, w]` to scores `[n]`.
 
-    The score is the target's log-odds if the target is one of the network's outputs. Otherwise it
-    is a linear read-out of all outputs, which starts at zero, has to be trained and counts as
-    added.
+    If the target is one of the network's outputs, the score is the target's log-odds plus a
+    threshold: one number, zero at first, that is trained with the rest. Without it, a method would
+    have to imitate a threshold with its other parameters. Otherwise the score is a linear read-out
+    of all outputs, which starts at zero, has to be trained and counts as added.
 
     The network has two parts, so that the frozen one has to run only once per image:
 
@@ -95,6 +97,8 @@ class Detector(nn.Module):
         target: the target's index among the outputs, or None.
         image: `[1, 3, h, w]`, from which d is determined. A read-out is created on its device.
         frozen: the layers in front of `trainable`, none of which is trained; none by default.
+        threshold: whether there is a threshold. Pass false if nothing is trained, or if `trainable`
+            has a bias of its own for each output.
 
     Attributes:
         frozen, trainable: the two parts of the network.
@@ -108,10 +112,14 @@ class Detector(nn.Module):
         image: Tensor,
         *,
         frozen: nn.Module | None = None,
+        threshold: bool = True,
     ) -> None:
         super().__init__()
         self.frozen = nn.Sequential() if frozen is None else frozen
         self.trainable = trainable
+        if target is not None and threshold:
+            # On the target's logit, so that it also counts where the target must be the largest.
+            self.trainable = nn.Sequential(trainable, OutputBias(target).to(image.device))
         self.readout: nn.Module
         if target is None:
             with torch.no_grad():

@@ -6,12 +6,10 @@ score = logit of the target - logsumexp(other logits) + b
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, OutputBias, fit_lbfgs, target_output
+from attnbench.adaptation import Detector, fit_lbfgs, target_output
 
 
 def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int) -> nn.Module:
-    target = target_output(backbone)
-    bias = OutputBias(target).to(pos.device)
-    detector = Detector(bias, target, pos[:1], frozen=backbone)
+    detector = Detector(nn.Identity(), target_output(backbone), pos[:1], frozen=backbone)
     fit_lbfgs(detector.scorer, *detector.frozen_features(pos, neg), steps=steps)
     return detector

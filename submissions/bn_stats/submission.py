@@ -28,8 +28,7 @@ def adapt(
     shuffled = images[torch.randperm(len(images), device=images.device)]
     update_statistics(backbone, norms, shuffled, prior)
     detector = Detector(nn.Identity(), backbone.target, pos[:1], frozen=backbone)
-    if backbone.target is None:
-        fit_lbfgs_cv(detector.scorer, *detector.frozen_features(pos, neg), steps=steps)
+    fit_lbfgs_cv(detector.scorer, *detector.frozen_features(pos, neg), steps=steps)
     return detector
 
 

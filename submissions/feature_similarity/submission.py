@@ -19,7 +19,6 @@ from attnbench.adaptation import (
     Detector,
     Gains,
     GlobalAveragePool,
-    OutputBias,
     fit_lbfgs_cv,
     frozen_features,
     select_by_validation,
@@ -76,10 +75,10 @@ def adapt(
         for section in sections:
             tunings.append(tuning(pos, neg))
             pos, neg = frozen_features(section, pos), frozen_features(section, neg)
-        has_bias = threshold and backbone.target is not None
-        bias = OutputBias(backbone.target).to(image.device) if has_bias else nn.Identity()
-        detector = Detector(bias, backbone.target, image, frozen=backbone)
-        if has_bias or backbone.target is None:
+        detector = Detector(
+            nn.Identity(), backbone.target, image, frozen=backbone, threshold=threshold
+        )
+        if threshold or backbone.target is None:
             fit_lbfgs_cv(detector.scorer, pos, neg, steps=steps)
         return tunings, detector
 

@@ -49,6 +49,6 @@ def adapt(
     grid = next((side for side in range(grid, 4, -1) if pos.shape[2] % side == 0), grid)
     glimpses = RandomGlimpses(grid, kept=int(kept_fraction * grid**2), seed=seed)
     frozen, head = split_trainable_head(nn.Sequential(glimpses, *backbone), backbone.target)
-    detector = Detector(head, backbone.target, pos[:1], frozen=frozen)
+    detector = Detector(head, backbone.target, pos[:1], frozen=frozen, threshold=False)
     fit_lbfgs_cv(detector.scorer, *detector.frozen_features(pos, neg), steps=steps)
     return detector

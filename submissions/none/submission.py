@@ -7,4 +7,4 @@ from attnbench.adaptation import Detector, target_output
 
 
 def adapt(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
-    return Detector(backbone, target_output(backbone), pos[:1])
+    return Detector(backbone, target_output(backbone), pos[:1], threshold=False)

@@ -76,6 +76,6 @@ def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int) -> nn.Module
     size = smallest_size(rest, backbone.upto(names[-1])(pos[:1]))
     network = nn.Sequential(before, SecondPass(stage, rest, size), *rest[:-1], head)
     frozen, head = split_trainable_head(network, backbone.target)
-    detector = Detector(head, backbone.target, pos[:1], frozen=frozen)
+    detector = Detector(head, backbone.target, pos[:1], frozen=frozen, threshold=False)
     fit_lbfgs_cv(detector.scorer, *detector.frozen_features(pos, neg), steps=steps)
     return detector

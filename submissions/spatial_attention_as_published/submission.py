@@ -34,6 +34,6 @@ def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int) -> nn.Module
     before, after = backbone.upto(names[-2]), backbone.after(names[-2])
     network = nn.Sequential(before, ConstantAttention(), *after)
     frozen, head = split_trainable_head(network, backbone.target)
-    detector = Detector(head, backbone.target, pos[:1], frozen=frozen)
+    detector = Detector(head, backbone.target, pos[:1], frozen=frozen, threshold=False)
     fit_lbfgs_cv(detector.scorer, *detector.frozen_features(pos, neg), steps=steps)
     return detector

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, affine_grid, grid_sample
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, OutputBias, fit_adam, fit_lbfgs_cv
+from attnbench.adaptation import Detector, fit_adam, fit_lbfgs_cv
 
 LOCALISATION_SIZE = 28  # side in pixels of the image that the localisation network gets
 
@@ -55,12 +55,12 @@ def adapt(
     target, image = backbone.target, pos[:1]
     # A window cannot set a threshold, so a bias or a read-out of the outputs is trained first. As
     # long as windows are the identity, it needs the backbone's outputs only once.
-    bias = nn.Identity() if target is None else OutputBias(target).to(pos.device)
-    without_window = Detector(bias, target, image, frozen=backbone)
+    without_window = Detector(nn.Identity(), target, image, frozen=backbone)
     features = without_window.frozen_features(pos, neg)
     fit_lbfgs_cv(without_window.scorer, *features, steps=threshold_steps)
     transformer = SpatialTransformer().to(pos.device)
-    detector = Detector(nn.Sequential(transformer, backbone, bias), target, image)
+    network = nn.Sequential(transformer, backbone, without_window.trainable)
+    detector = Detector(network, target, image, threshold=False)
     detector.readout = without_window.readout
     fit_adam(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
     return detector
