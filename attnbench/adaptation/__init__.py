@@ -28,8 +28,10 @@ from attnbench.adaptation.layers import (
     replace_modules,
 )
 from attnbench.adaptation.model_selection import (
+    fine_tune,
     fit_lbfgs_cv,
     fit_linear_detector,
+    fit_readout,
     select_by_validation,
     validation_split,
 )
@@ -46,11 +48,13 @@ __all__ = [
     "batches",
     "broadcast_channels",
     "channels_last",
+    "fine_tune",
     "fit_adam",
     "fit_gauss_newton",
     "fit_lbfgs",
     "fit_lbfgs_cv",
     "fit_linear_detector",
+    "fit_readout",
     "frozen_features",
     "insert_after_convolutions",
     "log_odds",

@@ -90,6 +90,7 @@ class Detector(nn.Module):
     The network has two parts, so that the frozen one has to run only once per image:
 
         features = detector.frozen_features(pos, neg)
+        fit_readout(detector, *features)
         fit_adam(detector.scorer, *features, learning_rate=0.01, epochs=10)
 
     Args:
@@ -102,6 +103,7 @@ class Detector(nn.Module):
 
     Attributes:
         frozen, trainable: the two parts of the network.
+        threshold: adds the threshold to the target's logit, or does nothing.
         readout: maps the network's outputs to scores.
     """
 
@@ -117,9 +119,10 @@ class Detector(nn.Module):
         super().__init__()
         self.frozen = nn.Sequential() if frozen is None else frozen
         self.trainable = trainable
+        self.threshold: nn.Module = nn.Identity()
         if target is not None and threshold:
             # On the target's logit, so that it also counts where the target must be the largest.
-            self.trainable = nn.Sequential(trainable, OutputBias(target).to(image.device))
+            self.threshold = OutputBias(target).to(image.device)
         self.readout: nn.Module
         if target is None:
             with torch.no_grad():
@@ -132,7 +135,7 @@ class Detector(nn.Module):
 
         attnbench's worker calls this method for tasks that are also read out by arg-max.
         """
-        return cast(Tensor, self.trainable(self.frozen(channels_last(images))))
+        return cast(Tensor, self.threshold(self.trainable(self.frozen(channels_last(images)))))
 
     def from_logits(self, logits: Tensor) -> Tensor:
         """Return scores `[n]` for outputs of the network, as `logits` returns them."""
@@ -147,7 +150,7 @@ class Detector(nn.Module):
 
         The modules are shared with the detector, so training the scorer trains the detector.
         """
-        return nn.Sequential(self.trainable, self.readout)
+        return nn.Sequential(self.trainable, self.threshold, self.readout)
 
     def frozen_features(
         self, pos: Tensor, neg: Tensor, *, precision: Precision = "float32"

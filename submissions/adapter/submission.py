@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, fit_adam, stages_with_maps
+from attnbench.adaptation import Detector, fine_tune, stages_with_maps
 
 
 class Adapter(nn.Module):
@@ -57,11 +57,5 @@ def adapt(
             trainable.append(Adapter(shapes[name], reduction))
     trainable.to(pos.device)
     detector = Detector(trainable, backbone.target, pos[:1], frozen=frozen)
-    fit_adam(
-        detector.scorer,
-        *detector.frozen_features(pos, neg),
-        learning_rate=learning_rate,
-        epochs=epochs,
-        stop_loss=stop_loss,
-    )
+    fine_tune(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
     return detector

@@ -75,7 +75,10 @@ def adapt(
 ) -> nn.Module:
     encoder = GlimpseEncoder(backbone, after, window_scale, pos[:1])
     edram = Edram(encoder, backbone.target, glimpses, width).to(pos.device)
-    detector = Detector(edram, backbone.target, pos[:1], frozen=encoder.lower_stages)
+    # The read-out has a bias.
+    detector = Detector(
+        edram, backbone.target, pos[:1], frozen=encoder.lower_stages, threshold=False
+    )
     fit_adam(
         detector.scorer,
         *detector.frozen_features(pos, neg),

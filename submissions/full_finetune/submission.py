@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, fit_adam
+from attnbench.adaptation import Detector, fine_tune
 
 
 def adapt(
@@ -16,5 +16,5 @@ def adapt(
 ) -> nn.Module:
     backbone.requires_grad_(True)
     detector = Detector(backbone, backbone.target, pos[:1])
-    fit_adam(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
+    fine_tune(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
     return detector

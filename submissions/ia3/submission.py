@@ -9,7 +9,7 @@ from peft import IA3Config, inject_adapter_in_model
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector, fit_adam
+from attnbench.adaptation import Detector, fine_tune
 
 
 def default_layers(network: nn.Module) -> list[str]:
@@ -50,5 +50,5 @@ def adapt(
 ) -> nn.Module:
     insert_gains(backbone, layers)
     detector = Detector(backbone, backbone.target, pos[:1])
-    fit_adam(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
+    fine_tune(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
     return detector

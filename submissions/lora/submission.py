@@ -9,7 +9,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector, fit_adam
+from attnbench.adaptation import Detector, fine_tune
 
 
 def insert_lora(network: nn.Module, rank: int, alpha: float) -> None:
@@ -45,5 +45,5 @@ def adapt(
 ) -> nn.Module:
     insert_lora(backbone, rank, alpha)
     detector = Detector(backbone, backbone.target, pos[:1])
-    fit_adam(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
+    fine_tune(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
     return detector

@@ -37,7 +37,7 @@ def adapt(
         order = log_odds(logits, reference).argsort(descending=True)
         gains = Gains(torch.ones_like(prototypes[reference]))
         fit_gauss_newton(
-            Detector(nn.Sequential(gains, head), reference, neg[:1]),
+            Detector(nn.Sequential(gains, head), reference, neg[:1], threshold=False),
             features[order[:count]],
             features[order[count:]],
             nonnegative=[gains.gains],
@@ -47,7 +47,8 @@ def adapt(
         trained[reference] = gains.gains.detach()
     slope, level = fit_line(prototypes[list(trained)], torch.stack([*trained.values()]))
     gains = Gains((level + slope * prototypes[target]).clamp(min=0))
-    return Detector(nn.Sequential(gains, head), target, pos[:1], frozen=frozen)
+    network = nn.Sequential(gains, head)
+    return Detector(network, target, pos[:1], frozen=frozen, threshold=False)
 
 
 def class_prototypes(head: nn.Module) -> Tensor:

@@ -6,7 +6,7 @@ y = γ (x - mean) / deviation + β,   only γ and β are trained
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector, fit_adam
+from attnbench.adaptation import Detector, fine_tune
 
 
 def adapt(
@@ -24,5 +24,5 @@ def adapt(
     for norm in norms:
         norm.requires_grad_(True)
     detector = Detector(backbone, backbone.target, pos[:1])
-    fit_adam(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
+    fine_tune(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
     return detector

@@ -133,7 +133,8 @@ def adapt(
 ) -> nn.Module:
     encoder = GlimpseEncoder(backbone, after, window_scale, pos[:1])
     ram = Ram(encoder, backbone.target, glimpses, width, spread).to(pos.device)
-    detector = Detector(ram, backbone.target, pos[:1], frozen=encoder.lower_stages)
+    # The read-out has a bias.
+    detector = Detector(ram, backbone.target, pos[:1], frozen=encoder.lower_stages, threshold=False)
     fit_adam(
         Exploration(ram, detector.readout, walks),
         *detector.frozen_features(pos, neg),

@@ -15,7 +15,7 @@ from attnbench.adaptation import (
     Detector,
     GlobalAveragePool,
     channels_last,
-    fit_adam,
+    fine_tune,
     frozen_features,
 )
 
@@ -87,11 +87,5 @@ def adapt(
     features = frozen_features(base, pos[:1])
     network = SideTuned(head, pos[:1], features, width).to(pos.device)
     detector = Detector(network, backbone.target, pos[:1], frozen=ImagesAndFeatures(base))
-    fit_adam(
-        detector.scorer,
-        *detector.frozen_features(pos, neg),
-        learning_rate=learning_rate,
-        epochs=epochs,
-        stop_loss=stop_loss,
-    )
+    fine_tune(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
     return detector

@@ -11,7 +11,7 @@ from attnbench.adaptation import (
     Detector,
     GlobalAveragePool,
     broadcast_channels,
-    fit_adam,
+    fine_tune,
     middle_stage,
     num_channels,
     stages_with_maps,
@@ -57,11 +57,5 @@ def adapt(
     block = SqueezeExcite(num_channels(shapes[after]), reduction).to(pos.device)
     network = nn.Sequential(block, *backbone.after(after))
     detector = Detector(network, backbone.target, pos[:1], frozen=backbone.upto(after))
-    fit_adam(
-        detector.scorer,
-        *detector.frozen_features(pos, neg),
-        learning_rate=learning_rate,
-        epochs=epochs,
-        stop_loss=stop_loss,
-    )
+    fine_tune(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
     return detector

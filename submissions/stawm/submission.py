@@ -95,7 +95,10 @@ def adapt(
 ) -> nn.Module:
     encoder = GlimpseEncoder(backbone, after, window_scale, pos[:1])
     stawm = Stawm(encoder, backbone.target, glimpses, width, memory_size).to(pos.device)
-    detector = Detector(stawm, backbone.target, pos[:1], frozen=encoder.lower_stages)
+    # The read-out has a bias.
+    detector = Detector(
+        stawm, backbone.target, pos[:1], frozen=encoder.lower_stages, threshold=False
+    )
     fit_adam(
         detector.scorer,
         *detector.frozen_features(pos, neg),

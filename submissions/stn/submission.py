@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, affine_grid, grid_sample
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, fit_adam, fit_lbfgs_cv
+from attnbench.adaptation import Detector, fine_tune
 
 LOCALISATION_SIZE = 28  # side in pixels of the image that the localisation network gets
 
@@ -49,18 +49,9 @@ def adapt(
     neg: Tensor,
     learning_rate: float,
     epochs: int,
-    threshold_steps: int,
     stop_loss: float,
 ) -> nn.Module:
-    target, image = backbone.target, pos[:1]
-    # A window cannot set a threshold, so a bias or a read-out of the outputs is trained first. As
-    # long as windows are the identity, it needs the backbone's outputs only once.
-    without_window = Detector(nn.Identity(), target, image, frozen=backbone)
-    features = without_window.frozen_features(pos, neg)
-    fit_lbfgs_cv(without_window.scorer, *features, steps=threshold_steps)
-    transformer = SpatialTransformer().to(pos.device)
-    network = nn.Sequential(transformer, backbone, without_window.trainable)
-    detector = Detector(network, target, image, threshold=False)
-    detector.readout = without_window.readout
-    fit_adam(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
+    network = nn.Sequential(SpatialTransformer().to(pos.device), backbone)
+    detector = Detector(network, backbone.target, pos[:1])
+    fine_tune(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
     return detector

@@ -86,4 +86,5 @@ def adapt(
     cache = Cache(*features, *select_by_validation(candidates, fit, *features))
     if target is None:
         return nn.Sequential(encoder, cache)
-    return Detector(CachedNetwork(encoder, head, cache, target), target, pos[:1])
+    network = CachedNetwork(encoder, head, cache, target)
+    return Detector(network, target, pos[:1], threshold=False)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector, fit_adam, stages_with_maps
+from attnbench.adaptation import Detector, fine_tune, stages_with_maps
 
 
 class PromptedBlock(nn.Module):
@@ -54,11 +54,5 @@ def adapt(
     detector = Detector(
         backbone.after(embedding), backbone.target, pos[:1], frozen=backbone.upto(embedding)
     )
-    fit_adam(
-        detector.scorer,
-        *detector.frozen_features(pos, neg),
-        learning_rate=learning_rate,
-        epochs=epochs,
-        stop_loss=stop_loss,
-    )
+    fine_tune(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
     return detector

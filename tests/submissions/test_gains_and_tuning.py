@@ -49,9 +49,10 @@ def test_inserted_layers_change_nothing_before_training(
     name: str, limit: str, vgg: Backbone
 ) -> None:
     pos, neg = noise_images(vgg, 3)
-    scores = adapt_submission(name, vgg, pos, neg, **{limit: 0}).detector(pos)
+    detector = adapt_submission(name, vgg, pos, neg, **{limit: 0}).detector
     with torch.no_grad():
-        torch.testing.assert_close(scores, log_odds(vgg(pos), 3), rtol=1e-4, atol=1e-4)
+        expected = log_odds(vgg(pos), 3) + detector.threshold.bias
+        torch.testing.assert_close(detector(pos), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["feature_gain", "film"])
@@ -70,7 +71,7 @@ def test_scaled_filters_equal_a_network_with_scaled_weights(name: str, vgg: Back
         convolution.weight *= scale[:, None, None, None]
         convolution.bias.copy_(convolution.bias * scale + shift)
     with torch.no_grad():
-        expected = log_odds(folded(pos), 3)
+        expected = log_odds(folded(pos), 3) + detector.threshold.bias
         torch.testing.assert_close(detector(pos), expected, rtol=1e-3, atol=1e-3)
 
 
@@ -174,7 +175,7 @@ def test_the_side_network_is_blended_in_front_of_the_head(name: str) -> None:
         side = network.side(pos)
         assert side.abs().max() > 0
         side = side if base.dim() == 2 else side[:, :, None, None].expand_as(base)
-        expected = backbone.stage("head")(a * base + (1 - a) * side)
+        expected = detector.threshold(backbone.stage("head")(a * base + (1 - a) * side))
         torch.testing.assert_close(detector.logits(pos), expected, rtol=1e-4, atol=1e-4)
 
 
