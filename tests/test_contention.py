@@ -36,8 +36,10 @@ def task(tmp_path: Path) -> Path:
 @contextmanager
 def other_work() -> Iterator[None]:
     """Keep all cores busy with processes that are not descendants of this one."""
-    # The shell ends at once, so init adopts its children. They print their process IDs first.
-    start = " ".join(['"$0" -c "$1" > /dev/null & echo $!;'] * len(os.sched_getaffinity(0)))
+    # The shell ends at once, so init adopts its children. They print their process IDs first. With
+    # several for each core, even milliseconds of an adaptation take long enough to be noticed.
+    processes = 4 * len(os.sched_getaffinity(0))
+    start = " ".join(['"$0" -c "$1" > /dev/null & echo $!;'] * processes)
     shell = subprocess.run(
         ["sh", "-c", start, sys.executable, BUSY], stdout=subprocess.PIPE, text=True, check=True
     )
