@@ -165,6 +165,9 @@ def fit_readout(detector: Detector, pos: Tensor, neg: Tensor, *, steps: int = 30
         detector: its threshold or read-out is trained in place.
         pos, neg: `[n, ...]`, from `detector.frozen_features`.
         steps: of L-BFGS, at most.
+
+    Raises:
+        ValueError: if the detector has neither a threshold nor a linear read-out.
     """
     outputs = [frozen_features(detector.trainable, features) for features in (pos, neg)]
     scorer = nn.Sequential(detector.threshold, detector.readout)

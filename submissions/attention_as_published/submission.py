@@ -17,8 +17,8 @@ from torch.nn.functional import cross_entropy
 
 from attnbench import Backbone
 from attnbench.adaptation import (
+    Detector,
     Gains,
-    channels_last,
     frozen_features,
     middle_stage,
     num_channels,
@@ -29,29 +29,21 @@ from attnbench.adaptation import (
 BATCH_SIZE = 16
 
 
-class ArgMaxDetector(nn.Module):
-    """Map images to the target's lead over the largest other logit.
+class Lead(nn.Module):
+    """Map logits `[n, classes]` to the target's lead over the largest other logit, `[n]`.
 
     Args:
-        network: maps images to logits `[n, classes]`.
         target: the index of the target.
     """
 
-    def __init__(self, network: nn.Module, target: int) -> None:
+    def __init__(self, target: int) -> None:
         super().__init__()
-        self.network = network
         self.target = target
 
-    def logits(self, images: Tensor) -> Tensor:
-        return self.network(channels_last(images))
-
-    def from_logits(self, logits: Tensor) -> Tensor:
+    def forward(self, logits: Tensor) -> Tensor:
         others = logits.clone()
         others[:, self.target] = -torch.inf
         return logits[:, self.target] - others.amax(dim=1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.from_logits(self.logits(images))
 
 
 def adapt(
@@ -67,23 +59,26 @@ def adapt(
     shapes = stages_with_maps(backbone, pos[:1])
     after = after or middle_stage(backbone, shapes)
     attention = Gains(torch.ones(num_channels(shapes[after]), device=pos.device))
-    frozen, rest = backbone.upto(after), backbone.after(after)
-    pos, neg = frozen_features(frozen, pos), frozen_features(frozen, neg)
-    features = torch.cat([pos, neg])
-    labels = torch.cat([torch.full((len(pos),), target), likeliest_labels(rest, neg, target)])
-    counts = torch.tensor([len(pos), len(neg)])
-    weights = (torch.tensor([intensity, 1 - intensity]) / counts).repeat_interleave(counts)
+    rest = backbone.after(after)
     network = nn.Sequential(attention, *rest)
+    detector = Detector(network, target, pos[:1], frozen=backbone.upto(after), threshold=False)
+    detector.readout = Lead(target)
+    present, absent = detector.frozen_features(pos, neg)
+    labels = torch.cat(
+        [torch.full((len(present),), target), likeliest_labels(rest, absent, target)]
+    )
+    counts = torch.tensor([len(present), len(absent)])
+    weights = (torch.tensor([intensity, 1 - intensity]) / counts).repeat_interleave(counts)
     fit_gains(
         network,
         attention,
-        features,
+        torch.cat([present, absent]),
         labels.to(pos.device),
         weights.to(pos.device),
         learning_rate=learning_rate,
         epochs=epochs,
     )
-    return ArgMaxDetector(nn.Sequential(*frozen, *network), target)
+    return detector
 
 
 def likeliest_labels(rest: nn.Module, features: Tensor, target: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector, batches, channels_last, fit_lbfgs_cv
+from attnbench.adaptation import Detector, batches, channels_last, fit_readout
 
 
 def adapt(
@@ -28,7 +28,7 @@ def adapt(
     shuffled = images[torch.randperm(len(images), device=images.device)]
     update_statistics(backbone, norms, shuffled, prior)
     detector = Detector(nn.Identity(), backbone.target, pos[:1], frozen=backbone)
-    fit_lbfgs_cv(detector.scorer, *detector.frozen_features(pos, neg), steps=steps)
+    fit_readout(detector, *detector.frozen_features(pos, neg), steps=steps)
     return detector
 
 

@@ -19,7 +19,7 @@ from attnbench.adaptation import (
     Detector,
     Gains,
     GlobalAveragePool,
-    fit_lbfgs_cv,
+    fit_readout,
     frozen_features,
     select_by_validation,
     stages_with_maps,
@@ -79,7 +79,7 @@ def adapt(
             nn.Identity(), backbone.target, image, frozen=backbone, threshold=threshold
         )
         if threshold or backbone.target is None:
-            fit_lbfgs_cv(detector.scorer, pos, neg, steps=steps)
+            fit_readout(detector, pos, neg, steps=steps)
         return tunings, detector
 
     def with_gains(beta: float, tunings: list[Tensor]) -> nn.Sequential:
