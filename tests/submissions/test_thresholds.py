@@ -1,4 +1,4 @@
-"""Methods with a score for the target learn a threshold with the rest, and only `none` has none."""
+"""Methods with a score for the target learn a threshold with the rest; the published layer has none."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_as_published_the_target_is_present_where_its_output_is_the_largest(
 def test_as_published_the_intensity_is_the_weight_of_the_target(
     vgg: Backbone, images: tuple[Tensor, Tensor], intensity: float
 ) -> None:
-    """One step of plain gradient descent on the formula, with all images in one batch."""
+    """The first step of Adam, with all images in one batch, follows the gradient of the formula."""
     program = load_program("attention_as_published")
     pos, neg = images
     labels = program.likeliest_labels(vgg, neg, TARGET)
