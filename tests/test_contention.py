@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from picture_files import write_classes
 
 import attnbench
@@ -33,13 +34,20 @@ def task(tmp_path: Path) -> Path:
     return new_task("pets", pictures, backbone="shipped/digits-cnn", parent=tmp_path).path
 
 
+@pytest.fixture
+def all_cores() -> Iterator[None]:
+    """Let methods use every core. Of two cores, Linux leaves a method with one thread one to itself."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    yield
+    torch.set_num_threads(before)
+
+
 @contextmanager
 def other_work() -> Iterator[None]:
     """Keep all cores busy with processes that are not descendants of this one."""
-    # The shell ends at once, so init adopts its children. They print their process IDs first. With
-    # several for each core, even milliseconds of an adaptation take long enough to be noticed.
-    processes = 4 * len(os.sched_getaffinity(0))
-    start = " ".join(['"$0" -c "$1" > /dev/null & echo $!;'] * processes)
+    # The shell ends at once, so init adopts its children. They print their process IDs first.
+    start = " ".join(['"$0" -c "$1" > /dev/null & echo $!;'] * len(os.sched_getaffinity(0)))
     shell = subprocess.run(
         ["sh", "-c", start, sys.executable, BUSY], stdout=subprocess.PIPE, text=True, check=True
     )
@@ -71,6 +79,7 @@ def costs_of(record: Record) -> list[Cost]:
 
 
 @pytest.mark.real_load
+@pytest.mark.usefixtures("all_cores")
 def test_times_beside_other_work_are_marked_and_rank_nobody(tmp_path: Path, task: Path) -> None:
     with other_work():
         frame, notes = evaluate(task, tmp_path / "records")
