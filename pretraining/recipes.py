@@ -79,6 +79,9 @@ RECIPES: dict[str, Recipe] = {
     recipe.network: recipe
     for recipe in (
         Recipe("figures-vgg", "figures", 150, 10, 64, 2e-3, 1e-2),
+        # A transformer needs more pictures than a convolutional network to get as far.
+        Recipe("figures-vit", "figures", 1000, 6, 64, 2e-3, 1e-2),
+        Recipe("figures-resnet", "figures", 150, 7, 64, 2e-3, 1e-2),
         Recipe("figures-filter", "figures", 150, 12, 64, 2e-3, 1e-2, seed=1),
         Recipe("digits-cnn", _DIGITS, None, 40, 32, 2e-3, 1e-2),
         Recipe("mnist-cnn", _MNIST, None, 3, 128, 2e-3, 1e-2),

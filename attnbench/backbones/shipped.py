@@ -16,6 +16,8 @@ from attnbench.text import did_you_mean
 
 SHIPPED = (
     "figures-vgg",
+    "figures-vit",
+    "figures-resnet",
     "figures-filter",
     "figures-simclr",
     "digits-cnn",
@@ -74,6 +76,12 @@ def _build(name: str) -> Backbone:
             stages = _classifier(len(classes), (16, 48, 96, 128))
         case "figures-filter":
             stages = _classifier(len(classes), (16, 32, 64))
+        case "figures-vit" | "figures-resnet":
+            # Imported here because torchvision takes a second to import.
+            from attnbench.backbones.narrow_networks import narrow_resnet, narrow_vit
+
+            is_vit = name == "figures-vit"
+            stages = narrow_vit(len(classes), size) if is_vit else narrow_resnet(len(classes))
         case _:
             stages = _classifier(len(classes), (32, 64, 96, 128))
     # The beta-VAE reconstructs pixels in [0, 1], so its encoder takes them unnormalised.
