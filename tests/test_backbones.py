@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -24,11 +26,14 @@ from attnbench.backbones.stage_splitting import (
 from attnbench.errors import AttnbenchError
 from attnbench.resources import weights_folder
 from attnbench.stimuli.episodes import TrackStimuli
-from attnbench.stimuli.figures import CLASSES, SIZE
+from attnbench.stimuli.figures import CLASSES, SIZE, draw
+from attnbench.stimuli.preprocessing import in_unit_range, normalise
 from attnbench.tasks import load_task
 from pretraining.recipes import RECIPES
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
+DOCS = Path(__file__).parents[1] / "docs"
+FIGURE_CLASSIFIERS = ["figures-vgg", "figures-vit", "figures-resnet"]
 NETWORKS = ["squeezenet1_1", "resnet18", "mobilenet_v2", "mobilenet_v3_small", "alexnet"]
 LARGE = ["vgg16", "vit_b_16", "convnext_tiny", "efficientnet_b0", "resnet50", "swin_t", "googlenet"]
 # The number of stages of timm's networks: a ResNet, two vision transformers (one of which averages its
@@ -267,9 +272,35 @@ def test_real_weights_recognise_real_pictures() -> None:
     assert (predictions == 0).float().mean() > 0.45
 
 
-def test_labels_of_figure_networks_are_the_classes_of_the_figures() -> None:
-    backbone = load("shipped/figures-vgg", untrained=True)
+@pytest.mark.parametrize("name", FIGURE_CLASSIFIERS)
+def test_labels_of_figure_networks_are_the_classes_of_the_figures(name: str) -> None:
+    backbone = load(f"shipped/{name}", untrained=True)
     assert backbone.labels == tuple(CLASSES) and backbone.preprocessing.size == SIZE
+
+
+def test_narrow_networks_have_the_stages_of_torchvisions() -> None:
+    resnet = load("torchvision/resnet18", untrained=True)
+    assert load("shipped/figures-resnet", untrained=True).stages == resnet.stages
+    blocks = [f"block{number}" for number in range(1, 5)]
+    assert load("shipped/figures-vit", untrained=True).stages == ("tokens", *blocks, "norm", "head")
+
+
+def test_figure_networks_are_as_accurate_as_the_docs_say() -> None:
+    page = (DOCS / "tasks.md").read_text(encoding="utf-8")
+    labels = np.repeat(np.arange(len(CLASSES)), 10)
+    pictures = np.concatenate(
+        [draw("test", label, np.arange(10)) for label in range(len(CLASSES))]
+    )
+    for name in FIGURE_CLASSIFIERS:
+        with safetensors.safe_open(weights_folder() / f"{name}.safetensors", "pt") as weights:
+            stated = float(weights.metadata()["held_out_accuracy"])
+        assert re.search(rf"\| `shipped/{name}` \|.*\| {100 * stated:.1f} % \|", page)
+        backbone = load(f"shipped/{name}")
+        images = normalise(in_unit_range(pictures), backbone.preprocessing)
+        with torch.no_grad():
+            predictions = backbone(torch.from_numpy(images)).argmax(1).numpy()
+        # The standard error of a share of 400 pictures is 0.025.
+        assert (predictions == labels).mean() == pytest.approx(stated, abs=0.1)
 
 
 def test_loading_a_backbone_in_a_worker_does_not_import_the_stimuli() -> None:

@@ -23,7 +23,7 @@ from PIL import Image
 from attnbench.errors import AttnbenchError
 from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.stimuli.preprocessing import resize_and_crop
-from attnbench.tasks import Track, load_task
+from attnbench.tasks import Track, list_tasks, load_task
 
 PETS = {"bird": 10, "cat": 10, "dog": 10}
 HALVES = {"adapt": 0.5, "test": 0.5}
@@ -124,7 +124,7 @@ def test_a_filtered_set_is_checked_too(tmp_path: Path) -> None:
 
 
 def test_every_episode_of_every_shipped_mini_task_is_free_of_overlap() -> None:
-    for name in ("alpha-blend", "cifar-ssl", "imagenet-a", "imagenet-standard", "noisy-mnist"):
+    for name in list_tasks():
         track = load_task(name).tracks["mini"]
         stimuli = TrackStimuli(track, SMALL, None, None)
         stimuli.check(range(2))
