@@ -288,9 +288,7 @@ def test_narrow_networks_have_the_stages_of_torchvisions() -> None:
 def test_figure_networks_are_as_accurate_as_the_docs_say() -> None:
     page = (DOCS / "tasks.md").read_text(encoding="utf-8")
     labels = np.repeat(np.arange(len(CLASSES)), 10)
-    pictures = np.concatenate(
-        [draw("test", label, np.arange(10)) for label in range(len(CLASSES))]
-    )
+    pictures = np.concatenate([draw("test", label, np.arange(10)) for label in range(len(CLASSES))])
     for name in FIGURE_CLASSIFIERS:
         with safetensors.safe_open(weights_folder() / f"{name}.safetensors", "pt") as weights:
             stated = float(weights.metadata()["held_out_accuracy"])
