@@ -16,6 +16,7 @@ from tests.submissions.adapted import adapt_submission, noise_images, random_bac
 NAMES = sorted(path.parent.name for path in submissions_folder().glob("*/submission.toml"))
 NETWORKS: dict[str, Callable[[], Backbone]] = {
     "classifier": lambda: random_backbone("shipped/figures-vgg"),
+    "residual classifier": lambda: random_backbone("shipped/figures-resnet"),
     "encoder": lambda: random_backbone("shipped/figures-simclr"),
     "encoder without a pool": lambda: random_backbone("shipped/cifar-vae"),
     "transformer": small_vit,
