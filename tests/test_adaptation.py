@@ -32,10 +32,12 @@ from attnbench.adaptation import (
     pooled_encoder,
     replace_modules,
     select_by_validation,
+    separation,
     stages_with_maps,
     validation_split,
 )
 from attnbench.adaptation.detectors import LinearReadout, LogOdds
+from attnbench.statistics.detection import detect
 from tests.conftest import small_backbone
 
 
@@ -45,6 +47,22 @@ def test_log_odds_are_those_of_the_softmax() -> None:
     torch.testing.assert_close(log_odds(logits, 2), torch.log(p / (1 - p)))
     assert log_odds(torch.zeros(1, 2), 0).item() == 0.0
     assert log_odds(torch.zeros(1, 11), 3).item() == pytest.approx(-math.log(10))
+
+
+def test_separation_is_the_d_a_of_normal_scores() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pos, neg = (
+        1.5 + 2 * torch.randn(50_000, generator=generator),
+        torch.randn(60_000, generator=generator),
+    )
+    measured = separation(pos, neg).item()
+    assert measured == pytest.approx(1.5 / math.sqrt((4 + 1) / 2), abs=0.02)
+    present = np.repeat([True, False], [50_000, 60_000])
+    by_rank = detect(torch.cat([pos, neg]).numpy(), present).d_a
+    assert measured == pytest.approx(by_rank, abs=0.02)
+    # It depends neither on a threshold nor on the unit.
+    assert separation(3 * pos + 7, 3 * neg + 7).item() == pytest.approx(measured, rel=1e-4)
+    assert separation(torch.ones(1), torch.zeros(1)).item() == 0
 
 
 def train_with_adam(readout: LinearReadout, pos: Tensor, neg: Tensor) -> None:

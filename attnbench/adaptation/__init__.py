@@ -18,7 +18,7 @@ from attnbench.adaptation.features import (
     frozen_features,
     pooled_encoder,
 )
-from attnbench.adaptation.fitting import balanced_loss, fit_adam, fit_lbfgs
+from attnbench.adaptation.fitting import balanced_loss, fit_adam, fit_lbfgs, separation
 from attnbench.adaptation.gauss_newton import fit_gauss_newton
 from attnbench.adaptation.layers import (
     Gains,
@@ -63,6 +63,7 @@ __all__ = [
     "pooled_encoder",
     "replace_modules",
     "select_by_validation",
+    "separation",
     "split_trainable_head",
     "stages_with_maps",
     "target_output",

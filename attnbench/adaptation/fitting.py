@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,26 @@ def balanced_loss(pos_scores: Tensor, neg_scores: Tensor) -> Tensor:
     return (softplus(-pos_scores).mean() + softplus(neg_scores).mean()) / 2
 
 
+def separation(pos_scores: Tensor, neg_scores: Tensor) -> Tensor:
+    """Return d_a, the sensitivity of scores over all thresholds, from their means and variances.
+
+        d_a = (mean of positives - mean of negatives) / sqrt((variance of positives + of negatives) / 2)
+
+    This is d' for two normal distributions with different variances: Simpson, A. J., & Fitter,
+    M. J. (1973). What is the best index of detectability? Psychological Bulletin, 80, 481-488.
+    No threshold changes it, unlike `balanced_loss`. With few images it has fewer ties between
+    candidates than the area under the ROC curve.
+
+    Args:
+        pos_scores, neg_scores: scores `[n]` of the positives and of the negatives, one or more.
+
+    Returns:
+        A scalar. It is zero if neither class has any variance, as with one image of each.
+    """
+    spread = ((pos_scores.var(correction=0) + neg_scores.var(correction=0)) / 2).sqrt()
+    return (pos_scores.mean() - neg_scores.mean()) / spread.where(spread > 0, torch.inf)
+
+
 def trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
     """Return the parameters of a module that require gradients."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -48,8 +68,9 @@ def fit_adam(
     learning_rate: float,
     epochs: int,
     stop_loss: float = 0.0,
+    loss: Callable[[Tensor, Tensor], Tensor] = balanced_loss,
 ) -> None:
-    """Minimise `balanced_loss` with Adam, in batches of 16 images from both classes.
+    """Minimise a loss with Adam, in batches of 16 images from both classes.
 
     Use it for scores that are not linear in the trained parameters. The order of the images is
     drawn from torch's global random generator.
@@ -60,7 +81,9 @@ def fit_adam(
         pos, neg: features `[n, ...]` of the positives and of the negatives.
         learning_rate: of Adam.
         epochs: the largest number of passes over the images.
-        stop_loss: training stops after an epoch with a mean loss below this (chance is 0.69).
+        stop_loss: training stops after an epoch with a mean loss below this.
+        loss: of the scores of positives and of negatives in a batch. For `balanced_loss`, chance is
+            0.69.
     """
     optimiser = torch.optim.Adam(trainable_parameters(scorer), learning_rate)
     steps = -(-(len(pos) + len(neg)) // _BATCH_SIZE)
@@ -70,10 +93,10 @@ def fit_adam(
         for pos_rows, neg_rows in epoch:
             optimiser.zero_grad()
             scores = scorer(channels_last(torch.cat([pos[pos_rows], neg[neg_rows]])))
-            loss = balanced_loss(scores[: len(pos_rows)], scores[len(pos_rows) :])
-            torch.autograd.backward(loss)
+            batch_loss = loss(scores[: len(pos_rows)], scores[len(pos_rows) :])
+            torch.autograd.backward(batch_loss)
             optimiser.step()
-            total += loss.detach()
+            total += batch_loss.detach()
         if total < steps * stop_loss:
             break
 

@@ -4,11 +4,9 @@ Feature map k of a stage is multiplied by a gain that grows with its tuning f_k 
 
     gain_k = max(0, 1 + β f_k)
 
-β is chosen on held-out adaptation images.
+β is chosen by sensitivity on merged and array images, which are made from held-out adaptation images.
 """
 
-from collections.abc import Callable
-from functools import cache
 from itertools import pairwise
 
 import torch
@@ -19,11 +17,14 @@ from attnbench.adaptation import (
     Detector,
     Gains,
     GlobalAveragePool,
+    fit_lbfgs,
     fit_readout,
     frozen_features,
-    select_by_validation,
+    separation,
     stages_with_maps,
+    validation_split,
 )
+from attnbench.adaptation.composites import arrays, merged
 
 
 def tuning(pos: Tensor, neg: Tensor) -> Tensor:
@@ -55,7 +56,7 @@ def adapt(
     per_layer: str,
     smallest: float,
     doublings: int,
-    threshold: bool,
+    composites: int,
     steps: int,
 ) -> nn.Module:
     with_maps = list(stages_with_maps(backbone, pos[:1]))
@@ -68,32 +69,40 @@ def adapt(
     # The rest of the network, cut in front of each place where gains are inserted.
     sections = [nn.Sequential(*modules[a:b]) for a, b in pairwise([*ends, len(modules)])]
 
-    @cache
     def without_attention(pos: Tensor, neg: Tensor) -> tuple[list[Tensor], Detector]:
-        """Return the tuning for each section and the read-out, which are the same for every β."""
+        """Return the tuning for each section, and a detector with a trained read-out."""
         tunings = []
         for section in sections:
             tunings.append(tuning(pos, neg))
             pos, neg = frozen_features(section, pos), frozen_features(section, neg)
-        detector = Detector(
-            nn.Identity(), backbone.target, image, frozen=backbone, threshold=threshold
-        )
-        if threshold or backbone.target is None:
+        detector = Detector(nn.Identity(), backbone.target, image, frozen=backbone)
+        if backbone.target is None:
             fit_readout(detector, pos, neg, steps=steps)
         return tunings, detector
 
-    def with_gains(beta: float, tunings: list[Tensor]) -> nn.Sequential:
-        pairs = zip(tunings, sections, strict=True)
-        return nn.Sequential(*(nn.Sequential(gains(beta, f), section) for f, section in pairs))
+    def attend(beta: float, tunings: list[Tensor]) -> nn.Sequential:
+        parts = zip(tunings, sections, strict=True)
+        return nn.Sequential(*(nn.Sequential(gains(beta, f), section) for f, section in parts))
 
-    def fit(beta: float, pos: Tensor, neg: Tensor) -> Callable[[Tensor], Tensor]:
-        tunings, detector = without_attention(pos, neg)
-        network = with_gains(beta, tunings)
-        return lambda features: detector.scorer(frozen_features(network, features))
+    def sensitivity(beta: float) -> float:
+        scorer = nn.Sequential(attend(beta, tunings), detector.scorer)
+        scores = [[frozen_features(scorer, rows) for rows in test] for test in tests]
+        return sum(separation(pos, neg).item() for pos, neg in scores)
 
     features = frozen_features(frozen, pos), frozen_features(frozen, neg)
-    strengths = [0.0, *(smallest * 2.0**k for k in range(doublings + 1))]
-    beta = select_by_validation(strengths, fit, *features)
+    (pos_train, _), (neg_train, _) = map(validation_split, features)
+    (_, pos_held_out), (_, neg_held_out) = map(validation_split, (pos, neg))
+    tests = [
+        [frozen_features(frozen, images) for images in make(pos_held_out, neg_held_out, composites)]
+        for make in (merged, arrays)
+    ]
+    tunings, detector = without_attention(pos_train, neg_train)
+    # The first of equally good strengths, which is the weakest.
+    beta = max([0.0, *(smallest * 2.0**k for k in range(doublings + 1))], key=sensitivity)
     tunings, detector = without_attention(*features)
-    detector.frozen = nn.Sequential(frozen, with_gains(beta, tunings))
+    detector.frozen = nn.Sequential(frozen, attend(beta, tunings))
+    for name, parameter in detector.scorer.named_parameters():
+        parameter.requires_grad_(name.endswith("bias"))
+    attended = (frozen_features(attend(beta, tunings), rows) for rows in features)
+    fit_lbfgs(detector.scorer, *attended, steps=steps)
     return detector
