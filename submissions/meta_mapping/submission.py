@@ -1,8 +1,8 @@
-"""Meta-mapping (Lampinen & McClelland 2020): gains predicted from a class's prototype.
+"""Meta-mapping (Lampinen & McClelland 2020): gains predicted from a class's row of the head.
 
-Classes that the network knows teach a map from a prototype z to gains in front of the head:
+Classes that the network knows teach a linear map from prototypes z to gains after a middle stage:
 
-    g_k = max(0, level + slope z_k)
+    gains = max(0, mean gains + W (z - mean z))
 
 The gains of the target are what the map predicts for its prototype, without any image of it.
 """
@@ -10,56 +10,67 @@ The gains of the target are what the map predicts for its prototype, without any
 import torch
 from torch import Tensor, nn
 
-from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Detector, Gains, fit_gauss_newton, frozen_features, log_odds
+from attnbench import Backbone
+from attnbench.adaptation import (
+    Detector,
+    Gains,
+    fit_gauss_newton,
+    frozen_features,
+    log_odds,
+    middle_stage,
+    num_channels,
+    stages_with_maps,
+    target_output,
+)
 
 
 def adapt(
     backbone: Backbone,
     pos: Tensor,
     neg: Tensor,
+    after: str,
+    pictures: int,
+    partners: int,
     references: int,
     images: int,
     steps: int,
     stop_loss: float,
+    penalty: float,
 ) -> nn.Module:
-    target = backbone.target
-    if target is None:
-        raise NotApplicable("the backbone has no outputs that could serve as reference classes")
-    frozen, head = backbone.upto(backbone.stages[-2]), backbone.stage(backbone.stages[-1])
-    prototypes = class_prototypes(head)
-    features = frozen_features(frozen, neg)
-    logits = frozen_features(head, features)
-    trained, count = {}, min(images, len(features) // 2)
+    target, neg = target_output(backbone), neg[:pictures]
+    shapes = stages_with_maps(backbone, neg[:1])
+    after = after or middle_stage(backbone, shapes)
+    frozen, rest = backbone.upto(after), backbone.after(after)
+    ones = torch.ones(num_channels(shapes[after]), device=neg.device)
+    logits = frozen_features(backbone, neg)
+    merged, first, second = merge(neg, partners)
+    features = frozen_features(frozen, merged)
+    trained = {}
     for reference in most_frequent_classes(logits, target)[:references]:
-        # The network ranks images well even where its threshold is wrong. So the images with the
-        # highest log-odds serve as images of the class.
-        order = log_odds(logits, reference).argsort(descending=True)
-        gains = Gains(torch.ones_like(prototypes[reference]))
+        shows_reference = highest(log_odds(logits, reference), images)
+        present = shows_reference[first] | shows_reference[second]
+        gains = Gains(ones.clone())
         fit_gauss_newton(
-            Detector(nn.Sequential(gains, head), reference, neg[:1], threshold=False),
-            features[order[:count]],
-            features[order[count:]],
+            Detector(nn.Sequential(gains, rest), reference, neg[:1]),
+            features[present],
+            features[~present],
             nonnegative=[gains.gains],
             steps=steps,
             stop_loss=stop_loss,
         )
         trained[reference] = gains.gains.detach()
-    slope, level = fit_line(prototypes[list(trained)], torch.stack([*trained.values()]))
-    gains = Gains((level + slope * prototypes[target]).clamp(min=0))
-    network = nn.Sequential(gains, head)
-    return Detector(network, target, pos[:1], frozen=frozen, threshold=False)
+    prototypes = class_prototypes(backbone.stage(backbone.stages[-1]))
+    predicted = predict_by_ridge(
+        prototypes[[*trained]], torch.stack([*trained.values()]), prototypes[target], penalty
+    )
+    attended = nn.Sequential(Gains(predicted.clamp(min=0)), rest)
+    return Detector(attended, target, neg[:1], frozen=frozen, threshold=False)
 
 
 def class_prototypes(head: nn.Module) -> Tensor:
-    """Return a prototype of each class, `[classes, k]`: its row of the head's weights, normalised.
-
-    The mean row is subtracted, because only differences between rows tell classes apart. The result
-    is divided by the standard deviation of all weights.
-    """
+    """Return a prototype of each class, `[classes, k]`: its row of the head's weights."""
     *_, weights = (parameter for parameter in head.parameters() if parameter.dim() > 1)
-    rows = weights.detach().flatten(1)
-    return (rows - rows.mean(dim=0)) / rows.std()
+    return weights.detach().flatten(1)
 
 
 def most_frequent_classes(logits: Tensor, target: int) -> list[int]:
@@ -75,7 +86,52 @@ def most_frequent_classes(logits: Tensor, target: int) -> list[int]:
     return classes[counts.argsort(descending=True, stable=True)].tolist()
 
 
-def fit_line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return slope and level of the least-squares line y = level + slope x."""
-    slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
-    return slope, y.mean() - slope * x.mean()
+def merge(images: Tensor, partners: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean of each image and each of the next `partners` images, and their row numbers.
+
+    Args:
+        images: `[n, 3, h, w]`. After the last one, the first one follows.
+
+    Returns:
+        Merged images `[k, 3, h, w]`, and the rows of the two images in each, `[k]`.
+
+    Raises:
+        ValueError: if there are fewer than two images.
+    """
+    count = len(images)
+    if count < 2:
+        raise ValueError(f"images can only be merged with others, but there is {count} negative")
+    first = torch.arange(count).repeat(partners)
+    second = (first + torch.arange(1, partners + 1).repeat_interleave(count)) % count
+    return (images[first] + images[second]) / 2, first, second
+
+
+def highest(scores: Tensor, count: int) -> Tensor:
+    """Return which of the scores `[n]` are the highest `count`, or the highest quarter, bool `[n]`."""
+    is_high = torch.zeros_like(scores, dtype=torch.bool)
+    is_high[scores.topk(max(1, min(count, len(scores) // 4))).indices] = True
+    return is_high
+
+
+def predict_by_ridge(x: Tensor, y: Tensor, new: Tensor, penalty: float) -> Tensor:
+    """Return what a ridge regression from `x` to `y`, with an intercept, predicts for a new row.
+
+        mean y + (new - mean x) W,   W = argmin |y - mean y - (x - mean x) W|² + a |W|²
+
+    with a = penalty x mean |x - mean x|². It is solved in the dual: there are fewer rows than columns.
+
+    Args:
+        x: `[n, d]`.
+        y: `[n, c]`.
+        new: `[d]`.
+        penalty: with a large one, the prediction is the mean of `y`, as it is with a single row.
+
+    Returns:
+        `[c]`.
+    """
+    centre, mean = x.mean(dim=0), y.mean(dim=0)
+    x = x - centre
+    kernel = x @ x.T
+    strength = penalty * kernel.diagonal().mean()
+    kernel.diagonal().add_(strength.where(strength > 0, 1))
+    return mean + (new - centre) @ x.T @ torch.linalg.solve(kernel, y - mean)

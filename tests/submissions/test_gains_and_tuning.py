@@ -7,12 +7,15 @@ import copy
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
+from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
 
 from attnbench import Backbone, NotApplicable, log_odds
 from attnbench.backbones import load
 from attnbench.backbones.backbone import tensors_of
+from attnbench.stimuli.figures import CLASSES, draw
 from tests.conftest import small_backbone
 from tests.submissions.adapted import adapt_submission, load_program, noise_images
 
@@ -186,20 +189,59 @@ def test_meta_mapping_uses_no_image_of_the_target(vgg: Backbone) -> None:
     assert torch.equal(_gains(detector), _gains(with_other_positives))
 
 
-def test_predicted_gains_are_a_line_over_the_prototype(vgg: Backbone) -> None:
-    gains = _gains(adapt_submission("meta_mapping", vgg, *noise_images(vgg, 8)).detector)
-    rows = vgg.stage("head").weight.numpy().astype(np.float64)
-    prototype = (rows[3] - rows.mean(axis=0)) / rows.std(ddof=1)
-    slope, level = np.polyfit(prototype, gains.numpy(), 1)
-    assert abs(slope) > 1e-3
-    np.testing.assert_allclose(gains, np.clip(level + slope * prototype, 0, None), atol=1e-4)
+def test_meta_mapping_does_more_than_to_move_the_criterion(vgg: Backbone) -> None:
+    """The labels are those of pictures that no task uses as a target."""
+    pictures = torch.from_numpy(
+        np.concatenate([draw("adapt", label, np.arange(2)) for label in range(24)])
+    )
+    neg = (pictures / 255 - 0.5) / 0.5
+    vgg.target = CLASSES.index("cool dotted star")
+    detector = adapt_submission("meta_mapping", vgg, neg[:1], neg[::2]).detector
+    gains = _gains(detector)
+    assert gains.min() >= 0 and gains.std() > 0.02
+    with torch.no_grad():
+        rho = spearmanr(detector(neg), log_odds(vgg(neg), vgg.target)).statistic
+    assert rho < 0.98
 
 
-def test_the_line_is_that_of_least_squares() -> None:
-    x, y = torch.randn(2, 7, 50, dtype=torch.float64)
-    slope, level = load_program("meta_mapping").fit_line(x, y)
-    expected = np.polyfit(x.flatten(), y.flatten(), 1)
-    np.testing.assert_allclose([slope, level], expected)
+def test_the_map_recovers_a_planted_linear_map() -> None:
+    """From more rows than columns, and from fewer if the new row is in their span."""
+    predict = load_program("meta_mapping").predict_by_ridge
+    planted = torch.randn(7, 5, dtype=torch.float64)
+    for count in (30, 4):
+        x = torch.randn(count, 7, dtype=torch.float64)
+        new = torch.rand(count, dtype=torch.float64).softmax(0) @ x
+        predicted = predict(x, 2 + x @ planted, new, 1e-9)
+        torch.testing.assert_close(predicted, 2 + new @ planted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_map_equals_scikit_learns_ridge_and_shrinks_towards_the_mean() -> None:
+    predict = load_program("meta_mapping").predict_by_ridge
+    x, y, new = (torch.randn(shape, dtype=torch.float64) for shape in ((6, 9), (6, 3), (9,)))
+    alpha = 0.7 * x.var(dim=0, correction=0).sum().item()
+    expected = Ridge(alpha=alpha).fit(x, y).predict(new[None])[0]
+    np.testing.assert_allclose(predict(x, y, new, 0.7), expected)
+    torch.testing.assert_close(predict(x, y, new, 1e12), y.mean(dim=0))
+    torch.testing.assert_close(predict(x[:1], y[:1], new, 0.7), y[0])
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 9, 40])
+def test_merged_images_show_a_reference_class_in_some_and_not_in_others(count: int) -> None:
+    program = load_program("meta_mapping")
+    images = torch.randn(count, 3, 2, 2)
+    merged, first, second = program.merge(images, 5)
+    assert len(merged) == 5 * count
+    for image, i, j in zip(merged, first, second, strict=True):
+        assert torch.equal(image, (images[i] + images[j]) / 2)
+    is_high = program.highest(torch.randn(count), 4)
+    assert is_high.sum() == max(1, min(4, count // 4))
+    present = is_high[first] | is_high[second]
+    assert present.any() and not present.all()
+
+
+def test_one_negative_cannot_be_merged() -> None:
+    with pytest.raises(ValueError, match="there is 1 negative"):
+        load_program("meta_mapping").merge(torch.zeros(1, 3, 2, 2), 5)
 
 
 def test_reference_classes_are_the_predicted_ones_without_the_target() -> None:

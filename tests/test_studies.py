@@ -1,0 +1,52 @@
+"""The arithmetic of studies, on made-up vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from attnbench.stimuli.figures import CLASSES
+from benchmarks.studies import meta_mapping, spiking
+
+
+def test_pairs_of_classes_differ_in_colour_only() -> None:
+    assert len(meta_mapping.WARM) == len(meta_mapping.COOL) == 20
+    assert sorted(meta_mapping.WARM + meta_mapping.COOL) == list(range(len(CLASSES)))
+    for warm, cool in zip(meta_mapping.WARM, meta_mapping.COOL, strict=True):
+        assert CLASSES[warm].split()[1:] == CLASSES[cool].split()[1:]
+
+
+def test_a_planted_map_between_tasks_is_recovered() -> None:
+    rng = np.random.default_rng(0)
+    x, planted = rng.standard_normal((40, 6)), rng.standard_normal((6, 6))
+    new = rng.standard_normal(6)
+    predicted = meta_mapping.apply_map(x, x @ planted + 1, new)
+    np.testing.assert_allclose(predicted, new @ planted + 1, rtol=0.02, atol=0.02)
+
+
+def test_where_changes_are_unrelated_to_vectors_the_mean_change_is_added() -> None:
+    rng = np.random.default_rng(1)
+    x, change, new = rng.standard_normal((19, 60)), rng.standard_normal(60), rng.standard_normal(60)
+    predicted = meta_mapping.apply_map(x, x + change, new)
+    np.testing.assert_allclose(predicted, new + change, atol=1e-6)
+
+
+def test_the_nearest_vector_is_by_angle_and_not_by_length() -> None:
+    x, y = np.array([[10.0, 1.0], [0.1, 0.1]]), np.eye(2)
+    np.testing.assert_array_equal(meta_mapping.nearest(x, y, np.array([3.0, 2.9])), y[1])
+
+
+def test_no_picture_of_the_target_is_used_for_any_other_vector() -> None:
+    rng = np.random.default_rng(2)
+    labels = np.repeat(np.arange(len(CLASSES)), 5)
+    train = meta_mapping.Pictures(rng.standard_normal((len(labels), 8)), labels)
+    test = meta_mapping.Pictures(rng.standard_normal((len(labels), 8)), labels)
+    altered = train.features + 9 * (labels == meta_mapping.COOL[3])[:, None]
+    with_others = meta_mapping.d_as(3, meta_mapping.Pictures(altered, labels), test)
+    for name, value in meta_mapping.d_as(3, train, test).items():
+        assert (value == with_others[name]) == (name != "trained")
+
+
+def test_each_rule_of_spiking_has_its_own_row() -> None:
+    latency, surrogate = (next(spiking.measures("noisy-mnist", rule, 1)) for rule in spiking.RULES)
+    assert (latency != surrogate).all()
+    assert all(row[1] > 0 and 0 < row[2] <= 32 for row in (latency, surrogate))
