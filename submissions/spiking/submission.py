@@ -1,98 +1,121 @@
-"""S4NN (Kheradpisheh & Masquelier 2020): two spiking neurons read out frozen features.
+"""A spiking read-out of frozen features with one hidden layer, trained by one of two rules.
 
-A neuron without leak integrates the spikes of cells i that fire at times t_i, and fires at 1:
-
-    V_k(t) = Σ_i w_ki [t_i ≤ t]
-
-The score is how far the target's neuron fires ahead of the other one.
+The neurons and the rules are those of `attnbench.adaptation.spiking`. The score is how far the target's
+output neuron fires ahead of the other one.
 """
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
 from attnbench import Backbone
-from attnbench.adaptation import fit_adam, frozen_features, pooled_encoder
+from attnbench.adaptation import balanced_loss, fit_adam, frozen_features, pooled_encoder
+from attnbench.adaptation.spiking import (
+    LatencyLayer,
+    fired_by,
+    first_step,
+    initial_weights,
+    latency_loss,
+    potentials,
+    spikes,
+)
 
 
-class FirstSpike(torch.autograd.Function):
-    """Return the step at which a potential `[n, steps, k]` first reaches 1, or the last step.
+class SpikingNetwork(nn.Module):
+    """Map features `[n, d]` to the firing times of two output neurons, `[n, 2]`.
 
-    This step t_k has no derivative. It is assumed to fall with the potential V_k(t) by a_k(t). In
-    S4NN that is 1 at t = t_k and 0 elsewhere. With a surrogate slope s it is, at all t <= t_k, the
-    derivative of sigmoid(s (V_k(t) - 1)), a smooth version of "has fired by t".
-    """
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, potential: Tensor, slope: float | None) -> Tensor:
-        last = potential.shape[1] - 1
-        steps = torch.arange(last + 1, device=potential.device)[:, None]
-        first = torch.where(potential >= 1, steps, last).amin(dim=1)
-        ctx.save_for_backward(potential, steps, first)
-        ctx.slope = slope
-        return first.to(potential)
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
-        potential, steps, first = ctx.saved_tensors
-        if ctx.slope is None:
-            fall = (steps == first[:, None]).to(grad)
-        else:
-            fired = torch.sigmoid(ctx.slope * (potential - 1))
-            fall = ctx.slope * fired * (1 - fired) * (steps <= first[:, None])
-        return -grad[:, None] * fall, None
-
-
-class SpikingReadout(nn.Module):
-    """Map features `[n, d]` to scores `[n]`.
-
-    Each feature drives an on-cell and an off-cell, for values above and below its mean. At z
-    standard deviations from the mean, the cell fires at step (1 - z / reach) x steps. At the mean
-    or on the wrong side of it, it never fires.
+    The first output neuron stands for the target, the other one for everything else. Each feature
+    drives an on-cell and an off-cell, for values above and below its mean. At z standard deviations
+    from the mean, the cell fires at step (1 - z / reach) x T. At the mean or on the wrong side of it,
+    it never fires.
 
     Args:
         features: `[n, d]`, from which means, deviations and the scale of the weights are computed.
-        steps: of time.
+        hidden: the number of hidden neurons.
+        last: T.
         reach: the z at which a cell fires at once.
-        slope: of the surrogate gradient; None for the gradient of S4NN.
-        sharpness: the score if one neuron is ahead by all steps.
+        slope: of the surrogate, per threshold; None for the latency rule.
     """
 
     def __init__(
-        self, features: Tensor, steps: int, reach: float, slope: float | None, sharpness: float
+        self, features: Tensor, hidden: int, last: int, reach: float, slope: float | None
     ) -> None:
         super().__init__()
-        self.steps, self.reach, self.slope, self.sharpness = steps, reach, slope, sharpness
+        self.last, self.reach, self.slope = last, reach, slope
         deviation = features.std(dim=0, correction=0)
         self.mean = nn.Parameter(features.mean(dim=0), requires_grad=False)
         self.deviation = nn.Parameter(deviation.where(deviation > 0, 1), requires_grad=False)
-        # With this mean weight, an average neuron fires about half-way through.
-        spikes = self.spikes(features)[:, steps // 2].sum(dim=1).mean()
-        self.scale = 1 / spikes.clamp(min=1).item()
-        self.weight = nn.Parameter(
-            2 * self.scale * torch.rand(2, 2 * features.shape[1]).to(features)
-        )
-
-    def spikes(self, features: Tensor) -> Tensor:
-        """Return 1 where a cell has fired by a step, else 0: `[n, steps + 1, 2 d]`."""
-        z = (features - self.mean) / self.deviation
-        z = torch.cat([z, -z], dim=1)
-        times = ((1 - z / self.reach).clamp(min=0) * self.steps).round()
-        times = times.where(z > 0, self.steps + 1)
-        steps = torch.arange(self.steps + 1, device=z.device)[:, None]
-        return (times[:, None] <= steps).to(features)
+        times = self.input_times(features)
+        self.hidden = initial_weights(times, hidden, last)
+        hidden_times = first_step(potentials(spikes(times, last), self.hidden.detach()))
+        self.output = initial_weights(hidden_times, 2, last)
 
     def forward(self, features: Tensor) -> Tensor:
-        first = FirstSpike.apply(self.spikes(features) @ self.weight.T, self.slope)
-        return (first[:, 1] - first[:, 0]) * self.sharpness / self.steps
+        *_, outputs = self.firing_times(features)
+        return outputs
+
+    def input_times(self, features: Tensor) -> Tensor:
+        """Return the firing times of the on-cells and off-cells, `[n, 2 d]`."""
+        z = (features - self.mean) / self.deviation
+        z = torch.cat([z, -z], dim=1)
+        times = ((1 - z / self.reach).clamp(min=0) * self.last).round()
+        return times.where(z > 0, self.last)
+
+    def firing_times(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the firing times of input cells, hidden and output neurons, `[n, ...]` each."""
+        inputs = self.input_times(features)
+        if self.slope is None:
+            hidden = LatencyLayer.apply(inputs, self.hidden, self.last)
+            return inputs, hidden, LatencyLayer.apply(hidden, self.output, self.last)
+        hidden_fired = fired_by(potentials(spikes(inputs, self.last), self.hidden), self.slope)
+        # A spike arrives one step after it was fired.
+        arrived = torch.cat([torch.zeros_like(hidden_fired[:, :1]), hidden_fired[:, :-1]], dim=1)
+        output_fired = fired_by(potentials(arrived, self.output), self.slope)
+        # A neuron that fires at step t has not fired by t steps. The last one stands for "never".
+        hidden, outputs = ((1 - fired[:, :-1]).sum(dim=1) for fired in (hidden_fired, output_fired))
+        return inputs, hidden, outputs
+
+
+class SpikingDetector(nn.Module):
+    """Map images `[n, 3, h, w]` to scores `[n]`.
+
+    Args:
+        encoder: maps images to features `[n, d]`.
+        network: maps features to firing times.
+        sharpness: the score if the target's neuron is ahead by all steps.
+    """
+
+    def __init__(self, encoder: nn.Module, network: SpikingNetwork, sharpness: float) -> None:
+        super().__init__()
+        self.encoder, self.network, self.sharpness = encoder, network, sharpness
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.scores(self.network(self.encoder(images)))
+
+    def scores(self, times: Tensor) -> Tensor:
+        """Return scores `[n]` for output times `[n, 2]`."""
+        return (times[:, 1] - times[:, 0]) * self.sharpness / self.network.last
+
+    def spikes_and_times(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the number of spikes up to the decision and the step of the decision, `[n]` each.
+
+        The decision is the first spike of an output neuron, or the last step if there is none. The
+        spikes of input cells, hidden and output neurons count.
+        """
+        layers = self.network.firing_times(self.encoder(images))
+        decision = layers[-1].amin(dim=1)
+        times = torch.cat(layers, dim=1)
+        count = ((times <= decision[:, None]) & (times < self.network.last)).sum(dim=1)
+        return count, decision
 
 
 def adapt(
     backbone: Backbone,
     pos: Tensor,
     neg: Tensor,
-    gradient: str,
+    rule: str,
     slope: float,
+    gamma: float,
+    hidden: int,
     steps: int,
     reach: float,
     sharpness: float,
@@ -100,18 +123,26 @@ def adapt(
     epochs: int,
     stop_loss: float,
 ) -> nn.Module:
-    if gradient not in ("s4nn", "surrogate"):
-        raise ValueError(f"gradient must be 's4nn' or 'surrogate', not {gradient!r}")
+    if rule not in ("latency", "surrogate"):
+        raise ValueError(f"rule must be 'latency' or 'surrogate', not {rule!r}")
     encoder = pooled_encoder(backbone)
     features = [frozen_features(encoder, images) for images in (pos, neg)]
-    readout = SpikingReadout(
-        torch.cat(features), steps, reach, slope if gradient == "surrogate" else None, sharpness
+    network = SpikingNetwork(
+        torch.cat(features), hidden, steps, reach, None if rule == "latency" else slope
     )
+    detector = SpikingDetector(encoder, network, sharpness)
+
+    def loss(pos_times: Tensor, neg_times: Tensor) -> Tensor:
+        if rule == "latency":
+            return latency_loss(pos_times, neg_times, gamma, steps)
+        return balanced_loss(detector.scores(pos_times), detector.scores(neg_times))
+
     fit_adam(
-        readout,
+        network,
         *features,
-        learning_rate=learning_rate * readout.scale,
+        learning_rate=learning_rate,
         epochs=epochs,
         stop_loss=stop_loss,
+        loss=loss,
     )
-    return nn.Sequential(encoder, readout)
+    return detector
