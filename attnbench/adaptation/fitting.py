@@ -76,8 +76,8 @@ def fit_adam(
     drawn from torch's global random generator.
 
     Args:
-        scorer: maps features `[k, ...]` to scores `[k]`. Its parameters that require gradients are
-            trained in place.
+        scorer: maps features `[k, ...]` to scores `[k]`, or to `[k, t]`: the loss is then the mean
+            over the columns. Its parameters that require gradients are trained in place.
         pos, neg: features `[n, ...]` of the positives and of the negatives.
         learning_rate: of Adam.
         epochs: the largest number of passes over the images.

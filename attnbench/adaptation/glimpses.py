@@ -1,28 +1,34 @@
-"""Glimpses: windows on the feature maps of a frozen backbone, and a memory for what they show."""
+"""Glimpses: windows of pixels, what a frozen backbone makes of them, and a memory for it."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from attnbench.adaptation.features import GlobalAveragePool
+from attnbench.adaptation.detectors import log_odds
+from attnbench.adaptation.features import GlobalAveragePool, channels_last
 from attnbench.adaptation.stages import stages_with_maps
 from attnbench.backbones.backbone import Backbone
-from attnbench.errors import NotApplicable
 
-# The stage to glimpse at is chosen among those with maps of at least this width, in positions. On
-# smaller maps, a window of half their width would have one or two positions.
-_MIN_WIDTH = 6
+# The largest side of a context image in pixels, which is that of EDRAM, and the least factor by
+# which it is smaller than the image.
+_CONTEXT_SIDE, _CONTEXT_FACTOR = 12, 4
+_CONTEXT_CHANNELS = 16
+
+# The locations of `spiral` keep this distance from the centre, so that their atanh is finite.
+_SPIRAL_RADIUS = 0.8
 
 
 def sample(
     maps: Tensor, affine: Tensor, size: tuple[int, int], *, align_corners: bool = False
 ) -> Tensor:
-    """Resample maps on an affine grid.
+    """Resample images or maps on an affine grid.
 
     This is the sampler of spatial transformers (Jaderberg et al. 2015, arXiv 1506.02025). The
     output at v is the input at A (v, 1), where the x and y of both run from -1 to 1. Interpolation
@@ -45,12 +51,12 @@ def sample(
 
 
 def upright_windows(locations: Tensor, scale: tuple[float, float]) -> Tensor:
-    """Return the affine transforms of upright windows that lie within the maps.
+    """Return the affine transforms of upright windows that lie within the image.
 
     Args:
-        locations: x and y of each window, `[n, 2]`. At -1 and 1 it touches an edge of the maps, at
+        locations: x and y of each window, `[n, 2]`. At -1 and 1 it touches an edge of the image, at
             0 it is central.
-        scale: the width and height of a window relative to the maps.
+        scale: the width and height of a window relative to the image.
 
     Returns:
         `[n, 2, 3]`.
@@ -60,118 +66,211 @@ def upright_windows(locations: Tensor, scale: tuple[float, float]) -> Tensor:
     return torch.cat([scales.diag().expand(len(locations), 2, 2), shift], dim=2)
 
 
-class GlimpseEncoder(nn.Module):
-    """A frozen backbone that encodes whole images, and windows on its inner feature maps.
+def spiral(count: int) -> Tensor:
+    """Return locations `[count, 2]` from the centre outwards, where an untrained detector looks.
 
-    `lower_stages` map images to the maps that windows are taken from. The features of a glimpse are
-    what `upper_stages`, the ones up to the last with maps, make of a window, averaged over
-    positions. In a ViT, the maps are those of the patch tokens, and the class token is added to
-    each window. The modules are shared with the backbone.
+    They are the points of Vogel's spiral (1979, Mathematical Biosciences 44), which cover a disc
+    evenly whatever their number. Its radius is 0.8.
+    """
+    steps = torch.arange(count)
+    radius = _SPIRAL_RADIUS * (steps / max(1, count - 1)).sqrt()
+    angle = steps * math.pi * (3 - math.sqrt(5))
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
+
+
+class GlimpseEncoder(nn.Module):
+    """A frozen backbone that encodes windows of pixels, and never an image.
+
+    A window has the same number of pixels wherever it is and however large an affine transform
+    makes it, so no glimpse shows the whole image at full resolution. Where the backbone refuses
+    images of that size, the window is enlarged to the size of the backbone's own images.
+
+    The features of a glimpse are the maps of the last stage that has maps, averaged over positions
+    and normalised over channels (layer normalisation), so that they have the same scale for all
+    backbones. The modules are shared with the backbone.
 
     Args:
         backbone: as it was given to `adapt`.
-        after: the stage whose maps windows are taken from. If empty, it is the middle one of the
-            stages with maps, or the last one before it whose maps are at least 6 positions wide.
-        scale: the sides of a window relative to the maps.
-        image: `[1, 3, h, w]`, from which the shapes are determined.
+        scale: the sides of a window relative to the image.
+        image: `[1, 3, h, w]`, from which sizes are determined.
 
     Attributes:
-        lower_stages: images to maps `[n, c, h, w]`, or to tokens `[n, 1 + h w, c]`.
-        upper_stages: maps or tokens to those of the last stage that has them.
+        lower_stages: windows to the maps or tokens of the last stage that has them.
         head: the remaining stages, to the backbone's outputs.
-        size: height and width of a window in positions.
-        scale: its width and height relative to the maps.
+        target: the target's index among the outputs, or None.
+        size: height and width of a window in pixels.
+        input_size: the height and width to which windows are enlarged for the backbone.
+        scale: width and height of a window relative to the image.
         features: the number of features of a glimpse.
-        outputs: the number of outputs of the backbone.
-
-    Raises:
-        NotApplicable: if no stage before the last has maps.
     """
 
-    def __init__(self, backbone: Backbone, after: str, scale: float, image: Tensor) -> None:
+    def __init__(self, backbone: Backbone, scale: float, image: Tensor) -> None:
         super().__init__()
-        shapes = stages_with_maps(backbone, image)
-        names = [name for name in shapes if name != backbone.stages[-1]]
-        if not names:
-            raise NotApplicable("no stage before the backbone's last has maps to take glimpses of")
-        up_to_middle = names[: len(names) // 2 + 1]
-        wide = [name for name in up_to_middle if _map_size(shapes[name])[1] >= _MIN_WIDTH]
-        after = after or (wide or names)[-1]
-        first, end = (backbone.stages.index(name) + 1 for name in (after, names[-1]))
-        stages = list(backbone.children())
-        self.lower_stages = backbone.upto(after)
-        self.upper_stages = nn.Sequential(*stages[first:end])
-        self.head = nn.Sequential(*stages[end:])
-        height, width = _map_size(shapes[after])
+        height, width = image.shape[2:]
         self.size = (max(1, round(scale * height)), max(1, round(scale * width)))
-        # Windows have whole numbers of positions, so their scale is not exactly the one asked for.
+        # Windows have whole numbers of pixels, so their scale is not exactly the one asked for.
         self.scale = (self.size[1] / width, self.size[0] / height)
+        self.input_size = self.size
+        if not _accepts(backbone, image.new_zeros(1, 3, *self.size)):
+            self.input_size = (backbone.preprocessing.size,) * 2
+        window = image.new_zeros(1, 3, *self.input_size)
+        shapes = stages_with_maps(backbone, window)
+        names = [name for name in shapes if name != backbone.stages[-1]] or [backbone.stages[-1]]
+        end = backbone.stages.index(names[-1]) + 1
+        stages = list(backbone.children())
+        self.lower_stages = nn.Sequential(*stages[:end])
+        self.head = nn.Sequential(*stages[end:])
+        self.target = backbone.target
         with torch.no_grad():
-            maps = self.lower_stages(image)
-            centre = upright_windows(maps.new_zeros(1, 2), self.scale)
-            self.outputs = self.whole(maps).shape[1]
-            self.features = self.glimpse(maps, centre).shape[1]
+            self.features = GlobalAveragePool()(self.lower_stages(window)).shape[1]
 
-    def whole(self, maps: Tensor) -> Tensor:
-        """Return the backbone's outputs `[n, outputs]` for the maps from `lower_stages`."""
-        return cast(Tensor, self.head(self.upper_stages(maps)))
-
-    def glimpse(self, maps: Tensor, affine: Tensor, *, align_corners: bool = False) -> Tensor:
-        """Return the features of one window for each image.
+    def forward(
+        self, images: Tensor, affine: Tensor, *, align_corners: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Encode one window of each image.
 
         Args:
-            maps: from `lower_stages`.
+            images: `[n, 3, h, w]`.
             affine: the transform of each window, `[n, 2, 3]`.
             align_corners: see `sample`.
 
         Returns:
-            `[n, features]`.
+            The features `[n, features]`, and the log-odds of the target in the window alone, `[n]`.
+            These are 0 if the target is not among the outputs.
         """
-        if maps.dim() == 4:
-            window = sample(maps, affine, self.size, align_corners=align_corners)
-        else:
-            patches = maps[:, 1:].mT.reshape(len(maps), -1, *_map_size(maps.shape[1:]))
-            window = sample(patches, affine, self.size, align_corners=align_corners)
-            window = torch.cat([maps[:, :1], window.flatten(2).mT], dim=1)
-        return cast(Tensor, GlobalAveragePool()(self.upper_stages(window)))
+        windows = sample(images, affine, self.size, align_corners=align_corners)
+        if self.input_size != self.size:
+            windows = functional.interpolate(windows, self.input_size, mode="bilinear")
+        maps = self.lower_stages(channels_last(windows))
+        features = GlobalAveragePool()(maps)
+        normalised = functional.layer_norm(features, features.shape[1:])
+        if self.target is None:
+            return normalised, features.new_zeros(len(features))
+        return normalised, log_odds(self.head(maps), self.target)
 
 
-def _map_size(shape: torch.Size) -> tuple[int, int]:
-    """Return height and width of maps `[c, h, w]`, or of the patches of tokens `[1 + h w, c]`."""
-    if len(shape) == 3:
-        return shape[1], shape[2]
-    side = math.isqrt(shape[0] - 1)
-    return side, side
+def _accepts(backbone: Backbone, images: Tensor) -> bool:
+    """Return whether the backbone runs on images of this size."""
+    try:
+        with torch.no_grad():
+            backbone(images)
+    # Networks refuse a size by a failed operation, or by an assertion of their own.
+    except (RuntimeError, AssertionError, ValueError):
+        return False
+    return True
 
 
-class GlimpseReadout(nn.Module):
-    """Combine the backbone's outputs with the state that was gathered from glimpses.
+class ContextEncoder(nn.Module):
+    """Encodes a small copy of images: all that a detector may see of the whole.
 
-    If the target is one of the outputs, a learned linear function of the state is added to its
-    logit, and so to its log-odds. The function is zero at first, so that a detector starts as the
-    backbone. If it is not, the state is concatenated to the outputs, and the read-out of the
-    `Detector` learns from both.
+    The copy has at most 12 x 12 pixels, as in EDRAM, and at most a quarter of the image's height
+    and width. Each of its pixels is a mean over pixels of the image.
 
     Args:
-        target: the target's index among the outputs, or None.
+        image: `[1, 3, h, w]`, from which the size of the copy is determined.
+        width: the number of outputs.
+    """
+
+    def __init__(self, image: Tensor, width: int) -> None:
+        super().__init__()
+        height, width_of_image = (_context_side(side) for side in image.shape[2:])
+        self.size = (height, width_of_image)
+        positions = -(-height // 2) * -(-width_of_image // 2)
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, _CONTEXT_CHANNELS, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(_CONTEXT_CHANNELS * positions, width),
+        )
+
+    def shrink(self, images: Tensor) -> Tensor:
+        """Return small copies `[n, 3, *size]` of images `[n, 3, h, w]`."""
+        return functional.adaptive_avg_pool2d(images, self.size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images `[n, 3, h, w]` to the context `[n, width]`."""
+        return cast(Tensor, self.layers(self.shrink(images)))
+
+
+def _context_side(side: int) -> int:
+    return max(1, min(_CONTEXT_SIDE, side // _CONTEXT_FACTOR))
+
+
+class GlimpseDetector(nn.Module, ABC):
+    """A detector that sees an image through windows, one after another, and can stop at any time.
+
+    After t glimpses the score is
+
+        v . s_t + a x mean of the log-odds of the target in the first t windows + b
+
+    where s_t is the state that was gathered from them. v and b are 0 at first and a is 1, so that
+    an untrained detector believes what the backbone says of its windows. If the target is not among
+    the backbone's outputs, there is no second term.
+
+    Args:
+        encoder: encodes windows.
+        glimpses: T, the largest number of glimpses.
         width: the number of dimensions of the state.
     """
 
-    def __init__(self, target: int | None, width: int) -> None:
+    def __init__(self, encoder: GlimpseEncoder, glimpses: int, width: int) -> None:
         super().__init__()
-        self.target = target
-        self.linear: nn.Linear | None = None
-        if target is not None:
-            self.linear = nn.Linear(width, 1)
-            nn.init.zeros_(self.linear.weight)
-            nn.init.zeros_(self.linear.bias)
+        self.encoder = encoder
+        self.glimpses = glimpses
+        self.readout = nn.Linear(width, 1)
+        nn.init.zeros_(self.readout.weight)
+        nn.init.zeros_(self.readout.bias)
+        self.trust: nn.Parameter | None = None
+        if encoder.target is not None:
+            self.trust = nn.Parameter(torch.ones(()))
 
-    def forward(self, outputs: Tensor, state: Tensor) -> Tensor:
-        """Map `[n, outputs]` and `[n, width]` to `[n, outputs]`, or to `[n, outputs + width]`."""
-        if self.linear is None:
-            return torch.cat([outputs, state], dim=1)
-        index = torch.tensor([self.target], device=outputs.device)
-        return outputs.index_add(1, index, self.linear(state))
+    @abstractmethod
+    def scores(self, images: Tensor, budget: int) -> Tensor:
+        """Return the scores `[n, budget]` of images after each of the first `budget` glimpses."""
+
+    def read(self, states: Sequence[Tensor], evidence: Sequence[Tensor]) -> Tensor:
+        """Return the scores `[n, t]` after each of t glimpses.
+
+        Args:
+            states: the state after each glimpse, `[n, width]`.
+            evidence: the log-odds of the target in each window, `[n]`.
+        """
+        scores = cast(Tensor, self.readout(torch.stack(tuple(states), dim=1))).squeeze(2)
+        if self.trust is None:
+            return scores
+        total = torch.stack(tuple(evidence), dim=1).cumsum(dim=1)
+        counts = torch.arange(1, len(evidence) + 1, device=total.device)
+        return scores + self.trust * total / counts
+
+    def predict(self, images: Tensor, budget: int) -> Tensor:
+        """Return the scores `[n]` of images `[n, 3, h, w]` after the first `budget` glimpses.
+
+        Raises:
+            ValueError: if `budget` is not from 1 to `glimpses`.
+        """
+        if not 1 <= budget <= self.glimpses:
+            raise ValueError(f"the budget must be from 1 to {self.glimpses} glimpses, not {budget}")
+        return self.scores(images, budget)[:, -1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.predict(images, self.glimpses)
+
+
+class EveryBudget(nn.Module):
+    """Map images to the scores after each glimpse, `[n, T]`, for training.
+
+    `fit_adam` averages the loss over them, as EDRAM does, so that every budget has a score to use.
+
+    Args:
+        detector: the detector to train.
+    """
+
+    def __init__(self, detector: GlimpseDetector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.detector.scores(images, self.detector.glimpses)
 
 
 # What `HebbRosenblatt` has stored: the input x and the activity y of each glimpse, both `[n, m]`.

@@ -37,47 +37,45 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class PixelEncoder(nn.Module):
-    """Encode images `[n, 1, 28, 28]` and windows on them, with the interface of `GlimpseEncoder`.
+    """Encode windows of images `[n, 1, 28, 28]`, with the interface of `GlimpseEncoder`.
 
     Args:
-        context: images to `[n, outputs]`.
         window_encoder: windows `[n, 1, 8, 8]` to `[n, features]`.
     """
 
-    def __init__(self, context: nn.Module, window_encoder: nn.Module) -> None:
+    target = None
+
+    def __init__(self, window_encoder: nn.Module) -> None:
         super().__init__()
-        self.whole, self.window_encoder = context, window_encoder
+        self.window_encoder = window_encoder
+        self.size = (_WINDOW_SIZE, _WINDOW_SIZE)
         self.scale = (_WINDOW_SIZE / _IMAGE_SIZE, _WINDOW_SIZE / _IMAGE_SIZE)
         with torch.no_grad():
-            self.outputs = context(torch.zeros(1, 1, _IMAGE_SIZE, _IMAGE_SIZE)).shape[1]
-            windows = torch.zeros(1, 1, _WINDOW_SIZE, _WINDOW_SIZE)
-            self.features = window_encoder(windows).shape[1]
+            self.features = window_encoder(torch.zeros(1, 1, *self.size)).shape[1]
 
-    def glimpse(self, images: Tensor, affine: Tensor, *, align_corners: bool = False) -> Tensor:
-        """Return features `[n, features]` of windows with the transforms `[n, 2, 3]`."""
-        size = (_WINDOW_SIZE, _WINDOW_SIZE)
-        window = sample(images, affine, size, align_corners=align_corners)
-        features: Tensor = self.window_encoder(window)
-        return features
+    def forward(
+        self, images: Tensor, affine: Tensor, *, align_corners: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Return features `[n, features]` of windows with the transforms `[n, 2, 3]`, and zeros."""
+        windows = sample(images, affine, self.size, align_corners=align_corners)
+        return self.window_encoder(windows), images.new_zeros(len(images))
 
 
-class NoContext(nn.Module):
-    """Map images to `[n, 0]`."""
+class LastLogits(nn.Module):
+    """Map images to the ten outputs after the last glimpse.
 
-    def forward(self, images: Tensor) -> Tensor:
-        return images.flatten(1)[:, :0]
-
-
-class State(nn.Module):
-    """Map images to the state that is gathered from glimpses, `[n, 256]`, without the context."""
+    Args:
+        glimpser: a detector, whose read-out is replaced by one with ten outputs.
+    """
 
     def __init__(self, glimpser: nn.Module) -> None:
         super().__init__()
+        glimpser.readout = nn.Linear(_WIDTH, 10)
         self.glimpser = glimpser
 
     def forward(self, images: Tensor) -> Tensor:
-        state: Tensor = self.glimpser(images)[:, -_WIDTH:]
-        return state
+        logits: Tensor = self.glimpser(images)
+        return logits
 
 
 def convolutions(*layers: tuple[int, int, int, int]) -> nn.Sequential:
@@ -95,30 +93,34 @@ def convolutions(*layers: tuple[int, int, int, int]) -> nn.Sequential:
 def ram(glimpses: int) -> tuple[nn.Module, Loss]:
     """RAM: crops of pixels, and REINFORCE with the true class's log-probability as the reward."""
     program = load_program("ram")
-    encoder = PixelEncoder(NoContext(), nn.Flatten())
-    glimpser = program.Ram(encoder, None, glimpses, _WIDTH, _SPREAD)
-    classifier = nn.Linear(_WIDTH, 10)
+    network = LastLogits(program.Ram(PixelEncoder(nn.Flatten()), glimpses, _WIDTH, _SPREAD))
 
     def loss(images: Tensor, labels: Tensor) -> Tensor:
-        repeated_labels = labels.repeat_interleave(_WALKS)
-
-        def log_probability(state: Tensor) -> Tensor:
-            return -functional.cross_entropy(classifier(state), repeated_labels, reduction="none")
-
-        expected: Tensor = program.Exploration(glimpser, log_probability, _WALKS)(images)
+        repeated_images, repeated_labels = (
+            rows.repeat_interleave(_WALKS, dim=0) for rows in (images, labels)
+        )
+        logits, explored = network.glimpser.gaze(repeated_images, glimpses, explore=True)
+        reward = -functional.cross_entropy(logits[:, -1], repeated_labels, reduction="none")
+        last = (rows.unflatten(0, (-1, _WALKS)) for rows in (reward[:, None], explored[:, -1:]))
+        expected: Tensor = program.expected_score(*last)
         return -expected.mean()
 
-    return nn.Sequential(glimpser, classifier), loss
+    return network, loss
 
 
 def stawm(glimpses: int) -> tuple[nn.Module, Loss]:
     """STAWM: separate convolutions for windows and for the context, which gives the query."""
-    encoder = PixelEncoder(
-        convolutions((1, 32, 4, 2), (32, 32, 4, 2), (32, 32, 4, 2)),
-        convolutions((1, 32, 3, 1), (32, 64, 4, 2), (64, 128, 4, 2)),
+    context = convolutions((1, 32, 4, 2), (32, 32, 4, 2), (32, 32, 4, 2))
+    width = context(torch.zeros(1, 1, _IMAGE_SIZE, _IMAGE_SIZE)).shape[1]
+    network = LastLogits(
+        load_program("stawm").Stawm(
+            PixelEncoder(convolutions((1, 32, 3, 1), (32, 64, 4, 2), (64, 128, 4, 2))),
+            nn.Sequential(context, nn.Linear(width, _WIDTH)),
+            glimpses,
+            _WIDTH,
+            _WIDTH,
+        )
     )
-    glimpser = State(load_program("stawm").Stawm(encoder, None, glimpses, _WIDTH, _WIDTH))
-    network = nn.Sequential(glimpser, nn.Linear(_WIDTH, 10))
     return network, lambda images, labels: functional.cross_entropy(network(images), labels)
 
 

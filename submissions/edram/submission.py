@@ -1,71 +1,74 @@
 """EDRAM (Ablavatski et al. 2017): differentiable glimpses that a recurrent network places.
 
-With windows A_t on the feature maps, and g_t the features of a window:
+With windows A_t of the pixels, g_t the features of a window, and r_1 from a small copy of the image:
 
-    A_t = E r_t,   x_t = relu(V g_t) * relu(U A_t),   h_t = LSTM(x_t),   r_{t+1} = LSTM(h_t)
+    A_t = E r_t + p_t,   x_t = relu(V g_t) * relu(U A_t),   h_t = LSTM(x_t),   r_{t+1} = LSTM(h_t)
 
-    score = the backbone's log-odds of the target + v . (h_1 + ... + h_T) + b
+    score after t glimpses = v . h_t + a x mean log-odds of the target in windows 1 ... t + b
 """
 
 import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, fit_adam
-from attnbench.adaptation.glimpses import GlimpseEncoder, GlimpseReadout
+from attnbench.adaptation import fit_adam
+from attnbench.adaptation.glimpses import (
+    ContextEncoder,
+    EveryBudget,
+    GlimpseDetector,
+    GlimpseEncoder,
+    spiral,
+    upright_windows,
+)
 
 
-class Edram(nn.Module):
-    """Map feature maps, from `encoder.lower_stages`, to the outputs with the evidence of glimpses.
+class Edram(GlimpseDetector):
+    """Score images `[n, 3, h, w]` by windows of them.
 
-    The locating LSTM places each window by an affine transform. It starts from the backbone's
-    outputs and follows the recognising LSTM, which accumulates what was seen where.
+    The locating LSTM places each window by an affine transform. It starts from the context and
+    follows the recognising LSTM, which accumulates what was seen where. The context has no other
+    part in the score.
 
     Args:
-        encoder: encodes the whole maps and windows on them.
-        target: the target's index among the backbone's outputs, or None.
+        encoder: encodes windows.
+        context: encodes a small copy of the image as `[n, width]`.
         glimpses: T.
         width: of both LSTMs.
     """
 
     def __init__(
-        self, encoder: GlimpseEncoder, target: int | None, glimpses: int, width: int
+        self, encoder: GlimpseEncoder, context: nn.Module, glimpses: int, width: int
     ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.glimpses = glimpses
-        self.context = nn.Linear(encoder.outputs, width)
+        super().__init__(encoder, glimpses, width)
+        self.context = context
         self.locator = nn.LSTMCell(width, width)
-        self.to_window = nn.Linear(width, 6)
+        self.to_window = nn.Linear(width, 6, bias=False)
+        self.path = nn.Parameter(upright_windows(spiral(glimpses), encoder.scale).flatten(1))
         self.what = nn.Linear(encoder.features, width)
         self.where = nn.Linear(6, width)
         self.recogniser = nn.LSTMCell(width, width)
-        self.readout = GlimpseReadout(target, width)
-        # Windows start upright, central and at the given scale.
+        # An untrained detector looks along the spiral, whatever it sees.
         nn.init.zeros_(self.to_window.weight)
-        x, y = encoder.scale
-        self.to_window.bias = nn.Parameter(torch.tensor([x, 0.0, 0.0, 0.0, y, 0.0]))
 
-    def forward(self, maps: Tensor) -> Tensor:
-        outputs = self.encoder.whole(maps)
-        context = torch.tanh(self.context(outputs))
+    def scores(self, images: Tensor, budget: int) -> Tensor:
+        context = torch.tanh(self.context(images))
         located, recognised = (context, torch.zeros_like(context)), None
-        states = []
-        for _ in range(self.glimpses):
-            window = self.to_window(located[0])
-            glimpse = self.encoder.glimpse(maps, window.unflatten(1, (2, 3)))
-            inputs = torch.relu(self.what(glimpse)) * torch.relu(self.where(window))
+        states, evidence = [], []
+        for start in self.path[:budget]:
+            window = self.to_window(located[0]) + start
+            features, log_odds = self.encoder(images, window.unflatten(1, (2, 3)))
+            inputs = torch.relu(self.what(features)) * torch.relu(self.where(window))
             recognised = self.recogniser(inputs, recognised)
             located = self.locator(recognised[0], located)
             states.append(recognised[0])
-        return self.readout(outputs, torch.stack(states).sum(0))
+            evidence.append(log_odds)
+        return self.read(states, evidence)
 
 
 def adapt(
     backbone: Backbone,
     pos: Tensor,
     neg: Tensor,
-    after: str,
     window_scale: float,
     glimpses: int,
     width: int,
@@ -73,17 +76,14 @@ def adapt(
     epochs: int,
     stop_loss: float,
 ) -> nn.Module:
-    encoder = GlimpseEncoder(backbone, after, window_scale, pos[:1])
-    edram = Edram(encoder, backbone.target, glimpses, width).to(pos.device)
-    # The read-out has a bias.
-    detector = Detector(
-        edram, backbone.target, pos[:1], frozen=encoder.lower_stages, threshold=False
-    )
+    encoder = GlimpseEncoder(backbone, window_scale, pos[:1])
+    edram = Edram(encoder, ContextEncoder(pos[:1], width), glimpses, width).to(pos.device)
     fit_adam(
-        detector.scorer,
-        *detector.frozen_features(pos, neg),
+        EveryBudget(edram),
+        pos,
+        neg,
         learning_rate=learning_rate,
         epochs=epochs,
         stop_loss=stop_loss,
     )
-    return detector
+    return edram

@@ -1,12 +1,12 @@
 """STAWM (Harris et al. 2019): affine glimpses that are stored in a Hebb-Rosenblatt memory.
 
-With windows A_t on the feature maps and a_t the state of a recurrent network that has seen them:
+With windows A_t of the pixels and a_t the state of a recurrent network that has seen them:
 
     x = relu6(what(a_t) * where(A_t)),   y = η relu6(θ x + W x),   W ← W + η y xᵀ - δ W
 
-    score = the backbone's log-odds of the target + v . relu6(W q) + b
+    score after t glimpses = v . relu6(W q) + a x mean log-odds of the target in windows 1 ... t + b
 
-where the query q is computed from the backbone's outputs.
+where the query q is computed from a small copy of the image.
 """
 
 import torch
@@ -14,25 +14,29 @@ from torch import Tensor, nn
 from torch.nn.functional import relu6
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, fit_adam
+from attnbench.adaptation import fit_adam
 from attnbench.adaptation.glimpses import (
+    ContextEncoder,
+    EveryBudget,
+    GlimpseDetector,
     GlimpseEncoder,
-    GlimpseReadout,
     HebbRosenblatt,
     MemoryState,
+    spiral,
+    upright_windows,
 )
 
 
-class Stawm(nn.Module):
-    """Map feature maps, from `encoder.lower_stages`, to the outputs with what the memory answers.
+class Stawm(GlimpseDetector):
+    """Score images `[n, 3, h, w]` by what a memory of windows of them answers.
 
     The aggregating LSTM encodes a glimpse. Its state times the glimpse's location is written to the
-    memory. The emitting LSTM starts from the backbone's outputs and places the next window. The
-    query at the end is computed from the same outputs.
+    memory. The emitting LSTM starts from the context and places the next window. The query is
+    computed from the context too.
 
     Args:
-        encoder: encodes the whole maps and windows on them.
-        target: the target's index among the backbone's outputs, or None.
+        encoder: encodes windows.
+        context: encodes a small copy of the image as `[n, width]`.
         glimpses: the number of windows.
         width: of both LSTMs.
         memory_size: rows and columns of W.
@@ -41,50 +45,49 @@ class Stawm(nn.Module):
     def __init__(
         self,
         encoder: GlimpseEncoder,
-        target: int | None,
+        context: nn.Module,
         glimpses: int,
         width: int,
         memory_size: int,
     ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.glimpses = glimpses
-        self.context = nn.Linear(encoder.outputs, width)
-        self.query = nn.Linear(encoder.outputs, memory_size)
+        super().__init__(encoder, glimpses, memory_size)
+        self.context = context
+        self.query = nn.Linear(width, memory_size)
         self.emitter = nn.LSTMCell(width, width)
-        self.to_window = nn.Linear(width, 6)
+        self.to_window = nn.Linear(width, 6, bias=False)
+        self.path = nn.Parameter(upright_windows(spiral(glimpses), encoder.scale).flatten(1))
         self.glimpse = nn.Linear(encoder.features, width)
         self.aggregator = nn.LSTMCell(width, width)
         self.what = nn.Linear(width, memory_size)
         self.where = nn.Linear(6, memory_size)
         self.memory = HebbRosenblatt()
-        self.readout = GlimpseReadout(target, memory_size)
-        # Windows start upright, central and at the given scale.
+        # An untrained detector looks along the spiral, whatever it sees.
         nn.init.zeros_(self.to_window.weight)
-        x, y = encoder.scale
-        self.to_window.bias = nn.Parameter(torch.tensor([x, 0.0, 0.0, 0.0, y, 0.0]))
 
-    def forward(self, maps: Tensor) -> Tensor:
-        outputs = self.encoder.whole(maps)
-        query = relu6(self.query(outputs))
-        state = torch.relu(self.context(outputs))
+    def scores(self, images: Tensor, budget: int) -> Tensor:
+        state = torch.relu(self.context(images))
+        query = relu6(self.query(state))
         emitted, aggregated = (state, torch.zeros_like(state)), None
         memory: MemoryState = []
-        for _ in range(self.glimpses):
+        answers, evidence = [], []
+        for start in self.path[:budget]:
             emitted = self.emitter(state, emitted)
-            window = self.to_window(emitted[0])
-            features = self.encoder.glimpse(maps, window.unflatten(1, (2, 3)), align_corners=True)
+            window = self.to_window(emitted[0]) + start
+            features, log_odds = self.encoder(
+                images, window.unflatten(1, (2, 3)), align_corners=True
+            )
             aggregated = self.aggregator(torch.relu(self.glimpse(features)), aggregated)
             state = aggregated[0]
             memory = self.memory.write(memory, relu6(self.what(state) * self.where(window)))
-        return self.readout(outputs, self.memory.read(memory, query))
+            answers.append(self.memory.read(memory, query))
+            evidence.append(log_odds)
+        return self.read(answers, evidence)
 
 
 def adapt(
     backbone: Backbone,
     pos: Tensor,
     neg: Tensor,
-    after: str,
     window_scale: float,
     glimpses: int,
     width: int,
@@ -93,17 +96,15 @@ def adapt(
     epochs: int,
     stop_loss: float,
 ) -> nn.Module:
-    encoder = GlimpseEncoder(backbone, after, window_scale, pos[:1])
-    stawm = Stawm(encoder, backbone.target, glimpses, width, memory_size).to(pos.device)
-    # The read-out has a bias.
-    detector = Detector(
-        stawm, backbone.target, pos[:1], frozen=encoder.lower_stages, threshold=False
-    )
+    encoder = GlimpseEncoder(backbone, window_scale, pos[:1])
+    context = ContextEncoder(pos[:1], width)
+    stawm = Stawm(encoder, context, glimpses, width, memory_size).to(pos.device)
     fit_adam(
-        detector.scorer,
-        *detector.frozen_features(pos, neg),
+        EveryBudget(stawm),
+        pos,
+        neg,
         learning_rate=learning_rate,
         epochs=epochs,
         stop_loss=stop_loss,
     )
-    return detector
+    return stawm

@@ -51,9 +51,9 @@ KNOWN = [
     ("stn", VGG, 6_305),
     ("adapter", VGG, 154_233),
     ("side_tuning", RESNET, 156_706),
-    ("ram", VGG, 18_723),
-    ("edram", VGG, 65_799),
-    ("stawm", VGG, 98_890),
+    ("ram", VGG, 18_730),
+    ("edram", VGG, 52_698),
+    ("stawm", VGG, 54_813),
     ("full_finetune", RESNET, 25_557_033),
     pytest.param("full_finetune", VGG, 138_357_545, marks=pytest.mark.slow),
 ]
