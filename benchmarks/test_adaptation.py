@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -127,23 +126,17 @@ def plain_probe(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
     return nn.Sequential(encoder, nn.Flatten(), linear, nn.Flatten(0))
 
 
-def in_each_precision(
-    name: str, course: Course, overrides: Callable[[], dict[str, object]] = dict
-) -> list[Contender]:
+def in_each_precision(name: str, course: Course) -> list[Contender]:
     """Return a shipped submission in bfloat16, if the processor has units for it, and in float32.
 
     Args:
         name: of the submission.
         course: what it is given.
-        overrides: returns hyperparameters; called when it adapts.
     """
     aims = AIMS.get(name, (None, None)) if course.backbone.name == AIMED_AT else (None, None)
 
-    def adapt_in(precision: str) -> Adapt:
-        return lambda *given: shipped(name, precision=precision, **overrides())(*given)
-
     contenders = [
-        Contender(f"`{name}`, {precision}", adapt_in(precision), aim)
+        Contender(f"`{name}`, {precision}", shipped(name, precision=precision), aim)
         for precision, aim in zip(("bfloat16", "float32"), aims, strict=True)
     ]
     return contenders if has_units_for_bfloat16() else contenders[1:]
@@ -160,20 +153,17 @@ def has_units_for_bfloat16() -> bool:
 
 
 def attention(course: Course) -> list[Contender]:
-    """Race to the final loss of the plain loop, with peft's (IA)³ on the next layer."""
+    """Race with the plain loop, and with peft's (IA)³ on the next layer."""
     rest = course.backbone.after(attended_stage(course.backbone, course.pos)[0])
     next_layer = next(module for module in rest.modules() if isinstance(module, nn.Conv2d))
     layer_name = next(
         name for name, module in course.backbone.named_modules() if module is next_layer
     )
 
-    def to_the_same_loss() -> dict[str, object]:
-        return {"stop_loss": 1.02 * course.losses["plain loop"], "steps": 20}
-
     ia3 = shipped("ia3", layers=re.escape(layer_name), epochs=EPOCHS)
     contenders = [
         Contender("plain loop", plain_attention, once=True),
-        *in_each_precision("attention", course, to_the_same_loss),
+        *in_each_precision("attention", course),
         Contender("(IA)³ of `peft` on the layer behind, trained by `fit_adam`", ia3, once=True),
     ]
     if importlib.util.find_spec("tensorflow"):

@@ -23,9 +23,8 @@ Floats = NDArray[np.float64]
 # predicted.
 _INITIAL_DAMPING, _DAMPING_DECREASE, _DAMPING_INCREASE = 1e-3, 0.1, 10.0
 
-# A loss is first estimated from this many images per class, if a class has more than twice as many.
-# The estimate decides if it differs from the limit by this many standard errors.
-_SAMPLE_SIZE, _STANDARD_ERRORS = 16, 3.0
+# Training stops where a step would reduce the objective by less than this fraction.
+_MIN_RELATIVE_DECREASE = 1e-4
 
 # Iterations for the linearised problem. It need not converge: the next linearisation corrects it.
 _MAX_ITERATIONS = 50
@@ -37,21 +36,25 @@ def fit_gauss_newton(
     neg: Tensor,
     *,
     steps: int,
-    stop_loss: float = 0.0,
+    penalty: float = 0.0,
     target_weight: float = 0.5,
     nonnegative: Collection[nn.Parameter] = (),
 ) -> None:
     """Minimise the class-balanced logistic loss by damped Gauss-Newton (Levenberg-Marquardt) steps.
 
-    The loss is, with w the `target_weight`,
+    With w the `target_weight` and d the change of the parameters, it minimises
 
-        w mean softplus(-score) over positives + (1 - w) mean softplus(score) over negatives.
+        w mean softplus(-score) over positives + (1 - w) mean softplus(score) over negatives
+        + penalty / 2 x sum of k_t |d_t|^2 over parameter tensors t.
+
+    k_t is the sum over the tensor of the mean squared derivative of a score at the beginning. It
+    makes the penalty independent of the parameters' units. Biases have no penalty.
 
     Each step evaluates the scores s of all images. As every image gets its own copy of the
     parameters, one backward pass gives the gradients of all scores, which are the Jacobian J. The
-    step minimises the loss of the linearised scores s + J d over the change d of the parameters,
-    plus a damping term that keeps d small. That problem is convex and takes next to no time. So one
-    pass over the images gives a whole minimisation, where gradient descent takes a single step.
+    step minimises the objective of the linearised scores s + J d, plus a damping term that keeps d
+    small. That problem is convex and takes next to no time. So one pass over the images gives a
+    whole minimisation, where gradient descent takes a single step.
 
     Use it for up to a few thousand parameters: J has images x parameters entries.
 
@@ -60,8 +63,9 @@ def fit_gauss_newton(
             trained in place. Their layers must accept parameters with an additional first dimension
             for images, as `Gains` does.
         pos, neg: features `[n, ...]` of the positives and of the negatives.
-        steps: the largest number of steps.
-        stop_loss: training stops as soon as the loss is below this.
+        steps: the largest number of steps. Training ends earlier where the next step is expected
+            to reduce the objective by less than 0.01 %.
+        penalty: the strength of the penalty.
         target_weight: the weight w of the positives as a whole.
         nonnegative: the parameters that are constrained to be at least 0.
     """
@@ -69,37 +73,35 @@ def fit_gauss_newton(
         name: parameter for name, parameter in scorer.named_parameters() if parameter.requires_grad
     }
     scores_of = _ScoreFunction(scorer, parameters, (pos, neg))
-    loss = _LogisticLoss.balanced(len(pos), len(neg), target_weight)
+    current = scores_of.linearise(_flatten(list(parameters.values())))
+    is_bias = [torch.full_like(p, n.endswith("bias")) for n, p in parameters.items()]
+    objective = _Objective(
+        _LogisticLoss.balanced(len(pos), len(neg), target_weight),
+        current.values,
+        penalty * current.scale * (1 - _flatten(is_bias)),
+    )
     lower_bounds = _flatten(
         [
             torch.full_like(parameter, 0.0 if _contains(nonnegative, parameter) else -torch.inf)
             for parameter in parameters.values()
         ]
     )
-    current = scores_of.linearise(_flatten(list(parameters.values())))
-    best, damping = current.values, _INITIAL_DAMPING
+    lowest, damping = objective.value(current.scores, current.values), _INITIAL_DAMPING
+    best = current.values
     for steps_left in reversed(range(steps)):
-        if loss.value(current.scores) < stop_loss:
+        values = _minimise(current, objective, damping, lower_bounds)
+        predicted = lowest - objective.value(current.predict(values), values)
+        if predicted < _MIN_RELATIVE_DECREASE * lowest:
             break
-        values = _minimise(current, loss, damping, lower_bounds)
-        predicted_loss = loss.value(current.predict(values))
-        if not steps_left or predicted_loss < stop_loss:
-            # Training may end here. Then gradients, the more expensive part of a linearisation,
-            # would be computed in vain. So the loss is evaluated without them first.
-            limit = stop_loss if steps_left else loss.value(current.scores)
-            if scores_of.loss_is_below(limit, values, current, loss):
-                best = values
-                break
-            if not steps_left:
-                break
-        predicted_decrease = loss.value(current.scores) - predicted_loss
-        candidate = scores_of.linearise(values)
-        decrease = loss.value(current.scores) - loss.value(candidate.scores)
+        # Nothing follows the last step, so its gradients, the more expensive part, are not needed.
+        candidate = scores_of.linearise(values) if steps_left else None
+        scores = scores_of.evaluate(values) if candidate is None else candidate.scores
+        decrease = lowest - objective.value(scores, values)
         if decrease > 0:
-            current, best = candidate, values
-        if decrease > 0.75 * predicted_decrease:
+            lowest, best, current = lowest - decrease, values, candidate or current
+        if decrease > 0.75 * predicted:
             damping *= _DAMPING_DECREASE
-        elif decrease < 0.25 * predicted_decrease:
+        elif decrease < 0.25 * predicted:
             damping *= _DAMPING_INCREASE
     with torch.no_grad():
         trained = _unflatten(best, parameters.values())
@@ -132,15 +134,34 @@ class _LogisticLoss:
         """Return the loss of the scores `[n]`."""
         return float(self.weights @ np.logaddexp(0, -self.signs * scores))
 
-    def terms(self, scores: Floats, rows: NDArray[np.int64]) -> Floats:
-        """Return the weighted losses `[k]` of the images in `rows`, given their scores `[k]`."""
-        terms: Floats = self.weights[rows] * np.logaddexp(0, -self.signs[rows] * scores)
-        return terms
-
     def gradient(self, scores: Floats) -> Floats:
         """Return the derivatives with respect to the scores, `[n]`."""
         gradient: Floats = -self.weights * self.signs * expit(-self.signs * scores)
         return gradient
+
+
+@dataclass(frozen=True)
+class _Objective:
+    """The loss plus the penalty on the change of the parameters.
+
+    Attributes:
+        loss: of the scores.
+        origin: the values from which changes are measured, `[p]`.
+        weights: the weight of each squared change, `[p]`.
+    """
+
+    loss: _LogisticLoss
+    origin: Floats
+    weights: Floats
+
+    def value(self, scores: Floats, values: Floats) -> float:
+        """Return the objective of scores `[n]` at values `[p]` of the parameters."""
+        return self.loss.value(scores) + float(self.weights @ np.square(values - self.origin)) / 2
+
+    def gradient(self, scores: Floats, jacobian: Floats, values: Floats) -> Floats:
+        """Return the derivatives with respect to the values, `[p]`."""
+        gradient: Floats = jacobian.T @ self.loss.gradient(scores)
+        return gradient + self.weights * (values - self.origin)
 
 
 @dataclass(frozen=True)
@@ -204,35 +225,13 @@ class _ScoreFunction:
         all_scores = torch.cat(scores).double().cpu().numpy()
         return _Linearisation(values, all_scores, jacobian, np.repeat(sums, sizes))
 
-    def loss_is_below(
-        self, limit: float, values: Floats, linear: _Linearisation, loss: _LogisticLoss
-    ) -> bool:
-        """Return whether the loss at these values `[p]` is below a limit, from few images if possible.
-
-        The error of a linearisation varies less between images than the loss does. So the loss is
-        predicted for all images, and corrected by the mean error on a sample of each class (a
-        control variate). If the limit is within three standard errors, all images are evaluated.
-        """
-        predicted = linear.predict(values)
-        estimate, squared_error, start = loss.value(predicted), 0.0, 0
-        for features in self.images:
-            count, sample = len(features), _sample_rows(len(features))
-            rows, scores = start + sample, self._scores(values, features[sample])
-            errors = loss.terms(scores, rows) - loss.terms(predicted[rows], rows)
-            estimate += count * errors.mean()
-            if len(sample) < count:
-                unsampled = 1 - len(sample) / count
-                squared_error += count**2 * unsampled * errors.var(ddof=1) / len(sample)
-            start += count
-        if abs(estimate - limit) > _STANDARD_ERRORS * np.sqrt(squared_error):
-            return estimate < limit
-        return loss.value(self._scores(values, *self.images)) < limit
-
     @torch.no_grad()
-    def _scores(self, values: Floats, *images: Tensor) -> Floats:
-        """Return the scores of images at these values `[p]`, in a third of `linearise`'s time."""
+    def evaluate(self, values: Floats) -> Floats:
+        """Return the scores `[n]` at these values `[p]`, in a third of the time of `linearise`."""
         tensors = self._named(values)
-        scores = [functional_call(self.scorer, tensors, (batch,)) for batch in _batches(images)]
+        scores = [
+            functional_call(self.scorer, tensors, (batch,)) for batch in _batches(self.images)
+        ]
         return torch.cat(scores).double().cpu().numpy()
 
     def _named(self, values: Floats) -> dict[str, Tensor]:
@@ -245,24 +244,18 @@ def _batches(images: Iterable[Tensor]) -> Iterator[Tensor]:
             yield channels_last(features[rows])
 
 
-def _sample_rows(count: int) -> NDArray[np.int64]:
-    """Return evenly spaced row numbers, or all if a sample would be at least half of them."""
-    size = count if count <= 2 * _SAMPLE_SIZE else _SAMPLE_SIZE
-    return np.arange(size) * count // size
-
-
 def _minimise(
-    linear: _Linearisation, loss: _LogisticLoss, damping: float, lower_bounds: Floats
+    linear: _Linearisation, objective: _Objective, damping: float, lower_bounds: Floats
 ) -> Floats:
-    """Return the values `[p]` that minimise the linearised scores' loss plus the damping term."""
+    """Return the values `[p]` that minimise the linearised objective plus the damping term."""
 
     def value_and_gradient(values: Floats) -> tuple[float, Floats]:
         change = values - linear.values
         scores = linear.predict(values)
         damped = damping * linear.scale * change
         return (
-            loss.value(scores) + float(damped @ change) / 2,
-            linear.jacobian.T @ loss.gradient(scores) + damped,
+            objective.value(scores, values) + float(damped @ change) / 2,
+            objective.gradient(scores, linear.jacobian, values) + damped,
         )
 
     result = minimize(

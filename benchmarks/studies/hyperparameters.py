@@ -2,11 +2,11 @@
 
     python -m benchmarks.studies.hyperparameters [NAME]…
 
-The hyperparameter is the `learning_rate` of a submission or, if it has none, the `stop_loss` at
-which training stops. It is varied from a tenth to ten times its value in the manifest. For each
-value, the submission adapts to three quarters of the adaptation images, and the class-balanced loss
-is measured on the others. Test images have no part in it, and no record has these seeds. Printed is
-a row of the table in docs/methods.md for each submission. Chance is a loss of 0.69.
+The hyperparameter is the `learning_rate` of a submission or, if it has none, its `penalty`. It is
+varied from a tenth to ten times its value in the manifest. For each value, the submission adapts to
+three quarters of the adaptation images, and the class-balanced loss is measured on the others. Test
+images have no part in it, and no record has these seeds. Printed is a row of the table in
+docs/methods.md for each submission. Chance is a loss of 0.69.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from attnbench.tasks import load_task
 TASKS = ("imagenet-standard", "noisy-mnist", "cifar-ssl")
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 TARGETS, SEEDS = 4, (1000, 1001)
-VARIED = ("learning_rate", "stop_loss")
+VARIED = ("learning_rate", "penalty")
 
 
 def episodes() -> Iterator[tuple[Backbone, Tensor, Tensor]]:

@@ -14,6 +14,7 @@ from attnbench.adaptation import (
     Gains,
     Precision,
     fit_gauss_newton,
+    fit_readout,
     middle_stage,
     num_channels,
     stages_with_maps,
@@ -27,7 +28,7 @@ def adapt(
     after: str,
     intensity: float,
     steps: int,
-    stop_loss: float,
+    penalty: float,
     precision: Precision,
 ) -> nn.Module:
     shapes = stages_with_maps(backbone, pos[:1])
@@ -39,12 +40,14 @@ def adapt(
         pos[:1],
         frozen=backbone.upto(after),
     )
+    features = detector.frozen_features(pos, neg, precision=precision)
+    fit_readout(detector, *features)
     fit_gauss_newton(
         detector.scorer,
-        *detector.frozen_features(pos, neg, precision=precision),
+        *features,
         target_weight=intensity,
         nonnegative=[attention.gains],
         steps=steps,
-        stop_loss=stop_loss,
+        penalty=penalty,
     )
     return detector

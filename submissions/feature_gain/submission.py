@@ -9,20 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from attnbench import Backbone
-from attnbench.adaptation import Detector, Gains, fit_gauss_newton, insert_after_convolutions
+from attnbench.adaptation import (
+    Detector,
+    Gains,
+    fit_gauss_newton,
+    fit_readout,
+    insert_after_convolutions,
+)
 
 
-def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int, stop_loss: float) -> nn.Module:
+def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int, penalty: float) -> nn.Module:
     layers = insert_after_convolutions(
         backbone, pos[:1], lambda channels: Gains(torch.ones(channels))
     )
     detector = Detector(backbone, backbone.target, pos[:1])
+    fit_readout(detector, pos, neg)
     fit_gauss_newton(
         detector.scorer,
         pos,
         neg,
         nonnegative=[layer.gains for layer in layers],
         steps=steps,
-        stop_loss=stop_loss,
+        penalty=penalty,
     )
     return detector

@@ -11,6 +11,7 @@ from attnbench.adaptation import (
     Detector,
     broadcast_channels,
     fit_gauss_newton,
+    fit_readout,
     insert_after_convolutions,
 )
 
@@ -29,8 +30,9 @@ class Film(nn.Module):
         return features * scale + shift
 
 
-def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int, stop_loss: float) -> nn.Module:
+def adapt(backbone: Backbone, pos: Tensor, neg: Tensor, steps: int, penalty: float) -> nn.Module:
     insert_after_convolutions(backbone, pos[:1], Film)
     detector = Detector(backbone, backbone.target, pos[:1])
-    fit_gauss_newton(detector.scorer, pos, neg, steps=steps, stop_loss=stop_loss)
+    fit_readout(detector, pos, neg)
+    fit_gauss_newton(detector.scorer, pos, neg, steps=steps, penalty=penalty)
     return detector

@@ -34,7 +34,6 @@ def adapt(
     references: int,
     images: int,
     steps: int,
-    stop_loss: float,
     penalty: float,
 ) -> nn.Module:
     target, neg = target_output(backbone), neg[:pictures]
@@ -56,7 +55,7 @@ def adapt(
             features[~present],
             nonnegative=[gains.gains],
             steps=steps,
-            stop_loss=stop_loss,
+            penalty=penalty,
         )
         trained[reference] = gains.gains.detach()
     prototypes = class_prototypes(backbone.stage(backbone.stages[-1]))

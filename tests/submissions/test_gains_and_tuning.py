@@ -61,7 +61,7 @@ def test_inserted_layers_change_nothing_before_training(
 @pytest.mark.parametrize("name", ["feature_gain", "film"])
 def test_scaled_filters_equal_a_network_with_scaled_weights(name: str, vgg: Backbone) -> None:
     pos, neg = noise_images(vgg, 3)
-    detector = adapt_submission(name, vgg, pos, neg, steps=3, stop_loss=0.0).detector
+    detector = adapt_submission(name, vgg, pos, neg, steps=3, penalty=0.0).detector
     folded = copy.deepcopy(vgg)
     kind = {"feature_gain": "Gains", "film": "Film"}[name]
     layers = [module for module in detector.modules() if type(module).__name__ == kind]
@@ -79,8 +79,8 @@ def test_scaled_filters_equal_a_network_with_scaled_weights(name: str, vgg: Back
 
 
 def test_gains_never_fall_below_zero(vgg: Backbone) -> None:
-    images = noise_images(vgg, 9)
-    detector = adapt_submission("feature_gain", vgg, *images, steps=6, stop_loss=0.0).detector
+    neg, pos = noise_images(vgg, 9)
+    detector = adapt_submission("feature_gain", vgg, pos, neg, steps=30, penalty=0.0).detector
     gains = torch.cat(
         [
             parameter.detach().flatten()

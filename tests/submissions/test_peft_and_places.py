@@ -69,7 +69,7 @@ def test_ia3_in_front_of_a_block_equals_attention_after_the_block_before(vgg: Ba
     pytest.importorskip("peft")
     pos, neg = noise_images(vgg, 6)
     ia3 = adapt_submission("ia3", vgg, pos, neg, layers=r"block4\.0", epochs=1)
-    attention = adapt_submission("attention", vgg, pos, neg, after="block3", steps=2, stop_loss=0.0)
+    attention = adapt_submission("attention", vgg, pos, neg, after="block3", steps=2, penalty=0.0)
     ia3_gains, attention_gains = (
         next(parameter for parameter in adapted.detector.parameters() if parameter.requires_grad)
         for adapted in (ia3, attention)
