@@ -34,7 +34,8 @@ def adapt(
     references: int,
     images: int,
     steps: int,
-    penalty: float,
+    gains_penalty: float,
+    map_penalty: float,
 ) -> nn.Module:
     target, neg = target_output(backbone), neg[:pictures]
     shapes = stages_with_maps(backbone, neg[:1])
@@ -55,12 +56,12 @@ def adapt(
             features[~present],
             nonnegative=[gains.gains],
             steps=steps,
-            penalty=penalty,
+            penalty=gains_penalty,
         )
         trained[reference] = gains.gains.detach()
     prototypes = class_prototypes(backbone.stage(backbone.stages[-1]))
     predicted = predict_by_ridge(
-        prototypes[[*trained]], torch.stack([*trained.values()]), prototypes[target], penalty
+        prototypes[[*trained]], torch.stack([*trained.values()]), prototypes[target], map_penalty
     )
     attended = nn.Sequential(Gains(predicted.clamp(min=0)), rest)
     return Detector(attended, target, neg[:1], frozen=frozen, threshold=False)
