@@ -150,7 +150,7 @@ def test_a_record_of_another_task_of_the_same_name_has_a_column_of_its_own(
     for submission, sha256 in (("honest", "a" * 64), ("easier", "b" * 64)):
         store.save(make_record(submission=submission, task_sha256=sha256), SCORES)
     (records, problems) = store.load_all()
-    page = markdown_of(standings_by_track([record for _, record in records], {}), "")
+    page = markdown_of(standings_by_track([record for _, record in records], {}, {}), "")
     assert not problems and "[aaaaaa]" in page and "[bbbbbb]" in page
 
 

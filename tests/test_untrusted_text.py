@@ -73,7 +73,7 @@ def assert_read_or_rejected(folder: Path, text: str | bytes) -> None:
 def page_of(records: Sequence[Record]) -> str:
     """The leaderboard of some records, which must not raise."""
     newest = max((record.created for record in records), default="")
-    return markdown_of(standings_by_track(records, {}), newest)
+    return markdown_of(standings_by_track(records, {}, {}), newest)
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))

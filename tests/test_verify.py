@@ -166,7 +166,7 @@ def test_edited_record_contradicts_itself(record: Path, name: str) -> None:
     assert any(text in problem for problem in problems), problems
     assert badge_of(record, contradictions(record, read(record))) == "failed verification"
     badges: dict[Identity, Badge] = {read(record).identity: "failed verification"}
-    page = markdown_of(standings_by_track([read(record)], badges), read(record).created)
+    page = markdown_of(standings_by_track([read(record)], badges, {}), read(record).created)
     assert "| failed verification |" in page
 
 

@@ -13,6 +13,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.files import write_file
 from attnbench.leaderboard.entries import Entry, read_entries
 from attnbench.leaderboard.markdown import markdown_of
+from attnbench.leaderboard.order import order_correlations
 from attnbench.leaderboard.staleness import count_stale
 from attnbench.leaderboard.standings import Standings, standings_by_track
 from attnbench.vocabulary import PUBLISHED_FOLDER
@@ -89,4 +90,5 @@ def build_leaderboard(folders: Sequence[Path]) -> Leaderboard:
 
 def _standings(entries: Sequence[Entry]) -> dict[str, Standings]:
     badges = {entry.record.identity: entry.badge for entry in entries}
-    return standings_by_track([entry.record for entry in entries], badges)
+    records = [entry.record for entry in entries]
+    return standings_by_track(records, badges, order_correlations(entries))

@@ -23,6 +23,8 @@ _LEGEND = (
     "confidence interval; 0 is chance. A mean over fewer tasks says how many.",
     "**d_a above bias_only**: d_a, the sensitivity over all thresholds, compared with a control that "
     "only shifts the criterion.",
+    "**order of bias_only**: on how many tasks the scores order the images as those of `bias_only` do, "
+    "with a rank correlation of at least 0.98. On these the method does little but move the threshold.",
     "**c**: the criterion; above 0 the detector is biased towards “absent”.",
     "**parameters**: counted in the delivered artefact, added and changed together.",
     "**other numbers**: the largest number of numbers outside tensors, such as settings. They count as "
@@ -98,7 +100,7 @@ def _stale_note(tracks: Iterable[Standings], stale: int) -> str:
 def _table(standings: Standings) -> list[str]:
     headers = ["rank", "submission", "mean rank", "d′"]
     headers += [_heading(setting, standings.settings) for setting in standings.settings]
-    headers += ["d_a above bias_only", "c", "parameters", "other numbers"]
+    headers += ["d_a above bias_only", "order of bias_only", "c", "parameters", "other numbers"]
     headers += ["adaptation", "passes", "device", "badge"]
     rows = [
         [
@@ -109,6 +111,7 @@ def _table(standings: Standings) -> list[str]:
             + _coverage(row, standings.settings),
             *(_result(row.results.get(setting)) for setting in standings.settings),
             _with_interval(row.advantage, row.advantage_interval, "+.2f"),
+            _order(row),
             "–" if row.criterion is None else f"{row.criterion:+.2f}",
             *_costs(row.costs),
             escape(row.device),
@@ -119,6 +122,12 @@ def _table(standings: Standings) -> list[str]:
     alignment = ["right", "left"] + ["right"] * (len(headers) - 4) + ["left"] * 2
     table = tabulate(rows, headers, tablefmt="github", colalign=alignment, disable_numparse=True)
     return table.splitlines()
+
+
+def _order(row: StandingsRow) -> str:
+    """Return on how many of the settings that can be compared it has the control's order."""
+    compared = len(row.order_correlations)
+    return f"{row.settings_in_order_of_control} of {compared}" if compared else "–"
 
 
 def _heading(setting: Setting, settings: Sequence[Setting]) -> str:

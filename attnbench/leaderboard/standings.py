@@ -9,6 +9,7 @@ from statistics import fmean
 
 import numpy as np
 
+from attnbench.leaderboard.order import OrderCorrelations
 from attnbench.leaderboard.pooling import (
     CostSummary,
     Method,
@@ -32,6 +33,9 @@ from attnbench.records.record import Identity, Record
 from attnbench.statistics.intervals import d_prime_interval, percentile_interval
 from attnbench.vocabulary import TRACKS, Badge
 
+# The rank correlation with the control from which on a method counts as having its order.
+_SAME_ORDER = 0.98
+
 
 @dataclass(frozen=True)
 class StandingsRow:
@@ -45,6 +49,7 @@ class StandingsRow:
         d_prime, d_prime_interval: mean over the settings with a d', in z units; None likewise.
         advantage, advantage_interval: d_a minus that of the control `bias_only`, over the settings
             that both have; None if they share none.
+        order_correlations: by setting, Spearman's correlation of its scores with those of the control.
         criterion: mean criterion c over episodes.
         costs: None if no episode has any.
         results: by setting.
@@ -60,11 +65,17 @@ class StandingsRow:
     d_prime_interval: Interval | None
     advantage: float | None
     advantage_interval: Interval | None
+    order_correlations: Mapping[Setting, float]
     criterion: float | None
     costs: CostSummary | None
     results: Mapping[Setting, SettingResult]
     d_prime_intervals: Mapping[Setting, Interval]
     badge: str
+
+    @property
+    def settings_in_order_of_control(self) -> int:
+        """In how many settings it orders the images as the control does: a correlation of 0.98."""
+        return sum(value >= _SAME_ORDER for value in self.order_correlations.values())
 
     @property
     def device(self) -> str:
@@ -81,29 +92,35 @@ class Standings:
 
 
 def standings_by_track(
-    records: Sequence[Record], badges: Mapping[Identity, Badge]
+    records: Sequence[Record], badges: Mapping[Identity, Badge], orders: OrderCorrelations
 ) -> dict[str, Standings]:
     """Return the standings of each track that has records: shipped tracks by size, then others.
 
     Args:
         records: all records, in any order.
         badges: by record identity; a record without one is self-reported.
+        orders: from `attnbench.leaderboard.order.order_correlations`.
     """
     by_track: dict[str, Standings] = {}
     own = sorted({record.identity.track for record in records} - set(TRACKS))
     for track in (*TRACKS, *own):
         of_track = [record for record in records if record.identity.track == track]
         if of_track:
-            by_track[track] = standings_of_track(of_track, badges)
+            by_track[track] = standings_of_track(of_track, badges, orders.get(track, {}))
     return by_track
 
 
-def standings_of_track(records: Sequence[Record], badges: Mapping[Identity, Badge]) -> Standings:
+def standings_of_track(
+    records: Sequence[Record],
+    badges: Mapping[Identity, Badge],
+    orders: Mapping[Method, Mapping[Setting, float]],
+) -> Standings:
     """Return the standings of one track's records; they do not depend on the records' order.
 
     Args:
         records: of a single track, at least one.
         badges: by record identity; a record without one is self-reported.
+        orders: by method and setting, the correlation of scores with those of the control.
     """
     grouped: dict[Method, dict[Setting, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in sorted(records, key=_order):
@@ -140,6 +157,7 @@ def standings_of_track(records: Sequence[Record], badges: Mapping[Identity, Badg
                 d_prime_interval=d_prime_interval(*counts.values()) if ranked else None,
                 advantage=None if advantage is None else advantage[0],
                 advantage_interval=None if advantage is None else advantage[1],
+                order_correlations=orders.get(method, {}),
                 criterion=mean_criterion(of_method),
                 costs=summarise_costs(of_method),
                 results=results[method],

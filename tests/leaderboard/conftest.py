@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from attnbench.leaderboard.entries import Entry, read_entries
+from attnbench.leaderboard.order import order_correlations
 from attnbench.leaderboard.standings import Standings, standings_by_track
 from attnbench.records.record import EpisodeResult, Record
 
@@ -21,7 +22,9 @@ HOSTILE = (
 def tracks_of(entries: list[Entry]) -> dict[str, Standings]:
     """Return the standings of each track, with the entries' badges."""
     badges = {entry.record.identity: entry.badge for entry in entries}
-    return standings_by_track([entry.record for entry in entries], badges)
+    return standings_by_track(
+        [entry.record for entry in entries], badges, order_correlations(entries)
+    )
 
 
 @pytest.fixture(scope="session")

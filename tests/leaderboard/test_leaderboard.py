@@ -11,8 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
+from attnbench.commands.leaderboard import build_leaderboard
+from attnbench.leaderboard.entries import Entry
 from attnbench.leaderboard.markdown import escape, markdown_of
+from attnbench.leaderboard.order import order_correlations
+from attnbench.leaderboard.score_summary import ScoreSummary, coarse_ranks, rank_correlation
 from attnbench.leaderboard.staleness import count_stale
 from attnbench.leaderboard.standings import standings_by_track, standings_of_track
 from attnbench.records.outcome import scores_table
@@ -27,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 def page_of(records: Sequence[Record], stale: int = 0) -> str:
     """The page for records that nobody has verified."""
     newest = max((record.created for record in records), default="")
-    return markdown_of(standings_by_track(records, {}), newest, stale)
+    return markdown_of(standings_by_track(records, {}, {}), newest, stale)
 
 
 def test_the_same_records_give_the_same_bytes_in_any_order(make_record: MakeRecord) -> None:
@@ -152,7 +159,7 @@ def test_contended_times_are_not_shown(make_record: MakeRecord) -> None:
     contended = make_record(submission="contended", contended=True)
     page = page_of([alone, contended])
     assert "**—**: no episode had the device to itself" in page
-    cells = {row[1]: row[7:11] for row in _rows(page)}
+    cells = {row[1]: row[8:12] for row in _rows(page)}
     assert cells == {
         "alone": ["96", "35", "0.500 s", "5.00"],
         "contended": ["96", "35", "—", "—"],
@@ -166,7 +173,7 @@ def test_times_are_medians_over_uncontended_episodes(make_record: MakeRecord) ->
     slow = second.cost.model_copy(update={"adaptation_seconds": 90.0, "contended": True})
     episodes = (first, second.model_copy(update={"cost": slow}))
     page = page_of([record.model_copy(update={"episodes": episodes})])
-    assert _rows(page)[0][9:11] == ["0.500 s", "5.00"]
+    assert _rows(page)[0][10:12] == ["0.500 s", "5.00"]
 
 
 def test_the_page_without_records_says_how_to_make_one() -> None:
@@ -241,12 +248,12 @@ def test_seeds_from_several_machines_share_a_row_with_the_times_of_one_machine(
             (3, "another machine", 2.0, False),
         )
     ]
-    (row,) = standings_of_track(records, {}).rows
+    (row,) = standings_of_track(records, {}, {}).rows
     (result,) = row.results.values()
     assert row.costs is not None and result.seeds == 4
     assert (row.costs.device, row.costs.times.adaptation) == ("another machine", 2.0)
     assert (result.device, result.times.passes) == ("another machine", 20.0)
-    (contended,) = standings_of_track(records[1:2], {}).rows
+    (contended,) = standings_of_track(records[1:2], {}, {}).rows
     assert contended.costs is not None and contended.costs.times.adaptation is None
     assert contended.costs.device == "cpu"
 
@@ -267,8 +274,48 @@ def test_stale_records_are_counted_and_noted(make_record: MakeRecord) -> None:
 
 
 def test_the_published_leaderboard_is_up_to_date() -> None:
-    loaded, problems = RecordStore(ROOT / "published").load_all()
-    assert loaded and not problems
-    records = [record for _, record in loaded]
-    page = page_of(records, stale=count_stale(records))
-    assert (ROOT / "leaderboard.md").read_text("utf-8") == page
+    board = build_leaderboard([ROOT / "published"])
+    assert board.entries and not board.problems
+    assert (ROOT / "leaderboard.md").read_bytes() == board.page
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 3), st.floats(0, 3))
+def test_the_rank_correlation_is_spearmans(seed: int, episodes: int, noise: float) -> None:
+    rng = np.random.default_rng(seed)
+    size = 300
+    one = rng.standard_normal((episodes, size))
+    # A threshold of its own for each episode changes nothing.
+    other = np.exp(one + noise * rng.standard_normal(one.shape)) + 9 * np.arange(episodes)[:, None]
+    summaries = []
+    for scores in (one, other):
+        ranks = np.concatenate([coarse_ranks(row) for row in scores])
+        bits = np.packbits(ranks > 0)
+        summaries.append(ScoreSummary(np.zeros(57), "", len(ranks), bits, bits, ranks))
+    exact = np.mean([spearmanr(*pair).statistic for pair in zip(one, other, strict=True)])
+    assert rank_correlation(*summaries) == pytest.approx(exact, abs=1e-3)
+
+
+def test_equal_scores_have_no_rank_correlation() -> None:
+    ranks = coarse_ranks(np.zeros(10))
+    bits = np.packbits(ranks > 0)
+    summary = ScoreSummary(np.zeros(57), "", 10, bits, bits, ranks)
+    assert np.isnan(rank_correlation(summary, summary))
+
+
+def test_a_row_says_on_how_many_tasks_a_method_orders_images_as_the_control(
+    entries: list[Entry],
+) -> None:
+    orders = order_correlations(entries)
+    standings = standings_by_track([entry.record for entry in entries], {}, orders)
+    page = markdown_of(standings, "")
+    for track, of_track in standings.items():
+        rows = {row.method.submission: row for row in of_track.rows}
+        assert rows["none"].settings_in_order_of_control == 1
+        for name in ("ridge_probe", "glimpse_random"):
+            assert rows[name].settings_in_order_of_control == 0
+        (correlation,) = rows["bias_only"].order_correlations.values()
+        assert correlation == pytest.approx(1)
+        assert set(orders[track]) == {row.method for row in of_track.rows if row.order_correlations}
+    lines = [line for line in page.splitlines() if "order of bias" in line or "| none " in line]
+    assert any("1 of 1" in line for line in lines)

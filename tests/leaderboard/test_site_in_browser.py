@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from attnbench.leaderboard.entries import read_entries
+from attnbench.leaderboard.order import order_correlations
 from attnbench.leaderboard.site.builder import write_site
 from attnbench.leaderboard.standings import standings_by_track
 
@@ -29,7 +30,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     entries, _ = read_entries([RECORDS])
     tasks = ("noisy-mnist", "cifar-ssl", "imagenet-a")
     selected = [entry for entry in entries if entry.record.identity.task in tasks]
-    tracks = standings_by_track([entry.record for entry in selected], {})
+    tracks = standings_by_track(
+        [entry.record for entry in selected], {}, order_correlations(selected)
+    )
     folder = tmp_path_factory.mktemp("site") / "with space"
     write_site(folder, selected, tracks)
     return folder
@@ -83,7 +86,7 @@ def test_tables_sort_by_click_and_by_enter(browser: Any, site: Path) -> None:
     heading = page.locator("#track-mini th", has_text="parameters")
     heading.get_by_role("button").click()
     assert heading.get_attribute("aria-sort") == "ascending"
-    values = page.locator("#track-mini tbody tr > :nth-child(8)").evaluate_all(
+    values = page.locator("#track-mini tbody tr > :nth-child(9)").evaluate_all(
         "cells => cells.map(cell => cell.dataset.value)"
     )
     numbers = [float(value) for value in values if value is not None]
