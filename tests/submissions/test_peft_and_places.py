@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import rows_of
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import vgg16
 
 from attnbench import Backbone, NotApplicable
-from attnbench.adaptation import Gains, log_odds
+from attnbench.adaptation import Gains, fit_adam, log_odds
 from attnbench.backbones import load
 from attnbench.backbones.backbone import tensors_of
 from attnbench.statistics.detection import detect
@@ -239,10 +239,47 @@ def test_at_most_three_tenths_of_the_pixels_are_visible(
 
 def test_saccades_go_where_the_network_is_most_active() -> None:
     # The features are the image itself, so the attention to a patch is its mean square.
-    saccades = load_program("glimpse_saccade").Saccades(nn.Identity(), 4, 5)
+    saccades = load_program("glimpse_saccade").Saccades(nn.Identity(), 4, 5, None)
     image = torch.ones(1, 3, 16, 16) * 0.1
     active = [(0, 0), (1, 3), (2, 1), (3, 2), (3, 3)]
     for row, column in active:
         image[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = 2
     visible = saccades(image)[0, 0, ::4, ::4]
     assert {tuple(patch) for patch in visible.nonzero().tolist()} == set(active)
+
+
+def test_a_learned_policy_finds_a_dim_patch_beside_brighter_ones() -> None:
+    def images(present: bool) -> Tensor:
+        """In four of 16 patches there is a bright blue square. A target is a dim red one."""
+        made = 0.1 * torch.rand(32, 3, 16, 16)
+        for image in made:
+            places = [(4 * (k // 4), 4 * (k % 4)) for k in torch.randperm(16)[:5].tolist()]
+            for row, column in places[:4]:
+                image[2, row : row + 4, column : column + 4] = 2
+            if present:
+                row, column = places[4]
+                image[0, row : row + 4, column : column + 4] = 1
+        return made
+
+    torch.manual_seed(0)
+    weights = nn.Parameter(torch.zeros(3))
+    saccades = load_program("glimpse_saccade").Saccades(nn.Identity(), 4, 1, weights)
+    by_activity = load_program("glimpse_saccade").Saccades(nn.Identity(), 4, 1, None)
+    test = images(True)
+    assert saccades(test).equal(by_activity(test))
+
+    def seen(images: Tensor) -> Tensor:
+        return saccades(images)[:, 0].sum(dim=(1, 2))
+
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.saccades = saccades
+
+        def forward(self, images: Tensor) -> Tensor:
+            return seen(images) - 8
+
+    # The dim patch has 16 pixels of 1.
+    assert (seen(test) < 8).all()
+    fit_adam(Reader(), images(True), images(False), learning_rate=0.3, epochs=30)
+    assert (seen(test) > 12).float().mean() > 0.9
