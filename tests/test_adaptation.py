@@ -208,10 +208,11 @@ def test_gauss_newton_needs_few_steps_and_keeps_gains_nonnegative() -> None:
 
 
 @pytest.mark.parametrize("penalty", [0.3, 0.03, 0.003])
-def test_gauss_newton_and_lbfgs_have_the_same_penalty(penalty: float) -> None:
+def test_gauss_newtons_penalty_is_that_of_lbfgs_over_the_number_of_images(penalty: float) -> None:
     pos, neg = two_clouds()
     by_gauss_newton, by_lbfgs = LinearReadout(3), LinearReadout(3)
-    fit_gauss_newton(by_gauss_newton, pos, neg, steps=30, penalty=penalty)
+    count = len(pos) + len(neg)
+    fit_gauss_newton(by_gauss_newton, pos, neg, steps=30, penalty=penalty * count)
     fit_lbfgs(by_lbfgs, pos, neg, steps=100, penalty=penalty)
     torch.testing.assert_close(by_gauss_newton.weight, by_lbfgs.weight, rtol=0.1, atol=0.02)
     torch.testing.assert_close(by_gauss_newton.bias, by_lbfgs.bias, rtol=0.1, atol=0.02)
@@ -227,7 +228,7 @@ def test_gauss_newton_stops_where_little_can_be_gained_and_skips_the_last_gradie
     # The scores are linear in the parameters, so the first step is all there is to gain.
     for steps, passes in ((1, [True, False]), (30, [True, True])):
         with_gradients: list[bool] = []
-        fit_gauss_newton(RecordingReadout(3), pos, neg, steps=steps, penalty=0.1)
+        fit_gauss_newton(RecordingReadout(3), pos, neg, steps=steps, penalty=30.0)
         # Positives and negatives are separate batches.
         assert with_gradients[::2] == with_gradients[1::2] == passes
 

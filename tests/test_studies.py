@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from attnbench.stimuli.figures import CLASSES
-from benchmarks.studies import meta_mapping, spiking
+from attnbench.tasks import list_tasks, load_task
+from benchmarks.studies import learning_rates, meta_mapping, spiking
 
 
 def test_pairs_of_classes_differ_in_colour_only() -> None:
@@ -50,3 +51,22 @@ def test_each_rule_of_spiking_has_its_own_row() -> None:
     latency, surrogate = (next(spiking.measures("noisy-mnist", rule, 1)) for rule in spiking.RULES)
     assert (latency != surrogate).all()
     assert all(row[1] > 0 and 0 < row[2] <= 32 for row in (latency, surrogate))
+
+
+def test_no_record_uses_a_target_that_rates_are_tuned_on() -> None:
+    tuning = load_task(str(learning_rates.TUNING)).tracks["photographs"]
+    tuned = {*learning_rates.FIGURES, *tuning.targets}
+    assert len(tuned) == 10 + 20
+    for name in list_tasks():
+        for track in load_task(name).tracks.values():
+            assert isinstance(track.targets, str) or tuned.isdisjoint(track.targets)
+
+
+def test_the_table_shows_what_a_submission_loses_to_its_best_rate() -> None:
+    means = {"0.1": 2.0, "0.33": 2.5, "1": 2.2, "3": 1.0, "10": 0.0}
+    assert learning_rates.losses(means) == ("0.33", 2.2, 2.5 - 2.2)
+    chosen = means | {learning_rates.AS_SHIPPED: 2.6}
+    assert learning_rates.losses(chosen) == ("0.33", 2.6, 0.0)
+    backbone = next(iter(learning_rates.BACKBONES))
+    table = learning_rates.table({"one": {backbone: means}, "two": {backbone: chosen}})
+    assert "2.20 (×0.33: +0.30)" in table and "| 2.60 " in table

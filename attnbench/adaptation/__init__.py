@@ -18,6 +18,7 @@ from attnbench.adaptation.features import (
     frozen_features,
     pooled_encoder,
 )
+from attnbench.adaptation.fine_tuning import fine_tune, fit_readout
 from attnbench.adaptation.fitting import balanced_loss, fit_adam, fit_lbfgs, separation
 from attnbench.adaptation.gauss_newton import fit_gauss_newton
 from attnbench.adaptation.layers import (
@@ -28,10 +29,8 @@ from attnbench.adaptation.layers import (
     replace_modules,
 )
 from attnbench.adaptation.model_selection import (
-    fine_tune,
     fit_lbfgs_cv,
     fit_linear_detector,
-    fit_readout,
     select_by_validation,
     validation_split,
 )

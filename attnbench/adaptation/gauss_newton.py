@@ -45,10 +45,11 @@ def fit_gauss_newton(
     With w the `target_weight` and d the change of the parameters, it minimises
 
         w mean softplus(-score) over positives + (1 - w) mean softplus(score) over negatives
-        + penalty / 2 x sum of k_t |d_t|^2 over parameter tensors t.
+        + penalty / (2 n) x sum of k_t |d_t|^2 over parameter tensors t.
 
-    k_t is the sum over the tensor of the mean squared derivative of a score at the beginning. It
-    makes the penalty independent of the parameters' units. Biases have no penalty.
+    n is the number of images: the more there are, the less the penalty counts, as that of a Gaussian
+    prior does. k_t is the sum over the tensor of the mean squared derivative of a score at the
+    beginning. It makes the penalty independent of the parameters' units. Biases have no penalty.
 
     Each step evaluates the scores s of all images. As every image gets its own copy of the
     parameters, one backward pass gives the gradients of all scores, which are the Jacobian J. The
@@ -78,7 +79,7 @@ def fit_gauss_newton(
     objective = _Objective(
         _LogisticLoss.balanced(len(pos), len(neg), target_weight),
         current.values,
-        penalty * current.scale * (1 - _flatten(is_bias)),
+        penalty / (len(pos) + len(neg)) * current.scale * (1 - _flatten(is_bias)),
     )
     lower_bounds = _flatten(
         [

@@ -11,15 +11,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from attnbench.adaptation.detectors import Detector, LinearDetector
+from attnbench.adaptation.detectors import LinearDetector
 from attnbench.adaptation.features import Precision, frozen_features, pooled_encoder
-from attnbench.adaptation.fitting import (
-    balanced_loss,
-    fit_adam,
-    fit_lbfgs,
-    trainable_parameters,
-)
-from attnbench.adaptation.layers import OutputBias, flatten_sequential
+from attnbench.adaptation.fitting import balanced_loss, fit_lbfgs, trainable_parameters
+from attnbench.adaptation.layers import flatten_sequential
 from attnbench.backbones.backbone import Backbone
 
 Candidate = TypeVar("Candidate")
@@ -153,53 +148,6 @@ def _fit_along_path(
                 best_state = copy.deepcopy(scorer.state_dict())
     scorer.load_state_dict(best_state)
     fit_lbfgs(scorer, pos, neg, steps=steps, penalty=best_penalty, anchor=anchor)
-
-
-def fit_readout(detector: Detector, pos: Tensor, neg: Tensor, *, steps: int = 30) -> None:
-    """Train a detector's threshold, or its linear read-out, and nothing else.
-
-    A method that begins with it starts from what the network can already do, so that its learning
-    rate has to suit the network's parameters only. The network's outputs are computed once.
-
-    Args:
-        detector: its threshold or read-out is trained in place.
-        pos, neg: `[n, ...]`, from `detector.frozen_features`.
-        steps: of L-BFGS, at most.
-
-    Raises:
-        ValueError: if the detector has neither a threshold nor a linear read-out.
-    """
-    outputs = [frozen_features(detector.trainable, features) for features in (pos, neg)]
-    scorer = nn.Sequential(detector.threshold, detector.readout)
-    fit = fit_lbfgs if isinstance(detector.threshold, OutputBias) else fit_lbfgs_cv
-    fit(scorer, *outputs, steps=steps)
-
-
-def fine_tune(
-    detector: Detector,
-    pos: Tensor,
-    neg: Tensor,
-    *,
-    learning_rate: float,
-    epochs: int,
-    stop_loss: float = 0.0,
-) -> None:
-    """Train a detector's read-out first, and then all its trainable parameters with Adam.
-
-    Args:
-        detector: trained in place.
-        pos, neg: images `[n, 3, h, w]`.
-        learning_rate, epochs, stop_loss: see `fit_adam`.
-    """
-    features = detector.frozen_features(pos, neg)
-    fit_readout(detector, *features)
-    fit_adam(
-        detector.scorer,
-        *features,
-        learning_rate=learning_rate,
-        epochs=epochs,
-        stop_loss=stop_loss,
-    )
 
 
 def fit_linear_detector(

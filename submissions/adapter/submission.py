@@ -42,6 +42,8 @@ def adapt(
     neg: Tensor,
     reduction: int,
     learning_rate: float,
+    new_target_rate: float,
+    choose_rate: bool,
     epochs: int,
     stop_loss: float,
 ) -> nn.Module:
@@ -57,5 +59,14 @@ def adapt(
             trainable.append(Adapter(shapes[name], reduction))
     trainable.to(pos.device)
     detector = Detector(trainable, backbone.target, pos[:1], frozen=frozen)
-    fine_tune(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
+    fine_tune(
+        detector,
+        pos,
+        neg,
+        learning_rate=learning_rate,
+        new_target_rate=new_target_rate,
+        choose_rate=choose_rate,
+        epochs=epochs,
+        stop_loss=stop_loss,
+    )
     return detector

@@ -40,10 +40,21 @@ def adapt(
     rank: int,
     alpha: float,
     learning_rate: float,
+    new_target_rate: float,
+    choose_rate: bool,
     epochs: int,
     stop_loss: float,
 ) -> nn.Module:
     insert_lora(backbone, rank, alpha)
     detector = Detector(backbone, backbone.target, pos[:1])
-    fine_tune(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
+    fine_tune(
+        detector,
+        pos,
+        neg,
+        learning_rate=learning_rate,
+        new_target_rate=new_target_rate,
+        choose_rate=choose_rate,
+        epochs=epochs,
+        stop_loss=stop_loss,
+    )
     return detector

@@ -14,6 +14,8 @@ def adapt(
     pos: Tensor,
     neg: Tensor,
     learning_rate: float,
+    new_target_rate: float,
+    choose_rate: bool,
     epochs: int,
     stop_loss: float,
 ) -> nn.Module:
@@ -24,5 +26,14 @@ def adapt(
     for norm in norms:
         norm.requires_grad_(True)
     detector = Detector(backbone, backbone.target, pos[:1])
-    fine_tune(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
+    fine_tune(
+        detector,
+        pos,
+        neg,
+        learning_rate=learning_rate,
+        new_target_rate=new_target_rate,
+        choose_rate=choose_rate,
+        epochs=epochs,
+        stop_loss=stop_loss,
+    )
     return detector

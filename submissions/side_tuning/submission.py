@@ -78,6 +78,8 @@ def adapt(
     neg: Tensor,
     width: int,
     learning_rate: float,
+    new_target_rate: float,
+    choose_rate: bool,
     epochs: int,
     stop_loss: float,
 ) -> nn.Module:
@@ -87,5 +89,14 @@ def adapt(
     features = frozen_features(base, pos[:1])
     network = SideTuned(head, pos[:1], features, width).to(pos.device)
     detector = Detector(network, backbone.target, pos[:1], frozen=ImagesAndFeatures(base))
-    fine_tune(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
+    fine_tune(
+        detector,
+        pos,
+        neg,
+        learning_rate=learning_rate,
+        new_target_rate=new_target_rate,
+        choose_rate=choose_rate,
+        epochs=epochs,
+        stop_loss=stop_loss,
+    )
     return detector

@@ -49,6 +49,8 @@ def adapt(
     after: str,
     reduction: int,
     learning_rate: float,
+    new_target_rate: float,
+    choose_rate: bool,
     epochs: int,
     stop_loss: float,
 ) -> nn.Module:
@@ -57,5 +59,14 @@ def adapt(
     block = SqueezeExcite(num_channels(shapes[after]), reduction).to(pos.device)
     network = nn.Sequential(block, *backbone.after(after))
     detector = Detector(network, backbone.target, pos[:1], frozen=backbone.upto(after))
-    fine_tune(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
+    fine_tune(
+        detector,
+        pos,
+        neg,
+        learning_rate=learning_rate,
+        new_target_rate=new_target_rate,
+        choose_rate=choose_rate,
+        epochs=epochs,
+        stop_loss=stop_loss,
+    )
     return detector

@@ -66,6 +66,8 @@ def adapt(
     neg: Tensor,
     tokens: int,
     learning_rate: float,
+    new_target_rate: float,
+    choose_rate: bool,
     epochs: int,
     stop_loss: float,
 ) -> nn.Module:
@@ -77,5 +79,14 @@ def adapt(
     detector = Detector(
         backbone.after(embedding), backbone.target, pos[:1], frozen=backbone.upto(embedding)
     )
-    fine_tune(detector, pos, neg, learning_rate=learning_rate, epochs=epochs, stop_loss=stop_loss)
+    fine_tune(
+        detector,
+        pos,
+        neg,
+        learning_rate=learning_rate,
+        new_target_rate=new_target_rate,
+        choose_rate=choose_rate,
+        epochs=epochs,
+        stop_loss=stop_loss,
+    )
     return detector
