@@ -33,7 +33,7 @@ from attnbench.statistics.intervals import d_prime_interval
 from attnbench.statistics.measures import Counts
 from attnbench.statistics.resampling import Trials, bootstrap_means, d_as, d_primes
 from attnbench.submission import load_submission
-from attnbench.tasks import load_task
+from attnbench.tasks import list_tasks, load_task
 from benchmarks import made_up_records
 from benchmarks.conftest import Keep
 from benchmarks.measured import Figure
@@ -179,8 +179,9 @@ def test_a_leaderboard_of_many_records(
 def test_a_comparison_of_two_methods(
     benchmark: BenchmarkFixture, keep: Keep, tmp_path: Path
 ) -> None:
-    """The whole command, on 50 records of each method."""
-    made_up_records.main(tmp_path, 100)
+    """The whole command, on ten seeds of every task with each method."""
+    records = made_up_records.SEEDS * len(list_tasks())
+    made_up_records.main(tmp_path, 2 * records)
     names = sorted({path.name.split("@")[0] for path in tmp_path.glob("*/*/*.json")})
     command = [sys.executable, "-m", "attnbench", "compare", *names, "--records", str(tmp_path)]
 
@@ -188,7 +189,9 @@ def test_a_comparison_of_two_methods(
         subprocess.run(command, check=True, capture_output=True)
 
     values = in_rounds(benchmark, lambda: seconds_of(compare), 3, warm_up=False)
-    keep(TABLE, Figure(row="`attnbench compare` of 2 x 50 records", unit="s", values=values))
+    keep(
+        TABLE, Figure(row=f"`attnbench compare` of 2 x {records} records", unit="s", values=values)
+    )
 
 
 def test_a_bootstrap_of_two_methods(benchmark: BenchmarkFixture, keep: Keep) -> None:
