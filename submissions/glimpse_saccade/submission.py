@@ -90,8 +90,8 @@ def adapt(
     grid: int,
     kept_fraction: float,
     steps: int,
-    learning_rate: float,
-    epochs: int,
+    policy_rate: float,
+    policy_epochs: int,
 ) -> nn.Module:
     if policy not in ("activity", "learned"):
         raise ValueError(f"policy must be 'activity' or 'learned', not {policy!r}")
@@ -107,7 +107,7 @@ def adapt(
     network = nn.Sequential(saccades, *backbone)
     if weights is not None:
         searching = Detector(network, backbone.target, pos[:1])
-        fine_tune(searching, pos, neg, learning_rate=learning_rate, epochs=epochs)
+        fine_tune(searching, pos, neg, learning_rate=policy_rate, epochs=policy_epochs)
         weights.requires_grad_(False)
     frozen, head = split_trainable_head(network, backbone.target)
     detector = Detector(head, backbone.target, pos[:1], frozen=frozen, threshold=False)
