@@ -5,6 +5,8 @@ An adapter is a narrow network of two layers whose output is added to its input:
     y = x + W₂ relu(W₁ x + b₁) + b₂
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -41,11 +43,7 @@ def adapt(
     pos: Tensor,
     neg: Tensor,
     reduction: int,
-    learning_rate: float,
-    new_target_rate: float,
-    choose_rate: bool,
-    epochs: int,
-    stop_loss: float,
+    **training: Any,
 ) -> nn.Module:
     shapes = stages_with_maps(backbone, pos[:1])
     # The first stage of a transformer embeds the patches. Adapters follow its blocks only.
@@ -59,14 +57,5 @@ def adapt(
             trainable.append(Adapter(shapes[name], reduction))
     trainable.to(pos.device)
     detector = Detector(trainable, backbone.target, pos[:1], frozen=frozen)
-    fine_tune(
-        detector,
-        pos,
-        neg,
-        learning_rate=learning_rate,
-        new_target_rate=new_target_rate,
-        choose_rate=choose_rate,
-        epochs=epochs,
-        stop_loss=stop_loss,
-    )
+    fine_tune(detector, pos, neg, **training)
     return detector

@@ -3,6 +3,8 @@
 y = W x + b,   only b is trained
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
@@ -13,11 +15,7 @@ def adapt(
     backbone: Backbone,
     pos: Tensor,
     neg: Tensor,
-    learning_rate: float,
-    new_target_rate: float,
-    choose_rate: bool,
-    epochs: int,
-    stop_loss: float,
+    **training: Any,
 ) -> nn.Module:
     # This includes `in_proj_bias`, the bias of an attention layer's queries, keys and values.
     biases = [parameter for name, parameter in backbone.named_parameters() if name.endswith("bias")]
@@ -26,14 +24,5 @@ def adapt(
     for bias in biases:
         bias.requires_grad_(True)
     detector = Detector(backbone, backbone.target, pos[:1])
-    fine_tune(
-        detector,
-        pos,
-        neg,
-        learning_rate=learning_rate,
-        new_target_rate=new_target_rate,
-        choose_rate=choose_rate,
-        epochs=epochs,
-        stop_loss=stop_loss,
-    )
+    fine_tune(detector, pos, neg, **training)
     return detector

@@ -4,6 +4,7 @@ y = layer(l * x),   l = 1 at first
 """
 
 import re
+from typing import Any
 
 from peft import IA3Config, inject_adapter_in_model
 from torch import Tensor, nn
@@ -44,22 +45,9 @@ def adapt(
     pos: Tensor,
     neg: Tensor,
     layers: str,
-    learning_rate: float,
-    new_target_rate: float,
-    choose_rate: bool,
-    epochs: int,
-    stop_loss: float,
+    **training: Any,
 ) -> nn.Module:
     insert_gains(backbone, layers)
     detector = Detector(backbone, backbone.target, pos[:1])
-    fine_tune(
-        detector,
-        pos,
-        neg,
-        learning_rate=learning_rate,
-        new_target_rate=new_target_rate,
-        choose_rate=choose_rate,
-        epochs=epochs,
-        stop_loss=stop_loss,
-    )
+    fine_tune(detector, pos, neg, **training)
     return detector

@@ -4,6 +4,7 @@ y = W x + (alpha / rank) B A x,   W frozen, A random and B zero at first
 """
 
 import re
+from typing import Any
 
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
@@ -39,22 +40,9 @@ def adapt(
     neg: Tensor,
     rank: int,
     alpha: float,
-    learning_rate: float,
-    new_target_rate: float,
-    choose_rate: bool,
-    epochs: int,
-    stop_loss: float,
+    **training: Any,
 ) -> nn.Module:
     insert_lora(backbone, rank, alpha)
     detector = Detector(backbone, backbone.target, pos[:1])
-    fine_tune(
-        detector,
-        pos,
-        neg,
-        learning_rate=learning_rate,
-        new_target_rate=new_target_rate,
-        choose_rate=choose_rate,
-        epochs=epochs,
-        stop_loss=stop_loss,
-    )
+    fine_tune(detector, pos, neg, **training)
     return detector

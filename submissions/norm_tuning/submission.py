@@ -3,6 +3,8 @@
 y = γ (x - mean) / deviation + β,   only γ and β are trained
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from attnbench import Backbone, NotApplicable
@@ -13,11 +15,7 @@ def adapt(
     backbone: Backbone,
     pos: Tensor,
     neg: Tensor,
-    learning_rate: float,
-    new_target_rate: float,
-    choose_rate: bool,
-    epochs: int,
-    stop_loss: float,
+    **training: Any,
 ) -> nn.Module:
     kinds = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
     norms = [module for module in backbone.modules() if isinstance(module, kinds)]
@@ -26,14 +24,5 @@ def adapt(
     for norm in norms:
         norm.requires_grad_(True)
     detector = Detector(backbone, backbone.target, pos[:1])
-    fine_tune(
-        detector,
-        pos,
-        neg,
-        learning_rate=learning_rate,
-        new_target_rate=new_target_rate,
-        choose_rate=choose_rate,
-        epochs=epochs,
-        stop_loss=stop_loss,
-    )
+    fine_tune(detector, pos, neg, **training)
     return detector

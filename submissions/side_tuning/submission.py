@@ -6,6 +6,7 @@ with the frozen base B, the side network S and a learned scalar `blend`. The fro
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,11 +78,7 @@ def adapt(
     pos: Tensor,
     neg: Tensor,
     width: int,
-    learning_rate: float,
-    new_target_rate: float,
-    choose_rate: bool,
-    epochs: int,
-    stop_loss: float,
+    **training: Any,
 ) -> nn.Module:
     base, head = backbone, nn.Identity()
     if backbone.target is not None:
@@ -89,14 +86,5 @@ def adapt(
     features = frozen_features(base, pos[:1])
     network = SideTuned(head, pos[:1], features, width).to(pos.device)
     detector = Detector(network, backbone.target, pos[:1], frozen=ImagesAndFeatures(base))
-    fine_tune(
-        detector,
-        pos,
-        neg,
-        learning_rate=learning_rate,
-        new_target_rate=new_target_rate,
-        choose_rate=choose_rate,
-        epochs=epochs,
-        stop_loss=stop_loss,
-    )
+    fine_tune(detector, pos, neg, **training)
     return detector

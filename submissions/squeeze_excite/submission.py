@@ -3,6 +3,8 @@
 y_k = x_k 2 sigmoid(W₂ relu(W₁ z))_k,   z = mean of x over positions
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -48,25 +50,12 @@ def adapt(
     neg: Tensor,
     after: str,
     reduction: int,
-    learning_rate: float,
-    new_target_rate: float,
-    choose_rate: bool,
-    epochs: int,
-    stop_loss: float,
+    **training: Any,
 ) -> nn.Module:
     shapes = stages_with_maps(backbone, pos[:1])
     after = after or middle_stage(backbone, shapes)
     block = SqueezeExcite(num_channels(shapes[after]), reduction).to(pos.device)
     network = nn.Sequential(block, *backbone.after(after))
     detector = Detector(network, backbone.target, pos[:1], frozen=backbone.upto(after))
-    fine_tune(
-        detector,
-        pos,
-        neg,
-        learning_rate=learning_rate,
-        new_target_rate=new_target_rate,
-        choose_rate=choose_rate,
-        epochs=epochs,
-        stop_loss=stop_loss,
-    )
+    fine_tune(detector, pos, neg, **training)
     return detector

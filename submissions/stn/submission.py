@@ -5,6 +5,8 @@ A small network chooses an affine window A for each image:
     output(x, y) = image(A (x, y, 1))
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, affine_grid, grid_sample
@@ -47,22 +49,9 @@ def adapt(
     backbone: Backbone,
     pos: Tensor,
     neg: Tensor,
-    learning_rate: float,
-    new_target_rate: float,
-    choose_rate: bool,
-    epochs: int,
-    stop_loss: float,
+    **training: Any,
 ) -> nn.Module:
     network = nn.Sequential(SpatialTransformer().to(pos.device), backbone)
     detector = Detector(network, backbone.target, pos[:1])
-    fine_tune(
-        detector,
-        pos,
-        neg,
-        learning_rate=learning_rate,
-        new_target_rate=new_target_rate,
-        choose_rate=choose_rate,
-        epochs=epochs,
-        stop_loss=stop_loss,
-    )
+    fine_tune(detector, pos, neg, **training)
     return detector

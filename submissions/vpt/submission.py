@@ -3,6 +3,8 @@
 [z, _] = block([z, p])   for each block, with its own learned tokens p
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -65,11 +67,7 @@ def adapt(
     pos: Tensor,
     neg: Tensor,
     tokens: int,
-    learning_rate: float,
-    new_target_rate: float,
-    choose_rate: bool,
-    epochs: int,
-    stop_loss: float,
+    **training: Any,
 ) -> nn.Module:
     blocks = insert_prompts(backbone, torch.cat([pos[:8], neg[:8]]), tokens)
     if not blocks:
@@ -79,14 +77,5 @@ def adapt(
     detector = Detector(
         backbone.after(embedding), backbone.target, pos[:1], frozen=backbone.upto(embedding)
     )
-    fine_tune(
-        detector,
-        pos,
-        neg,
-        learning_rate=learning_rate,
-        new_target_rate=new_target_rate,
-        choose_rate=choose_rate,
-        epochs=epochs,
-        stop_loss=stop_loss,
-    )
+    fine_tune(detector, pos, neg, **training)
     return detector
