@@ -173,6 +173,8 @@ class Evaluator:
                 sorted({*adaptation.nondeterministic, *prediction.nondeterministic})
             ),
             precision=tuple(sorted({*adaptation.precision, *prediction.precision})),
+            has_label=episode.label is not None,
+            artefact_sha256=adaptation.artefact.sha256,
         )
         return self._outcome(result, _scores(episode, prediction.scores))
 

@@ -196,6 +196,9 @@ class EpisodeResult(_Model):
         precision: what the adaptation and the detector compute matrix products and convolutions in,
             such as `float32`, `bfloat16` or `tf32`, as their processes observed it; empty in older
             records.
+        has_label: whether the target is one of the backbone's labels; None in older records.
+        artefact_sha256: the SHA-256 (hex) of the artefact. Episodes of several tasks that share an
+            adaptation have the same one. None after a failure and in older records.
     """
 
     target: Text
@@ -210,6 +213,8 @@ class EpisodeResult(_Model):
     readouts: dict[ArgmaxRule, Readout] = {}
     nondeterministic: tuple[Text, ...] = ()
     precision: tuple[Text, ...] = ()
+    has_label: bool | None = None
+    artefact_sha256: Sha256 | None = None
 
     @model_validator(mode="after")
     def _check_completeness(self) -> Self:

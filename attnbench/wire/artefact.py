@@ -7,6 +7,7 @@ parameters from the bytes alone (`attnbench.judge.parameter_count`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -39,6 +40,15 @@ class Artefact:
         return {
             part.name: np.frombuffer(getattr(self, part.name), np.uint8) for part in fields(self)
         }
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 (hex) of its parts, each after its length."""
+        digest = hashlib.sha256()
+        for part in fields(self):
+            content: bytes = getattr(self, part.name)
+            digest.update(len(content).to_bytes(8, "little") + content)
+        return digest.hexdigest()
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Artefact:
