@@ -52,9 +52,14 @@ def test_a_new_target_has_a_rate_of_its_own(images: tuple[Tensor, Tensor]) -> No
         assert torch.equal(both, gains_after(target, images, learning_rate=rate))
 
 
-@pytest.mark.parametrize("target", [TARGET, None])
+def test_the_rate_for_a_new_target_is_not_chosen(images: tuple[Tensor, Tensor]) -> None:
+    settings = {"learning_rate": 0.01, "new_target_rate": 0.3}
+    with_choice = gains_after(None, images, choose_rate=True, **settings)
+    assert torch.equal(with_choice, gains_after(None, images, **settings))
+
+
 def test_of_three_rates_the_one_with_the_highest_held_out_d_a_is_used(
-    target: int | None, images: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+    images: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
 
@@ -73,7 +78,7 @@ def test_of_three_rates_the_one_with_the_highest_held_out_d_a_is_used(
         plain_fit(scorer, pos, neg, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(fine_tuning, "fit_adam", fit)
-    gains_after(target, images, learning_rate=0.3, choose_rate=True)
+    gains_after(TARGET, images, learning_rate=0.3, choose_rate=True)
     assert rates[:3] == pytest.approx([0.3, 0.1, 0.03]) and len(rates) == 4
     assert rates[3] == rates[int(torch.stack(found).argmax())]
 

@@ -56,12 +56,15 @@ def fine_tune(
         learning_rate, epochs, stop_loss: see `fit_adam`.
         new_target_rate: the learning rate if the backbone has no output for the target; by default
             the same. The detector then has to learn more than small changes of what it knows.
-        choose_rate: whether to choose among the learning rate, a third and a tenth of it. The one
-            with the highest d_a on a quarter of the images, after training on the others, is then
-            used to train on all. d_a is that of `separation`, which no threshold changes.
+        choose_rate: whether to choose among the learning rate, a third and a tenth of it, if the
+            backbone has an output for the target. The one with the highest d_a on a quarter of the
+            images, after training on the others, is then used to train on all. d_a is that of
+            `separation`, which no threshold changes. A new read-out makes such a comparison of a few
+            held-out images too noisy to help (docs/methods.md).
     """
-    if new_target_rate is not None and isinstance(detector.readout, LinearReadout):
-        learning_rate = new_target_rate
+    if isinstance(detector.readout, LinearReadout):
+        learning_rate = learning_rate if new_target_rate is None else new_target_rate
+        choose_rate = False
     features = detector.frozen_features(pos, neg)
     scorer = detector.scorer
 
