@@ -66,7 +66,7 @@ class IdleRunner:
     def __exit__(self, *exception: object) -> None:
         pass
 
-    def judge(self, job: Job) -> EpisodeOutcome:
+    def judge(self, job: Job) -> list[EpisodeOutcome]:
         result = EpisodeResult(
             target=job.target,
             status="ok",
@@ -75,7 +75,7 @@ class IdleRunner:
             cost=self._cost,
         )
         scores = scores_table(job.target, ["an image"] * IMAGES, self._present, self._scores)
-        return EpisodeOutcome(result, scores, self._environment)
+        return [EpisodeOutcome(result, scores, self._environment)]
 
 
 def plans(episodes: int) -> list[Plan]:

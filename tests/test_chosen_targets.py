@@ -43,7 +43,7 @@ class MadeUpEngine:
 
     @contextmanager
     def open(self, conditions: Conditions) -> Iterator[RunJobs]:
-        yield lambda jobs: (CompletedJob(job, self._judge(job)) for job in jobs)
+        yield lambda jobs: (CompletedJob(job, [self._judge(job)]) for job in jobs)
 
     def _judge(self, job: Job) -> EpisodeOutcome:
         self.ran.append(job.target)

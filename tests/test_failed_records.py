@@ -22,6 +22,7 @@ from attnbench.runs.planning import Plan
 from attnbench.runs.record_writer import make_records
 from attnbench.statistics.detection import detect
 from attnbench.submission import load_submission
+from attnbench.tasks import load_task
 from attnbench.vocabulary import Status
 
 TARGETS = ("ant", "bee", "cat", "dog", "eel")
@@ -64,7 +65,7 @@ class Run:
         self.judged.clear()
         plan = Plan(
             submission=load_submission("none"),
-            track=None,  # type: ignore[arg-type]
+            track=load_task("noisy-mnist").tracks["mini"],
             backbone="shipped/digits-cnn",
             targets=TARGETS,
             timeout=1.0,
@@ -84,7 +85,7 @@ class Run:
             if len(self.judged) == interrupt_after:
                 raise KeyboardInterrupt
             self.judged.append(job.target)
-            return CompletedJob(job, self._outcome(job.target, failures))
+            return CompletedJob(job, [self._outcome(job.target, failures)])
 
         options = {"fresh": False} | options
         (row,) = make_records([plan], run_jobs, self.folder, report=self.events.append, **options)

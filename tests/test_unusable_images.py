@@ -17,6 +17,7 @@ from attnbench.runs.existing_records import ExistingRecords
 from attnbench.runs.planning import Plan
 from attnbench.runs.progress import Progress
 from attnbench.runs.record_writer import RecordWriter
+from attnbench.tasks import load_task
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -88,7 +89,7 @@ def test_a_record_that_cannot_be_written_is_released_for_other_runs(
     store = RecordStore(tmp_path)
     plan = Plan(
         submission=None,  # type: ignore[arg-type]
-        track=None,  # type: ignore[arg-type]
+        track=load_task("noisy-mnist").tracks["mini"],
         backbone="shipped/digits-cnn",
         targets=("cat",),
         timeout=1.0,
@@ -98,7 +99,7 @@ def test_a_record_that_cannot_be_written_is_released_for_other_runs(
     existing = ExistingRecords(store, [plan], fresh=False, retry_failed=True)
     with RecordWriter(store, existing, {}, progress, keep_going=False) as writer:
         jobs = writer.jobs([plan], wait=False)
-        writer.write(CompletedJob(job, UnusableImages("damaged")) for job in jobs)
+        writer.write(CompletedJob(job, [UnusableImages("damaged")]) for job in jobs)
         assert writer.unusable == {plan.identity: ["damaged"]}
         with store.claim(plan.identity, wait=False) as is_free:
             assert is_free

@@ -152,7 +152,8 @@ def _judge_again(
     for _ in range(_EXTRA_TIMINGS):
         if slower_adaptation(recorded, result) is None:
             break
-        result = evaluator.time_again(submission, episode, timeout, result, cold=False).result
+        (again,) = evaluator.time_again(submission, [episode], timeout, [result], cold=False)
+        result = again.result
         disturbed &= _is_contended(result)
     return _Rerun(EpisodeOutcome(result, outcome.scores, outcome.environment), disturbed)
 

@@ -1,4 +1,4 @@
-"""The interface of an engine: it takes jobs, one per episode, and yields them as they complete.
+"""The interface of an engine: it takes jobs, one per adaptation, and yields them as they complete.
 
 Opening an engine under the conditions of a run gives a function that runs jobs. It takes jobs as it has
 room, and yields each one once it has completed, in any order. If a process or a machine is lost
@@ -7,7 +7,7 @@ meanwhile, the run takes longer, but no job is lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -25,28 +25,41 @@ MEMORY_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
-class Job:
-    """One episode, to be judged or only to be timed again.
+class JobEpisode:
+    """An episode of a job.
 
     Attributes:
         identity: the identity of the record that the episode belongs to.
-        submission: the submission to judge.
         track: the definition of the task's track.
-        backbone: the backbone, as `attnbench.backbones.load` takes it.
-        target: the episode's target.
-        timeout: seconds for one adaptation.
-        cold: whether the adaptation is also timed in a cold process.
         timed: the earlier result, if the episode is only to be timed again; None to judge it.
     """
 
     identity: Identity
-    submission: Submission
     track: Track
+    timed: EpisodeResult | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One adaptation, and the episodes that share it: to be judged, or only to be timed again.
+
+    Attributes:
+        episodes: one for each task that tests the detector. They have the same images to adapt on.
+        submission: the submission to judge.
+        backbone: the backbone, as `attnbench.backbones.load` takes it.
+        target: the target of all episodes.
+        seed: the seed of all episodes.
+        timeout: seconds for one adaptation.
+        cold: whether the adaptation is also timed in a cold process.
+    """
+
+    episodes: tuple[JobEpisode, ...]
+    submission: Submission
     backbone: str
     target: str
+    seed: int
     timeout: float
     cold: bool
-    timed: EpisodeResult | None = None
 
 
 @dataclass(frozen=True)
@@ -60,12 +73,16 @@ class UnusableImages:
     reason: str
 
 
+# An outcome for each episode of a job, in their order.
+Outcomes = Sequence["EpisodeOutcome | UnusableImages"]
+
+
 @dataclass(frozen=True)
 class CompletedJob:
-    """A job and its outcome."""
+    """A job and its outcomes."""
 
     job: Job
-    outcome: EpisodeOutcome | UnusableImages
+    outcomes: Outcomes
 
 
 RunJobs = Callable[[Iterable[Job]], Generator[CompletedJob]]

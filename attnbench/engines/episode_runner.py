@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from attnbench.engines.engine import Job, UnusableImages
+from attnbench.engines.engine import Job, Outcomes, UnusableImages
 from attnbench.errors import AttnbenchError
 from attnbench.judge.conditions import Conditions
 from attnbench.judge.judge import Judge, open_judge
 from attnbench.judge.resource_cache import ResourceCache
 
 if TYPE_CHECKING:
+    from attnbench.judge.evaluator import Evaluator
     from attnbench.records.outcome import EpisodeOutcome
+    from attnbench.stimuli.episodes import Episode
 
 
 class EpisodeRunner:
@@ -26,27 +28,40 @@ class EpisodeRunner:
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
 
-    def judge(self, job: Job) -> EpisodeOutcome | UnusableImages:
-        """Judge a job. Raises AttnbenchError if its data set or its backbone cannot be opened."""
+    def judge(self, job: Job) -> Outcomes:
+        """Judge a job. Raises AttnbenchError if a data set or the backbone cannot be opened."""
         evaluator = self._judge.evaluator(job.backbone)
-        stimuli = self._judge.resources.stimuli(job.track, job.backbone)
-        try:
-            episode = stimuli.episode(job.target, job.identity.seed)
-        except AttnbenchError as error:
-            return UnusableImages(str(error))
-        if job.timed is None:
-            outcome = evaluator.judge(job.submission, episode, job.timeout, cold=job.cold)
-        else:
-            outcome = evaluator.time_again(
-                job.submission, episode, job.timeout, job.timed, cold=job.cold
-            )
-        return outcome.as_contended() if self._shares_cpu else outcome
+        outcomes: dict[int, EpisodeOutcome | UnusableImages] = {}
+        drawn: dict[int, Episode] = {}
+        for number, wanted in enumerate(job.episodes):
+            stimuli = self._judge.resources.stimuli(wanted.track, job.backbone)
+            try:
+                drawn[number] = stimuli.episode(job.target, job.seed)
+            except AttnbenchError as error:
+                outcomes[number] = UnusableImages(str(error))
+        if drawn:
+            judged = _judge(evaluator, job, drawn)
+            if self._shares_cpu:
+                judged = [outcome.as_contended() for outcome in judged]
+            outcomes |= zip(drawn, judged, strict=True)
+        return [outcomes[number] for number in range(len(job.episodes))]
 
     @property
     def _shares_cpu(self) -> bool:
         """Whether other episodes run on the same CPU at the same time."""
         conditions = self._judge.conditions
         return conditions.device == "cpu" and conditions.sharing > 1
+
+
+def _judge(
+    evaluator: Evaluator, job: Job, drawn: Mapping[int, Episode]
+) -> Sequence[EpisodeOutcome]:
+    """Judge or time the episodes of a job whose images can be used, by their number in the job."""
+    episodes = list(drawn.values())
+    earlier = [each for number in drawn if (each := job.episodes[number].timed) is not None]
+    if not earlier:
+        return evaluator.judge_all(job.submission, episodes, job.timeout, cold=job.cold)
+    return evaluator.time_again(job.submission, episodes, job.timeout, earlier, cold=job.cold)
 
 
 @contextlib.contextmanager

@@ -95,7 +95,7 @@ class JobQueue:
         return None
 
     def finish(self, name: str, result: object) -> None:
-        """Hand in the result of a job: its outcome (see `CompletedJob`), or an AttnbenchError."""
+        """Hand in the result of a job: its outcomes (see `CompletedJob`), or an AttnbenchError."""
         write_atomically(self.folder / "done" / name, pickle.dumps(result), self.folder)
 
     def results(self) -> Iterator[tuple[str, Any]]:

@@ -8,11 +8,10 @@ from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Protocol
 
-from attnbench.engines.engine import CompletedJob, Job, UnusableImages
+from attnbench.engines.engine import CompletedJob, Job, Outcomes
 from attnbench.errors import AttnbenchError
 
 if TYPE_CHECKING:
-    from attnbench.records.outcome import EpisodeOutcome
     from attnbench.records.record import Identity
 
 # The run fails after this many runners were lost with the same job.
@@ -33,7 +32,7 @@ class RunnerHandle(Protocol):
         """Start or restart the runner. Return when it can judge. Raises RunnerLost if stopped."""
         ...
 
-    def judge(self, job: Job) -> EpisodeOutcome | UnusableImages:
+    def judge(self, job: Job) -> Outcomes:
         """See `EpisodeRunner.judge`. Raises RunnerLost as well."""
         ...
 
@@ -58,7 +57,7 @@ def run_on_pool(runners: Sequence[RunnerHandle], jobs: Iterable[Job]) -> Generat
     pending = _PendingJobs(jobs)
     if not pending.has_more():
         return
-    busy: dict[Future[EpisodeOutcome | UnusableImages | None], tuple[RunnerHandle, Job | None]] = {}
+    busy: dict[Future[Outcomes | None], tuple[RunnerHandle, Job | None]] = {}
     idle = list(runners)
     with ThreadPoolExecutor(len(runners), thread_name_prefix="runner") as threads:
 
@@ -74,7 +73,7 @@ def run_on_pool(runners: Sequence[RunnerHandle], jobs: Iterable[Job]) -> Generat
                 for future in done:
                     runner, job = busy.pop(future)
                     try:
-                        outcome = future.result()
+                        outcomes = future.result()
                     except RunnerLost:
                         if job is not None:
                             pending.give_back(job)
@@ -88,8 +87,8 @@ def run_on_pool(runners: Sequence[RunnerHandle], jobs: Iterable[Job]) -> Generat
                     else:
                         runner.stop()
                         idle.append(runner)
-                    if job is not None and outcome is not None:
-                        yield CompletedJob(job, outcome)
+                    if job is not None and outcomes is not None:
+                        yield CompletedJob(job, outcomes)
         finally:
             # Threads that wait for a runner end only once it is stopped, and the pool waits for them.
             for runner in runners:
@@ -114,11 +113,12 @@ class _PendingJobs:
 
     def give_back(self, job: Job) -> None:
         """Put a job back. Raises AttnbenchError if that has happened too often."""
-        key = job.identity, job.target
+        identity = job.episodes[0].identity
+        key = identity, job.target
         self._losses[key] += 1
         if self._losses[key] == _MAX_ATTEMPTS:
             raise AttnbenchError(
-                f"the process that judged {job.identity.submission} on {job.identity.task}, "
+                f"the process that judged {identity.submission} on {identity.task}, "
                 f"{job.target}, ended {_MAX_ATTEMPTS} times. Finished episodes are kept. If memory "
                 "ran out, use fewer --workers to leave more for each."
             )

@@ -8,21 +8,18 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from attnbench.engines.data_bundle import DataBundle, pack, unpack
-from attnbench.engines.engine import MEMORY_BYTES, Job, RunJobs, UnusableImages
+from attnbench.engines.engine import MEMORY_BYTES, Job, Outcomes, RunJobs
 from attnbench.engines.episode_runner import EpisodeRunner, open_runner
 from attnbench.engines.pool import RunnerLost, run_on_pool
 from attnbench.errors import AttnbenchError
 from attnbench.judge.conditions import Conditions
 from attnbench.resources import cache_folder
-
-if TYPE_CHECKING:
-    from attnbench.records.outcome import EpisodeOutcome
 
 # How often a thread that waits for an actor checks whether its runner was stopped.
 _POLL_SECONDS = 1.0
@@ -126,12 +123,12 @@ class ActorRunner:
         if not self._get(actor.has_data.remote()) and data is not None:
             self._get(actor.receive.remote(self._pack_data(data)))
 
-    def judge(self, job: Job) -> EpisodeOutcome | UnusableImages:
+    def judge(self, job: Job) -> Outcomes:
         """See `EpisodeRunner.judge`. Raises RunnerLost if the actor or its node ends."""
         if (actor := self._actor) is None:
             raise RunnerLost
-        outcome: EpisodeOutcome | UnusableImages = self._get(actor.judge.remote(job))
-        return outcome
+        outcomes: Outcomes = self._get(actor.judge.remote(job))
+        return outcomes
 
     def stop(self) -> None:
         """End the actor."""
@@ -169,7 +166,7 @@ class _RunnerActor:
         folder = unpack(bundle, cache_folder() / "data", get=ray.get)
         self._conditions = replace(self._conditions, data=folder)
 
-    def judge(self, job: Job) -> EpisodeOutcome | UnusableImages:
+    def judge(self, job: Job) -> Outcomes:
         # Not in the constructor: the data may still have to arrive.
         if self._runner is None:
             self._runner = self._opened.enter_context(open_runner(self._conditions))

@@ -11,21 +11,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from attnbench.engines.engine import Job, UnusableImages
+from attnbench.engines.engine import Job, Outcomes
 from attnbench.engines.pool import RunnerLost
 from attnbench.errors import AttnbenchError
 from attnbench.isolation.linux import die_with_parent
-
-if TYPE_CHECKING:
-    from attnbench.records.outcome import EpisodeOutcome
 
 
 class Runner(Protocol):
     """The interface of `EpisodeRunner`, which runs in the process."""
 
-    def judge(self, job: Job) -> EpisodeOutcome | UnusableImages:
+    def judge(self, job: Job) -> Outcomes:
         """Judge a job."""
         ...
 
@@ -68,7 +65,7 @@ class ProcessRunner:
         with _lost_if_closed():
             ours.send(self._open_runner)
 
-    def judge(self, job: Job) -> EpisodeOutcome | UnusableImages:
+    def judge(self, job: Job) -> Outcomes:
         """See `EpisodeRunner.judge`. Raises RunnerLost if the process ends."""
         connection = self._connection
         if connection is None:
@@ -78,8 +75,8 @@ class ProcessRunner:
             reply = connection.recv()
         if isinstance(reply, BaseException):
             raise reply
-        outcome: EpisodeOutcome | UnusableImages = reply
-        return outcome
+        outcomes: Outcomes = reply
+        return outcomes
 
     def stop(self) -> None:
         """End the process. Its fork server notices, and ends what it has started."""
@@ -111,7 +108,7 @@ def serve(connection: Connection) -> None:
             except EOFError:
                 return
             try:
-                reply: EpisodeOutcome | UnusableImages | BaseException = runner.judge(job)
+                reply: Outcomes | BaseException = runner.judge(job)
             except AttnbenchError as error:
                 reply = error
             connection.send(reply)

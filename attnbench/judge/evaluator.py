@@ -6,18 +6,22 @@ The clock itself runs in `attnbench.judge.worker_session` and `attnbench.judge.p
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from attnbench.backbone_names import absolute
 from attnbench.backbones.backbone import Backbone, tensors_of
 from attnbench.judge import prediction_checks
-from attnbench.judge.argmax_readouts import argmax_readouts
 from attnbench.judge.environment import describe_environment
+from attnbench.judge.episode_outcomes import (
+    TimedAdaptation,
+    failed_outcome,
+    outcomes_of,
+    retimed_outcome,
+)
 from attnbench.judge.failures import EpisodeFailure, WorkerKilled
 from attnbench.judge.parameter_count import (
     ArtefactSize,
@@ -30,42 +34,13 @@ from attnbench.judge.prediction_session import Prediction
 from attnbench.judge.template import Template
 from attnbench.judge.trial import Trial
 from attnbench.judge.worker_session import Adaptation, WorkerSession
-from attnbench.records.outcome import EpisodeOutcome, scores_table
-from attnbench.records.record import Cost, EpisodeResult, Measures, Readout
-from attnbench.statistics.detection import detect
+from attnbench.records.outcome import EpisodeOutcome
+from attnbench.records.record import Environment, EpisodeResult
 from attnbench.stimuli.episodes import Episode
 from attnbench.submission import Submission
 from attnbench.wire.artefact import Artefact
 
-# The most characters of a reason and of any other text in a result.
-_MAX_REASON, _MAX_TEXT = 1000, 10_000
-
-
-@dataclass(frozen=True)
-class _TimedAdaptation:
-    """An adaptation after a rehearsal, and the seconds of a cold one if it was requested.
-
-    `contended` says whether other work used the CPU during either.
-    """
-
-    adaptation: Adaptation
-    pass_seconds: float
-    cold_seconds: float | None
-    size: ArtefactSize
-    contended: bool
-
-    def times(self, late: float) -> dict[str, Any]:
-        """Return the times of a `Cost`.
-
-        Args:
-            late: the seconds of work that came after the artefact was delivered.
-        """
-        cold = self.cold_seconds
-        return {
-            "adaptation_seconds": self.adaptation.seconds + late,
-            "adaptation_seconds_cold": None if cold is None else cold + late,
-            "pass_seconds": self.pass_seconds,
-        }
+_T = TypeVar("_T")
 
 
 class Evaluator:
@@ -113,81 +88,49 @@ class Evaluator:
     def judge(
         self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
     ) -> EpisodeOutcome:
-        """Adapt, count parameters, predict and score. A failure is an outcome with its reason.
+        """Judge a single episode; see `judge_all`."""
+        (outcome,) = self.judge_all(submission, [episode], timeout, cold=cold)
+        return outcome
+
+    def judge_all(
+        self, submission: Submission, episodes: Sequence[Episode], timeout: float, *, cold: bool
+    ) -> list[EpisodeOutcome]:
+        """Adapt once, count parameters, and test the detector on each of several episodes.
+
+        The episodes share the time and the parameters of the adaptation. A failure is an outcome with
+        its reason. If the kernel killed the process, because memory may have run out, it runs again.
 
         Args:
             submission: what is judged.
-            episode: the images. Their labels stay in this process.
+            episodes: the images. They differ in their test images only. Their labels stay in this
+                process.
             timeout: seconds for one adaptation. Prediction has a budget of its own.
             cold: whether to adapt once more, in a process that has not rehearsed, and time that too.
-        """
-        try:
-            try:
-                return self._judge(submission, episode, timeout, cold=cold)
-            except WorkerKilled:
-                # The kernel may have killed it because memory ran out. Try once more.
-                return self._judge(submission, episode, timeout, cold=cold)
-        except EpisodeFailure as failure:
-            return self._failed(episode, failure)
 
-    def _judge(
-        self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
-    ) -> EpisodeOutcome:
-        timed = self._adapt(submission, episode, timeout, cold=cold)
-        adaptation, size = timed.adaptation, timed.size
+        Raises:
+            ValueError: if the images to adapt on, the target or the seed differ between episodes.
+        """
+        first = _with_shared_adaptation(episodes)
         try:
-            with self.timer.phase("prediction"):
-                prediction = self._predict(
-                    submission, episode, adaptation.artefact, timeout, timed.pass_seconds
-                )
+            timed = _again_if_killed(lambda: self._adapt(submission, first, timeout, cold=cold))
         except EpisodeFailure as failure:
-            failure.printed = adaptation.printed + failure.printed
-            raise
-        # An adaptation ends when a process that took no part in it has loaded the detector. So the
-        # time of loading counts as adaptation, and so does work deferred until prediction.
-        late = prediction.loading_seconds
-        late += prediction_checks.deferred_seconds(prediction.batch_sizes, prediction.batch_seconds)
-        readouts: dict[Any, Readout] = {}
-        if episode.label is not None and prediction.logits is not None:
-            readouts.update(
-                argmax_readouts(prediction.logits, episode.label, episode.rivals, episode.present)
-            )
-        result = EpisodeResult(
-            target=episode.target,
-            status="ok",
-            printed=adaptation.printed + prediction.printed,
-            images_sha256=episode.fingerprint,
-            measures=Measures.of(detect(prediction.scores, episode.present)),
-            cost=Cost(
-                parameters_added=size.parameters_added,
-                parameters_changed=size.parameters_changed,
-                other_numbers=size.other_numbers,
-                artefact_bytes=size.bytes,
-                late_seconds=late,
-                prediction_seconds=sum(prediction.batch_seconds),
-                contended=timed.contended or prediction.contended,
-                **timed.times(late),
-            ),
-            readouts=readouts,
-            nondeterministic=tuple(
-                sorted({*adaptation.nondeterministic, *prediction.nondeterministic})
-            ),
-            precision=tuple(sorted({*adaptation.precision, *prediction.precision})),
-            has_label=episode.label is not None,
-            artefact_sha256=adaptation.artefact.sha256,
-        )
-        return self._outcome(result, _scores(episode, prediction.scores))
+            return [failed_outcome(episode, failure, self._environment) for episode in episodes]
+        with self.timer.phase("prediction"):
+            tests = [
+                (episode, self._test(submission, episode, timed, timeout)) for episode in episodes
+            ]
+        return outcomes_of(timed, tests, self._environment)
 
     def time_again(
         self,
         submission: Submission,
-        episode: Episode,
+        episodes: Sequence[Episode],
         timeout: float,
-        measured: EpisodeResult,
+        measured: Sequence[EpisodeResult],
         *,
         cold: bool,
-    ) -> EpisodeOutcome:
-        """Adapt once more, and return the earlier result with the new times and no scores.
+    ) -> list[EpisodeOutcome]:
+        """Adapt once more, and return the earlier results with the new times and no scores.
 
         The late seconds (see `Cost.late_seconds`) keep their earlier value, because measuring them
         takes all test images. The outcome is a failure if the adaptation fails, if the images
@@ -195,25 +138,23 @@ class Evaluator:
 
         Args:
             submission: the submission to time.
-            episode: the images.
+            episodes: the images; see `judge_all`.
             timeout: seconds for one adaptation.
-            measured: the earlier result.
-            cold: see `judge`.
+            measured: the earlier result of each episode.
+            cold: see `judge_all`.
+
+        Raises:
+            ValueError: as `judge_all`.
         """
-        assert measured.cost is not None
-        earlier = measured.cost
+        first = _with_shared_adaptation(episodes)
         try:
-            timed = self._adapt(submission, episode, timeout, cold=cold)
-            if episode.fingerprint != measured.images_sha256:
-                raise EpisodeFailure("the images differ from those of the recorded episode")
-            counts = timed.size.parameters_added, timed.size.parameters_changed
-            if counts != (earlier.parameters_added, earlier.parameters_changed):
-                raise EpisodeFailure("the number of parameters differs from the recorded episode's")
+            timed = self._adapt(submission, first, timeout, cold=cold)
         except EpisodeFailure as failure:
-            return self._failed(episode, failure)
-        times = {**timed.times(earlier.late_seconds), "contended": timed.contended}
-        cost = earlier.model_copy(update=times)
-        return self._outcome(measured.model_copy(update={"cost": cost}), _scores(episode, None))
+            return [failed_outcome(episode, failure, self._environment) for episode in episodes]
+        return [
+            retimed_outcome(episode, earlier, timed, self._environment)
+            for episode, earlier in zip(episodes, measured, strict=True)
+        ]
 
     def try_out(self, submission: Submission, episode: Episode, timeout: float) -> Trial:
         """Adapt twice in fresh processes, and predict once.
@@ -248,7 +189,7 @@ class Evaluator:
 
     def _adapt(
         self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
-    ) -> _TimedAdaptation:
+    ) -> TimedAdaptation:
         with self.timer.phase("pass, rehearsal and adaptation"):
             adaptation = self._session.adapt(submission, episode, timeout, rehearse=True)
         cold_seconds, contended = None, adaptation.contended
@@ -260,7 +201,7 @@ class Evaluator:
         with self.timer.phase("counting parameters"):
             size = self._measure(adaptation, submission)
         assert adaptation.pass_seconds is not None
-        return _TimedAdaptation(adaptation, adaptation.pass_seconds, cold_seconds, size, contended)
+        return TimedAdaptation(adaptation, adaptation.pass_seconds, cold_seconds, size, contended)
 
     def _measure(self, adaptation: Adaptation, submission: Submission) -> ArtefactSize:
         try:
@@ -268,6 +209,19 @@ class Evaluator:
         except InvalidArtefact as error:
             reason = f"the artefact is not valid: {error}"
             raise EpisodeFailure(reason, printed=adaptation.printed) from None
+
+    def _test(
+        self, submission: Submission, episode: Episode, timed: TimedAdaptation, timeout: float
+    ) -> Prediction | EpisodeFailure:
+        """Have the detector predict the test images of an episode, or say why it cannot."""
+        artefact, pass_seconds = timed.adaptation.artefact, timed.pass_seconds
+        try:
+            return _again_if_killed(
+                lambda: self._predict(submission, episode, artefact, timeout, pass_seconds)
+            )
+        except EpisodeFailure as failure:
+            failure.printed = timed.adaptation.printed + failure.printed
+            return failure
 
     def _predict(
         self,
@@ -322,26 +276,31 @@ class Evaluator:
             )
         return prediction
 
-    def _failed(self, episode: Episode, failure: EpisodeFailure) -> EpisodeOutcome:
-        result = EpisodeResult(
-            target=episode.target,
-            status=failure.status,
-            reason=failure.reason[:_MAX_REASON],
-            detail=failure.detail[-_MAX_TEXT:],
-            traceback=failure.traceback[-_MAX_TEXT:],
-            printed=failure.printed[-_MAX_TEXT:],
-            images_sha256=episode.fingerprint,
-        )
-        return self._outcome(result, _scores(episode, None))
-
-    def _outcome(self, result: EpisodeResult, scores: pa.Table) -> EpisodeOutcome:
-        environment = describe_environment(self._device, self.confinement)
-        return EpisodeOutcome(result, scores, environment)
+    @property
+    def _environment(self) -> Environment:
+        """This machine, with what confined the last worker."""
+        return describe_environment(self._device, self.confinement)
 
 
-def _scores(episode: Episode, scores: NDArray[np.float32] | None) -> pa.Table:
-    """Return a row per test image, in the episode's order; no rows if there are no scores."""
-    if scores is None:
-        scores = np.zeros(0, np.float32)
-    count = len(scores)
-    return scores_table(episode.target, episode.image_ids[:count], episode.present[:count], scores)
+def _with_shared_adaptation(episodes: Sequence[Episode]) -> Episode:
+    """Return the first of several episodes that have the same images to adapt on.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    first = episodes[0]
+    for other in episodes[1:]:
+        same = (other.target, other.seed, other.label) == (first.target, first.seed, first.label)
+        for one, two in ((first.pos, other.pos), (first.neg, other.neg)):
+            same &= one is two or np.array_equal(one, two)
+        if not same:
+            raise ValueError("episodes that differ in their images to adapt on share no adaptation")
+    return first
+
+
+def _again_if_killed(step: Callable[[], _T]) -> _T:
+    """Run a step, and once more if its process was killed. Memory may have run out."""
+    try:
+        return step()
+    except WorkerKilled:
+        return step()

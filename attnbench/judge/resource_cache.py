@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from attnbench.backbones.backbone import Backbone
+    from attnbench.stimuli.adaptation_images import AdaptationSource
     from attnbench.stimuli.episodes import TrackStimuli
     from attnbench.tasks import Track
 
@@ -24,6 +25,7 @@ class ResourceCache:
         self._untrained = untrained
         self._backbones: dict[str, Backbone] = {}
         self._stimuli: dict[tuple[str, str], TrackStimuli] = {}
+        self._adaptation: dict[tuple[str, str], AdaptationSource] = {}
 
     def backbone(self, name: str) -> Backbone:
         """Return the backbone of this name. Raises AttnbenchError if it cannot be loaded."""
@@ -36,6 +38,8 @@ class ResourceCache:
     def stimuli(self, track: Track, backbone: str) -> TrackStimuli:
         """Return the episodes of a track, preprocessed for a backbone.
 
+        Tracks that have the same images to adapt on share their source.
+
         Args:
             track: the track's definition.
             backbone: the backbone's name.
@@ -46,10 +50,17 @@ class ResourceCache:
         # Not the JSON, which lacks the folder that paths in a task file are relative to.
         key = repr(track), backbone
         if key not in self._stimuli:
+            from attnbench.stimuli.adaptation_images import shared_definition
             from attnbench.stimuli.episodes import TrackStimuli
 
             network = self.backbone(backbone)
-            self._stimuli[key] = TrackStimuli(
-                track, network.preprocessing, network.labels, self._data
+            shared = shared_definition(track), backbone
+            stimuli = self._stimuli[key] = TrackStimuli(
+                track,
+                network.preprocessing,
+                network.labels,
+                self._data,
+                self._adaptation.get(shared),
             )
+            self._adaptation.setdefault(shared, stimuli.adaptation)
         return self._stimuli[key]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from attnbench.backbones import fingerprint
 from attnbench.backbones.own_file import name_in_records
 from attnbench.devices import require_device
-from attnbench.engines.engine import Job
+from attnbench.engines.engine import Job, JobEpisode
 from attnbench.judge.resource_cache import ResourceCache
 from attnbench.records.record import EpisodeResult, Identity
 from attnbench.records.rows import COLUMNS
 from attnbench.runs.chosen_tasks import ChosenTask
 from attnbench.runs.identities import Request, identity_of
 from attnbench.runs.submissions import RejectedSubmission
+from attnbench.stimuli.adaptation_images import shared_definition
 from attnbench.submission import Submission
 from attnbench.task_schema import Track
 
@@ -56,18 +58,44 @@ class Plan:
             return True
         return self.fingerprint_of(result.target) == result.images_sha256
 
-    def job(self, target: str, *, cold: bool, timed: EpisodeResult | None = None) -> Job:
-        """Return the job for the episode of one target; see `Job` for the arguments."""
-        return Job(
-            identity=self.identity,
-            submission=self.submission,
-            track=self.track,
-            backbone=self.backbone,
-            target=target,
-            timeout=self.timeout,
-            cold=cold,
-            timed=timed,
-        )
+    def episode(self, timed: EpisodeResult | None = None) -> JobEpisode:
+        """Return the record's part in a job; see `JobEpisode` for the argument."""
+        return JobEpisode(self.identity, self.track, timed)
+
+
+def sharing_adaptation(plans: Iterable[Plan]) -> list[list[Plan]]:
+    """Group plans that differ only in what their detectors are tested on.
+
+    Their episodes have the same images to adapt on, so one adaptation serves all of them.
+
+    Returns:
+        The groups in the order of their first plans.
+    """
+    groups: dict[tuple[object, ...], list[Plan]] = defaultdict(list)
+    for plan in plans:
+        identity = plan.identity
+        submission = identity.submission, identity.submission_sha256
+        run = plan.backbone, identity.seed, plan.timeout
+        groups[(*submission, *run, shared_definition(plan.track))].append(plan)
+    return list(groups.values())
+
+
+def make_job(plan: Plan, target: str, episodes: Sequence[JobEpisode], *, cold: bool) -> Job:
+    """Return the job for the episodes of a target that share one adaptation.
+
+    Args:
+        plan: one of the plans of the episodes.
+        target, episodes, cold: see `Job`.
+    """
+    return Job(
+        episodes=tuple(episodes),
+        submission=plan.submission,
+        backbone=plan.backbone,
+        target=target,
+        seed=plan.identity.seed,
+        timeout=plan.timeout,
+        cold=cold,
+    )
 
 
 def make_plans(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Generator, Iterable, Iterator, 
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from attnbench.engines.engine import CompletedJob, Job, RunJobs, UnusableImages
 from attnbench.errors import AttnbenchError
+from attnbench.records.outcome import EpisodeOutcome
 from attnbench.records.record import (
     EpisodeResult,
     Identity,
@@ -25,7 +27,7 @@ from attnbench.records.store import RecordStore
 from attnbench.records.summary import overall, summarise
 from attnbench.runs.events import EpisodeStarted, Event, Noted, RecordWritten
 from attnbench.runs.existing_records import ExistingRecords
-from attnbench.runs.planning import Plan
+from attnbench.runs.planning import Plan, make_job, sharing_adaptation
 from attnbench.runs.progress import Progress
 
 # How many targets of a record are also adapted to in a cold process, that is without a rehearsal.
@@ -172,43 +174,61 @@ class RecordWriter:
             record.claim.close()
 
     def jobs(self, plans: Iterable[Plan], *, wait: bool) -> Iterator[Job]:
-        """Yield the missing episodes, record by record. Each record is claimed when its turn comes.
+        """Yield the jobs of the missing episodes. Records that share adaptations are made together.
+
+        Records are claimed when their turn comes.
 
         Args:
             plans: the records to make.
             wait: whether to wait for another run that is making a record. If not, skip that record.
         """
-        for plan in plans:
-            with ExitStack() as claim:
-                if not claim.enter_context(self._store.claim(plan.identity, wait=wait)):
-                    continue
-                if made := self._existing.made_since(plan):
-                    self._records[plan.identity] = made
-                    continue
-                self._existing.restore(plan)
-                results = self._existing.finished(plan)
-                missing = [target for target in plan.targets if target not in results]
-                targets = [target for target in missing if target in plan.requested]
-                record = _OpenRecord(
-                    plan, results, set(targets), len(targets) < len(missing), claim.pop_all()
-                )
-                self._open[plan.identity] = record
-            if not targets:
-                self._complete(plan.identity)
-            yield from self._jobs_of(record, targets)
+        for group in sharing_adaptation(plans):
+            missing = {plan.identity: self._claim(plan, wait=wait) for plan in group}
+            yield from self._jobs_of({key: targets for key, targets in missing.items() if targets})
 
-    def _jobs_of(self, record: _OpenRecord, targets: Sequence[str]) -> Iterator[Job]:
-        """Yield the jobs of some targets, until the first two targets have failed alike.
+    def _claim(self, plan: Plan, *, wait: bool) -> list[str]:
+        """Claim and open a record. Return its missing targets; none if it is not to be made."""
+        with ExitStack() as claim:
+            if not claim.enter_context(self._store.claim(plan.identity, wait=wait)):
+                return []
+            if made := self._existing.made_since(plan):
+                self._records[plan.identity] = made
+                return []
+            self._existing.restore(plan)
+            results = self._existing.finished(plan)
+            missing = [target for target in plan.targets if target not in results]
+            targets = [target for target in missing if target in plan.requested]
+            self._open[plan.identity] = _OpenRecord(
+                plan, results, set(targets), len(targets) < len(missing), claim.pop_all()
+            )
+        if not targets:
+            self._complete(plan.identity)
+        return targets
 
-        An engine takes a job when it has room for it. If it takes them early, more of them run.
+    def _jobs_of(self, missing: dict[Identity, list[str]]) -> Iterator[Job]:
+        """Yield a job for each target that is missing from any of some records.
+
+        Targets of a record whose first two have failed alike are left out. An engine takes a job
+        when it has room for it. If it takes them early, more of them run.
+
+        Args:
+            missing: the missing targets of open records that share their adaptations.
         """
-        identity = record.plan.identity
-        for number, target in enumerate(targets):
-            if record.failed_alike and not self._keep_going:
-                self._leave_out(record, targets[number:])
-                return
-            self._progress.report(EpisodeStarted(identity.submission, identity.task, target))
-            yield record.plan.job(target, cold=target in record.plan.targets[:_COLD_TARGETS])
+        for target in dict.fromkeys(chain(*missing.values())):
+            plans = []
+            for identity, targets in missing.items():
+                if target not in targets:
+                    continue
+                record = self._open[identity]
+                if record.failed_alike and not self._keep_going:
+                    self._leave_out(record, targets[targets.index(target) :])
+                    missing[identity] = []
+                    continue
+                self._progress.report(EpisodeStarted(identity.submission, identity.task, target))
+                plans.append(record.plan)
+            if plans:
+                cold = any(target in plan.targets[:_COLD_TARGETS] for plan in plans)
+                yield make_job(plans[0], target, [plan.episode() for plan in plans], cold=cold)
 
     def _leave_out(self, record: _OpenRecord, targets: Sequence[str]) -> None:
         self._progress.episodes_left_out(record.plan.identity, len(targets))
@@ -221,19 +241,24 @@ class RecordWriter:
         # Closing the generator ends the engine's work at once if this process is interrupted.
         with closing(completed):
             for done in completed:
-                identity, target = done.job.identity, done.job.target
-                record = self._open[identity]
-                if isinstance(done.outcome, UnusableImages):
-                    self.unusable.setdefault(identity, []).append(done.outcome.reason)
-                    status, reason = "failed", done.outcome.reason
-                else:
-                    self._store.partial(identity).add(done.outcome)
-                    result = record.results[target] = done.outcome.result
-                    status, reason = result.status, result.reason
-                self._progress.episode_ended(identity, target, status, reason)
-                record.awaited.remove(target)
-                if not record.awaited:
-                    self._close(identity)
+                for episode, outcome in zip(done.job.episodes, done.outcomes, strict=True):
+                    self._keep(episode.identity, done.job.target, outcome)
+
+    def _keep(
+        self, identity: Identity, target: str, outcome: EpisodeOutcome | UnusableImages
+    ) -> None:
+        record = self._open[identity]
+        if isinstance(outcome, UnusableImages):
+            self.unusable.setdefault(identity, []).append(outcome.reason)
+            status, reason = "failed", outcome.reason
+        else:
+            self._store.partial(identity).add(outcome)
+            result = record.results[target] = outcome.result
+            status, reason = result.status, result.reason
+        self._progress.episode_ended(identity, target, status, reason)
+        record.awaited.remove(target)
+        if not record.awaited:
+            self._close(identity)
 
     def _close(self, identity: Identity) -> None:
         """Write a record none of whose episodes is awaited any more, if its images could be used."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
 from attnbench.records.summary import summarise
 from attnbench.runs.events import Event, Noted, RecordWritten
-from attnbench.runs.planning import Plan
+from attnbench.runs.planning import Plan, make_job, sharing_adaptation
 from attnbench.runs.progress import Progress
 
 
@@ -93,7 +93,8 @@ def retime_records(
 ) -> list[dict[str, object]]:
     """Time contended episodes again, and put the new times into their records.
 
-    Scores stay as they are. So does an episode whose adaptation fails this time.
+    Scores stay as they are. So does an episode whose adaptation fails this time. Records that share
+    adaptations get the same new times.
 
     Args:
         plans: the records to retime.
@@ -117,27 +118,37 @@ def retime_records(
     with ExitStack() as claims:
         for plan in plans:
             claims.enter_context(store.claim(plan.identity))
-        jobs = (job for plan in plans for job in _jobs(plan, contended[plan.identity]))
+        jobs = (job for group in sharing_adaptation(plans) for job in _jobs(group, contended))
         for done in claims.enter_context(closing(run_jobs(jobs))):
-            identity = done.job.identity
-            if isinstance(done.outcome, UnusableImages):
-                raise AttnbenchError(done.outcome.reason)
-            result = done.outcome.result
-            progress.episode_ended(identity, result.target, result.status, result.reason)
-            timed[identity].append(done.outcome)
-            if len(timed[identity]) == len(contended[identity]):
-                path, record = records[identity]
-                retimed = _with_new_times(record, timed.pop(identity))
-                path = store.save(retimed, read_scores(path, record))
-                records[identity] = path, store.read(path)
-                report(RecordWritten(path))
+            for episode, outcome in zip(done.job.episodes, done.outcomes, strict=True):
+                identity = episode.identity
+                if isinstance(outcome, UnusableImages):
+                    raise AttnbenchError(outcome.reason)
+                result = outcome.result
+                progress.episode_ended(identity, result.target, result.status, result.reason)
+                timed[identity].append(outcome)
+                if len(timed[identity]) == len(contended[identity]):
+                    path, record = records[identity]
+                    retimed = _with_new_times(record, timed.pop(identity))
+                    path = store.save(retimed, read_scores(path, record))
+                    records[identity] = path, store.read(path)
+                    report(RecordWritten(path))
     return [row_of(record, path) for path, record in (records[plan.identity] for plan in plans)]
 
 
-def _jobs(plan: Plan, episodes: Sequence[EpisodeResult]) -> Iterator[Job]:
-    for episode in episodes:
-        cold = episode.cost is not None and episode.cost.adaptation_seconds_cold is not None
-        yield plan.job(episode.target, cold=cold, timed=episode)
+def _jobs(
+    plans: Sequence[Plan], contended: Mapping[Identity, Sequence[EpisodeResult]]
+) -> Iterator[Job]:
+    """Yield a job for each target with contended times in any of the records that share them."""
+    by_target: dict[str, list[tuple[Plan, EpisodeResult]]] = defaultdict(list)
+    for plan in plans:
+        for result in contended[plan.identity]:
+            by_target[result.target].append((plan, result))
+    for target, to_time in by_target.items():
+        costs = [result.cost for _, result in to_time]
+        cold = any(cost and cost.adaptation_seconds_cold is not None for cost in costs)
+        episodes = [plan.episode(result) for plan, result in to_time]
+        yield make_job(to_time[0][0], target, episodes, cold=cold)
 
 
 def _existing_record(store: RecordStore, plan: Plan) -> tuple[Path, Record]:

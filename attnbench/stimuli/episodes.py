@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from attnbench.backbones.backbone import Preprocessing
 from attnbench.backbones.imagenet import IMAGENET_A_WNIDS
 from attnbench.errors import AttnbenchError
+from attnbench.stimuli.adaptation_images import AdaptationSource
 from attnbench.stimuli.duplicates import contents_of, describe_duplicates
 from attnbench.stimuli.image_sets import ImageSet
 from attnbench.stimuli.preprocessing import Images, Picture, in_unit_range, normalise
@@ -131,9 +132,11 @@ class TrackStimuli:
         preprocessing: the backbone's.
         labels: the backbone's labels, or None if it has none.
         data: the data folder, or None to load from the hub.
+        adaptation: the source of the images to adapt on, if another track shares it.
 
     Attributes:
         targets: the names of the track's targets.
+        adaptation: the source of the images to adapt on.
 
     Raises:
         AttnbenchError: if data is missing or damaged, or a target is not a class of its source.
@@ -145,10 +148,14 @@ class TrackStimuli:
         preprocessing: Preprocessing,
         labels: tuple[str, ...] | None,
         data: Path | None,
+        adaptation: AdaptationSource | None = None,
     ) -> None:
         self._labels = labels
-        self._image_shape = (3, preprocessing.size, preprocessing.size)
-        self._adapt = ImageSet(Role.ADAPT, track.adapt, track.labels, preprocessing, data)
+        self.adaptation = adaptation or AdaptationSource(
+            ImageSet(Role.ADAPT, track.adapt, track.labels, preprocessing, data),
+            (3, preprocessing.size, preprocessing.size),
+        )
+        self._adapt = self.adaptation.images
         self._test = ImageSet(Role.TEST, track.test, track.labels, preprocessing, data)
         self._with_logits = track.logits
         named_targets = {"all": self._test.classes, "imagenet-a": IMAGENET_A_WNIDS}
@@ -208,17 +215,10 @@ class TrackStimuli:
             AttnbenchError: if there are too few pictures, one of them is damaged, or the episode
                 would adapt on a picture that it tests on.
         """
-        adapt, test = self._select(target, seed)
-        digest = hashlib.sha256()
-        images: Images = np.empty((len(adapt.pictures), *self._image_shape), np.float32)
-        adapted: dict[bytes, int] = {}
+        _, test = self._select(target, seed)
+        adapted = self.adaptation.draw(target, self.targets, seed)
+        digest = adapted.digest.copy()
         tested: dict[bytes, int] = {}
-        for chunk in adapt.chunks():
-            part = adapt.subset(chunk)
-            pictures = self._adapt.load_pictures(part)
-            digest.update(pictures.tobytes())
-            adapted |= contents_of(pictures, part.all_pictures)
-            self._adapt.images_from_pictures(pictures, part, seed, images[chunk])
         # Test pictures are loaded for the fingerprint now, and again when their images are built:
         # all images of a test set at once may not fit into memory.
         for chunk in test.chunks():
@@ -226,7 +226,7 @@ class TrackStimuli:
             pictures = self._test.load_pictures(part)
             digest.update(pictures.tobytes())
             tested |= contents_of(pictures, part.all_pictures)
-        self._refuse_overlap(target, seed, adapted, tested)
+        self._refuse_overlap(target, seed, adapted.contents, tested)
         rivals: list[int] = []
         if self._with_logits:
             indices = map(self._label_of, self.targets)
@@ -236,8 +236,8 @@ class TrackStimuli:
             seed=seed,
             label=self._label_of(target),
             rivals=tuple(rivals),
-            pos=images[: adapt.positive_count],
-            neg=images[adapt.positive_count :],
+            pos=adapted.pos,
+            neg=adapted.neg,
             present=np.arange(len(test.pictures)) < test.positive_count,
             image_ids=self._test.image_names(test),
             fingerprint=digest.hexdigest(),
@@ -285,7 +285,7 @@ class TrackStimuli:
 
     def _label_of(self, target: str) -> int | None:
         """Return a target's index in the backbone's labels, or None if it is new to the backbone."""
-        return self._test.class_labels.index(target, self._labels)
+        return self._adapt.class_labels.index(target, self._labels)
 
     def _refuse_overlap(
         self, target: str, seed: int, adapted: dict[bytes, int], tested: dict[bytes, int]

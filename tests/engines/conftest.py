@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import attnbench
-from attnbench.engines.engine import Job
+from attnbench.engines.engine import Job, JobEpisode
 from attnbench.records.record import Record
 from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
+from attnbench.tasks import load_task
 
 SUBMISSIONS = ["bias_only", "attention"]
 TASK = "imagenet-standard"
@@ -28,13 +29,13 @@ def sequential_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def job(make_record: Callable[..., Record]) -> Job:
-    """A job that can be passed around, but not run: it has neither submission nor track."""
+    """A job that can be passed around, but not run: it has no submission."""
     return Job(
-        identity=make_record().identity,
+        episodes=(JobEpisode(make_record().identity, load_task("noisy-mnist").tracks["mini"]),),
         submission=None,  # type: ignore[arg-type]
-        track=None,  # type: ignore[arg-type]
         backbone="shipped/digits-cnn",
         target="cat",
+        seed=0,
         timeout=1.0,
         cold=False,
     )

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnbench.engines.engine import Job
+from attnbench.engines.engine import Job, JobEpisode, Outcomes
 from attnbench.engines.pool import RunnerLost, run_on_pool
 from attnbench.errors import AttnbenchError
-from attnbench.records.outcome import EpisodeOutcome
 
 
 @dataclass
@@ -30,14 +29,14 @@ class FakeRunner:
     def start(self) -> None:
         self.running = True
 
-    def judge(self, job: Job) -> EpisodeOutcome:
+    def judge(self, job: Job) -> Outcomes:
         assert self.running
         self.calls += 1
         if self.calls - 1 in self.losses:
             self.running = False
             raise RunnerLost
         self.judged.append(job.target)
-        return cast(EpisodeOutcome, job.target)
+        return cast(Outcomes, job.target)
 
     def stop(self) -> None:
         self.running = False
@@ -62,7 +61,7 @@ class FakeJob:
     """The part of a job that a pool reads."""
 
     target: str
-    identity: str = "a record"
+    episodes: tuple[JobEpisode, ...] = (JobEpisode(None, None),)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -84,7 +83,7 @@ def test_every_job_completes_once_whichever_runners_are_lost(
     jobs = [cast(Job, FakeJob(str(number))) for number in range(count)]
     completed = list(run_on_pool(runners, jobs))
     assert sorted(int(done.job.target) for done in completed) == list(range(count))
-    assert all(cast(str, done.outcome) == done.job.target for done in completed)
+    assert all(cast(str, done.outcomes) == done.job.target for done in completed)
     judged = [int(target) for runner in runners for target in runner.judged]
     assert sorted(judged) == list(range(count))
     assert not any(runner.running for runner in runners)  # a running one would hold GPU memory
