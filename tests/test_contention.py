@@ -87,7 +87,7 @@ def test_times_beside_other_work_are_marked_and_rank_nobody(tmp_path: Path, task
     assert [cost.contended for cost in costs_of(record)] == [True, True]
     assert frame["adaptation_seconds"].isna().all() and frame["d_prime"].notna().all()
     assert notes == [
-        "other work used the CPU while 2 adaptations ran; 2 excluded from rankings: use "
+        "other work used the CPU while 2 episodes ran; 2 excluded from rankings: use "
         "--timing-only on an idle machine"
     ]
 
@@ -124,7 +124,7 @@ def test_contended_episodes_are_timed_again_once_the_machine_is_quiet(
     path, record = RecordStore(tmp_path / "records").load_all()[0][0]
     assert [cost.contended for cost in costs_of(record)] == [False, False]
     assert frame["adaptation_seconds"].notna().all() and len(read_scores(path, record)) > 0
-    assert notes == ["other work used the CPU while 2 adaptations ran; 2 timed again"]
+    assert notes == ["other work used the CPU while 2 episodes ran; 2 timed again"]
 
 
 def test_nothing_is_timed_again_without_need(

@@ -76,7 +76,7 @@ def _describe(before: int, settled: int) -> str:
         before: the number of episodes with contended times.
         settled: how many of them have been timed again without other work.
     """
-    text = f"other work used the CPU while {before} adaptation{'s' * (before != 1)} ran"
+    text = f"other work used the CPU while {before} episode{'s' * (before != 1)} ran"
     if settled:
         text += f"; {settled} timed again"
     if settled < before:
