@@ -10,9 +10,11 @@ from string import Template
 import numpy as np
 import pytest
 from picture_files import write_classes
+from torch import Tensor, nn
 
 import attnbench
 from attnbench.backbones import load
+from attnbench.backbones.backbone import Backbone
 from attnbench.commands.check import noise_episode
 from attnbench.errors import AttnbenchError
 from attnbench.isolation.confinement import limits_for
@@ -75,6 +77,17 @@ UNIQUE = """
     def adapt(backbone, pos, neg):
         return Detector(backbone)
 """
+
+
+class TargetColumn(nn.Module):
+    """Returns the backbone's output for the target."""
+
+    def __init__(self, target: int | None) -> None:
+        super().__init__()
+        self.target = target
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return outputs[:, self.target]
 
 
 @pytest.fixture
@@ -245,3 +258,17 @@ def test_episodes_with_other_images_to_adapt_on_are_refused() -> None:
                 evaluator.judge_all(submission, [episode, other], 60.0, cold=False)
         equal = replace(episode, pos=np.array(episode.pos))
         assert len(evaluator.judge_all(submission, [episode, equal], 60.0, cold=False)) == 2
+
+
+def test_functions_adapt_once_for_all_tasks(write_task: Callable[..., Path]) -> None:
+    marks = []
+
+    def adapt(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
+        marks.append(len(pos))
+        return nn.Sequential(backbone, TargetColumn(backbone.target))
+
+    tasks = [write_task("clear", 0.0), write_task("noisy", 9.0), write_task("more", 0.0, 14)]
+    frame = attnbench.evaluate(adapt, tasks=tasks)
+    assert marks == [12] * len(TARGETS) + [14] * len(TARGETS)
+    assert frame["task"].tolist() == ["clear", "noisy", "more"]
+    assert frame["d_a"].nunique() > 1 and (frame["targets"] == len(TARGETS)).all()

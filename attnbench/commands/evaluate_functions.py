@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from attnbench.backbones.backbone import Backbone
-from attnbench.commands.in_process import Adapt, run_in_process
+from attnbench.commands.in_process import Adapt, adapt_in_process
 from attnbench.devices import require_device
 from attnbench.errors import NotApplicable
 from attnbench.judge.resource_cache import ResourceCache
@@ -18,11 +19,12 @@ from attnbench.records.summary import overall, summarise
 from attnbench.runs.chosen_targets import choose_targets
 from attnbench.runs.chosen_tasks import ChosenTask
 from attnbench.runs.events import EpisodeDone, EpisodeStarted, Event, Noted, Planned
+from attnbench.stimuli.adaptation_images import shared_definition
 from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.vocabulary import DeviceKind
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a key of dictionaries by identity: networks have no equality
 class _Run:
     """All episodes of a function on one task and backbone with one seed: a row."""
 
@@ -40,18 +42,11 @@ class _Run:
     def targets(self) -> tuple[str, ...]:
         return self.chosen.targets or self.stimuli.targets
 
-    def result(self, target: str) -> EpisodeResult:
-        """Return the result of one target."""
-        episode = self.stimuli.episode(target, self.seed)
-        try:
-            return run_in_process(self.function, self.backbone, episode, {}).result
-        except NotApplicable as refusal:
-            return EpisodeResult(
-                target=target,
-                status="not applicable",
-                reason=str(refusal)[:1000],
-                images_sha256=episode.fingerprint,
-            )
+    @property
+    def adaptation(self) -> tuple[object, ...]:
+        """What its adaptations depend on. Runs in which this is equal share them."""
+        shared = shared_definition(self.chosen.definition)
+        return id(self.function), self.backbone.name, self.seed, shared
 
     def row(self, results: Sequence[EpisodeResult], device: DeviceKind) -> dict[str, object]:
         """Return the row of all results."""
@@ -108,18 +103,38 @@ def evaluate_functions(
         counts[task] = counts.get(task, 0) + len(run.targets)
     report(Planned(counts, reused=()))
     total, done = sum(counts.values()), itertools.count(1)
-    rows = []
+    groups: dict[tuple[object, ...], list[_Run]] = defaultdict(list)
     for run in runs:
-        results = []
-        for target in run.targets:
-            task = run.chosen.task.name
-            report(EpisodeStarted(run.name, task, target))
-            result = run.result(target)
-            results.append(result)
-            ended = (result.status, result.reason, next(done), total)
-            report(EpisodeDone(run.name, task, target, *ended))
-        rows.append(run.row(results, device))
-    return rows
+        groups[run.adaptation].append(run)
+    results: dict[_Run, list[EpisodeResult]] = {run: [] for run in runs}
+    for group in groups.values():
+        for target in dict.fromkeys(itertools.chain(*(run.targets for run in group))):
+            tested = [run for run in group if target in run.targets]
+            for run in tested:
+                report(EpisodeStarted(run.name, run.chosen.task.name, target))
+            for run, result in zip(tested, _results(tested, target), strict=True):
+                results[run].append(result)
+                ended = (result.status, result.reason, next(done), total)
+                report(EpisodeDone(run.name, run.chosen.task.name, target, *ended))
+    return [run.row(results[run], device) for run in runs]
+
+
+def _results(runs: Sequence[_Run], target: str) -> Iterator[EpisodeResult]:
+    """Adapt once to a target, and yield the result of each of several runs that share this."""
+    episodes = [run.stimuli.episode(target, run.seed) for run in runs]
+    try:
+        adaptation = adapt_in_process(runs[0].function, runs[0].backbone, episodes[0], {})
+    except NotApplicable as refusal:
+        for episode in episodes:
+            yield EpisodeResult(
+                target=target,
+                status="not applicable",
+                reason=str(refusal)[:1000],
+                images_sha256=episode.fingerprint,
+            )
+    else:
+        for episode in episodes:
+            yield adaptation.test(episode).result
 
 
 def _runs(

@@ -48,15 +48,57 @@ class InProcessOutcome:
     remarks: tuple[str, ...]
 
 
-def run_in_process(
+@dataclass(frozen=True)
+class InProcessAdaptation:
+    """A detector that was made in this process, and what it cost.
+
+    Attributes:
+        detector: the detector.
+        device: the device that it is on.
+        place: where it is defined, to begin a message with.
+        cost: the cost of the adaptation, without that of a prediction.
+        remarks: what `attnbench check` would say about the detector.
+    """
+
+    detector: nn.Module
+    device: torch.device
+    place: str
+    cost: Cost
+    remarks: tuple[str, ...]
+
+    def test(self, episode: Episode) -> InProcessOutcome:
+        """Score the detector on the test images of an episode.
+
+        Raises:
+            AttnbenchError: if the detector does not keep the contract.
+            Exception: whatever the detector raises.
+        """
+        started = time.perf_counter()
+        try:
+            scores = _predict(self.detector, episode, self.device, self.place)
+        except ContractViolation as violation:
+            raise AttnbenchError(str(violation)) from None
+        prediction_seconds = time.perf_counter() - started
+        result = EpisodeResult(
+            target=episode.target,
+            status="ok",
+            images_sha256=episode.fingerprint,
+            measures=Measures.of(detect(scores, episode.present)),
+            cost=self.cost.model_copy(update={"prediction_seconds": prediction_seconds}),
+            has_label=episode.label is not None,
+        )
+        return InProcessOutcome(result, scores, self.remarks)
+
+
+def adapt_in_process(
     adapt: Adapt,
     backbone: Backbone,
     episode: Episode,
     settings: Mapping[str, Any],
     *,
     submission: Submission | None = None,
-) -> InProcessOutcome:
-    """Adapt to an episode and predict its test images, without isolation.
+) -> InProcessAdaptation:
+    """Adapt to an episode without isolation.
 
     Seeds, prediction mode, scoring and counting are as in `attnbench evaluate`. Times are of this
     process, in which other episodes may have run before, so they are only rough.
@@ -70,7 +112,7 @@ def run_in_process(
 
     Raises:
         AttnbenchError: if the method does not keep the contract.
-        Exception: whatever `adapt` or its detector raises.
+        Exception: whatever `adapt` raises.
     """
     folder = submission.folder if submission else None
     adapt_place = place_of_function(adapt, folder) if folder else ""
@@ -105,28 +147,19 @@ def run_in_process(
                 detector_place=place,
             )
             remarks = (*found.problems, *(f"warning: {text}" for text in found.warnings))
-        started = time.perf_counter()
-        scores = _predict(detector, episode, device, place)
-        prediction_seconds = time.perf_counter() - started
     except ContractViolation as violation:
         raise AttnbenchError(str(violation)) from None
-    result = EpisodeResult(
-        target=episode.target,
-        status="ok",
-        images_sha256=episode.fingerprint,
-        measures=Measures.of(detect(scores, episode.present)),
-        cost=Cost(
-            parameters_added=size.parameters_added,
-            parameters_changed=size.parameters_changed,
-            other_numbers=size.other_numbers,
-            artefact_bytes=size.bytes,
-            adaptation_seconds=adaptation_seconds,
-            adaptation_seconds_cold=None,
-            pass_seconds=pass_seconds,
-            prediction_seconds=prediction_seconds,
-        ),
+    cost = Cost(
+        parameters_added=size.parameters_added,
+        parameters_changed=size.parameters_changed,
+        other_numbers=size.other_numbers,
+        artefact_bytes=size.bytes,
+        adaptation_seconds=adaptation_seconds,
+        adaptation_seconds_cold=None,
+        pass_seconds=pass_seconds,
+        prediction_seconds=0.0,
     )
-    return InProcessOutcome(result, scores, remarks)
+    return InProcessAdaptation(detector, device, place, cost, remarks)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnbench.commands.in_process import run_in_process
+from attnbench.commands.in_process import adapt_in_process
 from attnbench.commands.open_episode import OpenEpisode, episode
 from attnbench.errors import AttnbenchError
 from attnbench.records.record import EpisodeResult
@@ -77,7 +77,8 @@ def try_out(
         on_episode(tried.name, chosen)
     adapt = _import_adapt(tried.folder)
     settings = tried.hyperparameters_for(chosen.backbone.name)
-    outcome = run_in_process(adapt, chosen.backbone, chosen.drawn, settings, submission=tried)
+    adaptation = adapt_in_process(adapt, chosen.backbone, chosen.drawn, settings, submission=tried)
+    outcome = adaptation.test(chosen.drawn)
     return Attempt(tried.name, chosen, outcome.result, outcome.remarks)
 
 
