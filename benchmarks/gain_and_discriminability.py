@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from attnbench.adaptation import Gains, frozen_features, insert_after_convolutions
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
-from attnbench.stimuli.episodes import Episode, TrackStimuli
+from attnbench.stimuli.episode import Episode
+from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task
 from tests.submissions.adapted import load_program

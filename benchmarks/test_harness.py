@@ -33,7 +33,8 @@ from attnbench.judge.evaluator import Evaluator
 from attnbench.judge.judge import open_judge
 from attnbench.judge.template import MALLOC_TUNABLES, Template
 from attnbench.judge.worker_session import WorkerSession
-from attnbench.stimuli.episodes import Episode, TrackStimuli
+from attnbench.stimuli.episode import Episode
+from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task
 from attnbench.vocabulary import IsolationLevel

@@ -22,7 +22,8 @@ from attnbench.backbones.backbone import Preprocessing
 from attnbench.backbones.imagenet import IMAGENET_A_WNIDS, WNIDS
 from attnbench.errors import AttnbenchError
 from attnbench.stimuli.cache import PictureCache
-from attnbench.stimuli.episodes import Episode, TrackStimuli
+from attnbench.stimuli.episode import Episode
+from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.stimuli.opening import open_dataset
 from attnbench.stimuli.sources import prepare
 from attnbench.tasks import HubSource, Track, load_task

@@ -25,7 +25,7 @@ from attnbench.judge.template import Template
 from attnbench.records.outcome import SCORES_SCHEMA, EpisodeOutcome
 from attnbench.records.record import EpisodeResult
 from attnbench.sandbox.warm_state import WarmState
-from attnbench.stimuli.episodes import Episode
+from attnbench.stimuli.episode import Episode
 from attnbench.submission import load_submission
 
 Write = Callable[[str, str], Path]

@@ -19,7 +19,7 @@ from attnbench.commands.check import noise_episode
 from attnbench.isolation.confinement import limits_for
 from attnbench.judge.template import Template
 from attnbench.judge.worker_session import Adaptation, WorkerSession
-from attnbench.stimuli.episodes import Episode
+from attnbench.stimuli.episode import Episode
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task
 

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 import attnbench
 from attnbench.errors import AttnbenchError
+from attnbench.manifest import NAME_PATTERN
 from attnbench.overrides import Overrides, Scalar, parse_settings, toml_of
 from attnbench.records.store import RecordStore
 from attnbench.runs.submissions import read_submissions
 from attnbench.runs.sweep import sweep
-from attnbench.submission import NAME_PATTERN, Submission, load_submission
+from attnbench.submission import Submission, load_submission
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=100)
 NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.floats()

@@ -14,7 +14,7 @@ from attnbench.devices import require_device
 from attnbench.judge.conditions import Conditions
 from attnbench.judge.judge import Judge, open_judge
 from attnbench.judge.trial import Trial
-from attnbench.stimuli.episodes import Episode
+from attnbench.stimuli.episode import Episode
 from attnbench.submission import Submission, load_submission
 from attnbench.vocabulary import DeviceKind
 

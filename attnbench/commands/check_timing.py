@@ -13,7 +13,7 @@ from attnbench.judge.conditions import Conditions
 from attnbench.judge.evaluator import Evaluator
 from attnbench.judge.judge import open_judge
 from attnbench.statistics.intervals import median_interval
-from attnbench.stimuli.episodes import Episode
+from attnbench.stimuli.episode import Episode
 from attnbench.submission import SOURCE, Submission, load_submission
 from attnbench.vocabulary import DeviceKind
 

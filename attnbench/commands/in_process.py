@@ -27,7 +27,7 @@ from attnbench.sandbox.places import place_of_detector, place_of_function
 from attnbench.sandbox.remarks import remarks_on
 from attnbench.sandbox.warm_state import set_seed, synchronise
 from attnbench.statistics.detection import detect
-from attnbench.stimuli.episodes import Episode
+from attnbench.stimuli.episode import Episode
 from attnbench.submission import Submission
 
 Adapt = Callable[..., object]

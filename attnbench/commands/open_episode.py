@@ -16,7 +16,7 @@ from attnbench.devices import require_device
 from attnbench.errors import AttnbenchError
 from attnbench.judge.resource_cache import ResourceCache
 from attnbench.runs.chosen_tasks import choose_tasks
-from attnbench.stimuli.episodes import Episode
+from attnbench.stimuli.episode import Episode
 from attnbench.text import did_you_mean
 from attnbench.vocabulary import DeviceKind
 

@@ -22,7 +22,7 @@ from attnbench.records.outcome import EpisodeOutcome
 from attnbench.records.record import EpisodeResult
 from attnbench.records.scores import read_scores
 from attnbench.records.verification import Verification, path_beside
-from attnbench.stimuli.episodes import Episode
+from attnbench.stimuli.episode import Episode
 from attnbench.submission import Submission
 
 # How often an adaptation that seems slower than recorded is timed again. Other work on the machine can

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from attnbench.engines.engine import Job, Outcomes, UnusableImages
+from attnbench.engines.engine import Job, JobEpisode, Outcomes, UnusableImages
 from attnbench.errors import AttnbenchError
 from attnbench.judge.conditions import Conditions
 from attnbench.judge.judge import Judge, open_judge
@@ -15,7 +15,7 @@ from attnbench.judge.resource_cache import ResourceCache
 if TYPE_CHECKING:
     from attnbench.judge.evaluator import Evaluator
     from attnbench.records.outcome import EpisodeOutcome
-    from attnbench.stimuli.episodes import Episode
+    from attnbench.stimuli.episode import Episode
 
 
 class EpisodeRunner:
@@ -36,7 +36,7 @@ class EpisodeRunner:
         for number, wanted in enumerate(job.episodes):
             stimuli = self._judge.resources.stimuli(wanted.track, job.backbone)
             try:
-                drawn[number] = stimuli.episode(job.target, job.seed)
+                drawn[number] = _as_identified(stimuli.episode(job.target, job.seed), wanted)
             except AttnbenchError as error:
                 outcomes[number] = UnusableImages(str(error))
         if drawn:
@@ -51,6 +51,14 @@ class EpisodeRunner:
         """Whether other episodes run on the same CPU at the same time."""
         conditions = self._judge.conditions
         return conditions.device == "cpu" and conditions.sharing > 1
+
+
+def _as_identified(episode: Episode, wanted: JobEpisode) -> Episode:
+    """Return an episode with the images that its record is of."""
+    identity = wanted.identity
+    if identity.images is not None:
+        episode = episode.adapting_to(identity.images)
+    return episode.tested_on_seen() if identity.seen else episode
 
 
 def _judge(

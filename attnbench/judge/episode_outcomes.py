@@ -19,7 +19,7 @@ from attnbench.judge.worker_session import Adaptation
 from attnbench.records.outcome import EpisodeOutcome, scores_table
 from attnbench.records.record import Cost, Environment, EpisodeResult, Measures, Readout
 from attnbench.statistics.detection import detect
-from attnbench.stimuli.episodes import Episode
+from attnbench.stimuli.episode import Episode
 
 # The most characters of a reason and of any other text in a result.
 _MAX_REASON, _MAX_TEXT = 1000, 10_000

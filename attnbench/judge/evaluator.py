@@ -36,7 +36,7 @@ from attnbench.judge.trial import Trial
 from attnbench.judge.worker_session import Adaptation, WorkerSession
 from attnbench.records.outcome import EpisodeOutcome
 from attnbench.records.record import Environment, EpisodeResult
-from attnbench.stimuli.episodes import Episode
+from attnbench.stimuli.episode import Episode
 from attnbench.submission import Submission
 from attnbench.wire.artefact import Artefact
 
@@ -245,7 +245,8 @@ class Evaluator:
         repeated = prediction_checks.choose_repeated(count, rng)
         batches = list(episode.batches(order))
         # One batch more than full batches would need, so that the sizes of batches differ.
-        smaller_batches = np.array_split(repeated, len(repeated) // len(batches[0]) + 1)
+        parts = min(len(repeated), len(repeated) // len(batches[0]) + 1)
+        smaller_batches = np.array_split(repeated, parts)
         first, second = (
             self._session.predict(
                 submission,

@@ -17,7 +17,7 @@ from attnbench.judge.replies import (
     text_field,
 )
 from attnbench.judge.template import Worker
-from attnbench.stimuli.episodes import Episode
+from attnbench.stimuli.episode import Episode
 from attnbench.wire.artefact import Artefact
 from attnbench.wire.channel import Message
 from attnbench.wire.shared_images import Images

@@ -20,7 +20,7 @@ from attnbench.judge.prediction_checks import PREDICTION_LIMIT
 from attnbench.judge.prediction_session import Prediction, PredictionSession
 from attnbench.judge.replies import Remarks, expect, names_in, remarks_in
 from attnbench.judge.template import Template, Worker
-from attnbench.stimuli.episodes import Episode
+from attnbench.stimuli.episode import Episode
 from attnbench.submission import Submission
 from attnbench.wire.artefact import Artefact
 from attnbench.wire.channel import ChannelClosed, ChannelTimeout, Message, ProtocolError

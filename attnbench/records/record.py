@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import not_
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -21,12 +22,22 @@ Finite = Annotated[float, Field(ge=-1e12, le=1e12)]
 Seconds = Annotated[float, Field(ge=0, le=1e12)]
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Identity(_Model):
-    """What a record is about. Two runs with the same identity measure the same thing."""
+    """What a record is about. Two runs with the same identity measure the same thing.
+
+    Attributes:
+        images: for a point of a learning curve, how many positives were adapted on; None for all.
+        seen: for a point of a learning curve, whether the detector was tested on the images that it
+            had adapted to.
+    """
 
     submission: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     submission_sha256: Sha256
@@ -40,6 +51,8 @@ class Identity(_Model):
     seed: int
     device: DeviceKind
     isolation: IsolationLevel
+    images: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=_is_none)
+    seen: bool = Field(default=False, exclude_if=not_)
 
 
 class Environment(_Model):
@@ -292,7 +305,7 @@ class Record(_Model):
     identity: Identity
     title: Text
     declared_parameters: int | None = None
-    overrides: Overrides | None = Field(default=None, exclude_if=lambda value: value is None)
+    overrides: Overrides | None = Field(default=None, exclude_if=_is_none)
     environment: Environment
     created: Text
     status: Status

@@ -55,6 +55,8 @@ class RecordStore:
         """Return the file of the record of this identity. The scores are beside it, as `.parquet`."""
         backbone = identity.backbone.replace("/", "-") + ("-untrained" * identity.untrained)
         name = f"{identity.submission}@{backbone}@seed{identity.seed}@{identity.device}"
+        name += "" if identity.images is None else f"@{identity.images}images"
+        name += "@seen" * identity.seen
         name += ".json" if identity.isolation == "process" else f"@{identity.isolation}.json"
         return self._root / identity.track / identity.task / name
 

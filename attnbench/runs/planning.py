@@ -75,7 +75,7 @@ def sharing_adaptation(plans: Iterable[Plan]) -> list[list[Plan]]:
     for plan in plans:
         identity = plan.identity
         submission = identity.submission, identity.submission_sha256
-        run = plan.backbone, identity.seed, plan.timeout
+        run = plan.backbone, identity.seed, identity.images, plan.timeout
         groups[(*submission, *run, shared_definition(plan.track))].append(plan)
     return list(groups.values())
 

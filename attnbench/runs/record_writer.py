@@ -227,7 +227,10 @@ class RecordWriter:
                 self._progress.report(EpisodeStarted(identity.submission, identity.task, target))
                 plans.append(record.plan)
             if plans:
-                cold = any(target in plan.targets[:_COLD_TARGETS] for plan in plans)
+                cold = any(
+                    target in plan.targets[:_COLD_TARGETS] and plan.identity.images is None
+                    for plan in plans
+                )
                 yield make_job(plans[0], target, [plan.episode() for plan in plans], cold=cold)
 
     def _leave_out(self, record: _OpenRecord, targets: Sequence[str]) -> None:

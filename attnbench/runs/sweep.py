@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from attnbench.errors import AttnbenchError
+from attnbench.manifest import BackboneSettings, Manifest
 from attnbench.overrides import Overrides, Scalar, Settings, Value, toml_of
-from attnbench.submission import BackboneSettings, Manifest, Submission
+from attnbench.submission import Submission
 from attnbench.text import did_you_mean, printable
 
 _MAX_TITLE = 200

@@ -4,124 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attnbench.backbones.backbone import Preprocessing
 from attnbench.backbones.imagenet import IMAGENET_A_WNIDS
 from attnbench.errors import AttnbenchError
 from attnbench.stimuli.adaptation_images import AdaptationSource
 from attnbench.stimuli.duplicates import contents_of, describe_duplicates
+from attnbench.stimuli.episode import Episode
 from attnbench.stimuli.image_sets import ImageSet
-from attnbench.stimuli.preprocessing import Images, Picture, in_unit_range, normalise
+from attnbench.stimuli.preprocessing import Picture
 from attnbench.stimuli.selection import Role, Selection
 from attnbench.tasks import Track
 
-# The largest batch of test images. 5 MiB are 8 images of 224 pixels, which fit a CPU's caches.
-_MAX_BATCH_BYTES, _MAX_BATCH_IMAGES = 5 << 20, 64
-# The evaluator compares the times of batches, so there must be several for an outlier to stand out.
-_MIN_BATCHES = 4
 _MAX_PROBLEMS = 10
-
-
-class ImageBuilder(Protocol):
-    """Builds the test images with the given indices, float32 `[k, 3, H, W]`.
-
-    An image has the same value in whatever order or batch it is built. If `out` is given, the images
-    are written to it.
-    """
-
-    def __call__(self, order: NDArray[np.int64], out: Images | None = None) -> Images: ...
-
-
-@dataclass(frozen=True)
-class Episode:
-    """One target of a task with one seed.
-
-    Attributes:
-        target: the target's name.
-        seed: seeds the draw of images and the random numbers of the adaptation.
-        label: the target's index in the backbone's labels, or None if it is new to the backbone.
-        rivals: the backbone's labels that compete when a detector is read out by arg-max among the
-            track's classes. Empty if detectors are not read out by arg-max.
-        pos: positives to adapt on, float32 `[n, 3, H, W]`, normalised.
-        neg: negatives to adapt on, float32 `[n, 3, H, W]`, normalised.
-        present: whether the target is in each test image, bool `[n]`.
-        image_ids: a name for each test image.
-        fingerprint: the SHA-256 (hex) of the pixels of all pictures, before any generator.
-        make: builds test images from their indices.
-    """
-
-    target: str
-    seed: int
-    label: int | None
-    rivals: tuple[int, ...]
-    pos: Images
-    neg: Images
-    present: NDArray[np.bool_]
-    image_ids: tuple[str, ...]
-    fingerprint: str
-    make: ImageBuilder = field(repr=False)
-
-    @property
-    def asks_for_logits(self) -> bool:
-        """Whether a detector that keeps the backbone's logits is also read out by arg-max."""
-        return self.label in self.rivals
-
-    def batches(self, order: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Yield the indices of test images in batches of equal size.
-
-        The last batch is filled up with images from the beginning. Kernels round differently for
-        other batch sizes, so with batches of equal size a score is the same to the bit in any order.
-
-        Args:
-            order: the indices of the test images, int64 `[n]`, in the order of presentation.
-        """
-        max_size = max(1, min(_MAX_BATCH_IMAGES, _MAX_BATCH_BYTES // self.pos[:1].nbytes))
-        size = _batch_size(len(order), max_size)
-        filled = np.resize(order, math.ceil(len(order) / size) * size)
-        for start in range(0, len(filled), size):
-            yield filled[start : start + size]
-
-    @classmethod
-    def of_pixels(
-        cls,
-        pixels: NDArray[np.uint8],
-        *,
-        per_class: int,
-        label: int | None,
-        preprocessing: Preprocessing,
-    ) -> Episode:
-        """Return an episode of given pixels, for checks and benchmarks.
-
-        Args:
-            pixels: uint8 `[n, 3, H, W]`: positives and negatives to adapt on, then positives and
-                negatives to test on.
-            per_class: the number of images in each of these groups but the last, which has the rest.
-            label: the target's index in the backbone's labels, or None.
-            preprocessing: the backbone's.
-        """
-        images = normalise(in_unit_range(pixels), preprocessing)
-        pos, neg, test = np.split(images, [per_class, 2 * per_class])
-        return cls(
-            target="made up",
-            seed=0,
-            label=label,
-            rivals=(),
-            pos=pos,
-            neg=neg,
-            present=np.arange(len(test)) < per_class,
-            image_ids=tuple(f"made-up/{i}" for i in range(len(test))),
-            fingerprint=hashlib.sha256(pixels.tobytes()).hexdigest(),
-            make=lambda order, out=None: np.take(test, order, axis=0, out=out),
-        )
 
 
 class TrackStimuli:
@@ -262,6 +162,10 @@ class TrackStimuli:
                 digest.update(image_set.load_pictures(selection.subset(chunk)).tobytes())
         return digest.hexdigest()
 
+    def adaptation_positives(self, target: str) -> int:
+        """Return how many positives there are to adapt on. Raises AttnbenchError if too few."""
+        return self._adapt.select(target, self.targets, 0).positive_count
+
     def test_pictures(self, image_id: str) -> tuple[Picture, ...]:
         """Return the pictures that a test image was made from, as they are in the data.
 
@@ -316,13 +220,3 @@ class TrackStimuli:
             f"{len(tested)} pictures that it tests on: {pair}. {remedy}. "
             f"{'; '.join(self.notes)}".rstrip(". ")
         )
-
-
-def _batch_size(count: int, max_size: int) -> int:
-    """Return the batch size up to `max_size` that needs the fewest images to fill the last batch.
-
-    Multiples of 8 are preferred.
-    """
-    max_size = max(1, min(max_size, math.ceil(count / _MIN_BATCHES)))
-    sizes = [size for size in range(max_size, max_size // 2, -1) if size % 8 == 0] or [max_size]
-    return min(sizes, key=lambda size: -count % size)

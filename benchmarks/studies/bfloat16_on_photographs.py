@@ -29,7 +29,8 @@ from attnbench.backbones.backbone import Backbone
 from attnbench.statistics.detection import detect
 from attnbench.statistics.intervals import mean_interval
 from attnbench.statistics.measures import Detection
-from attnbench.stimuli.episodes import Episode, TrackStimuli
+from attnbench.stimuli.episode import Episode
+from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.submission import load_submission
 from attnbench.tasks import load_task
 from tests.submissions.adapted import load_program

@@ -23,7 +23,7 @@ from attnbench.isolation.confinement import limits_for
 from attnbench.judge.template import Template
 from attnbench.judge.worker_session import Adaptation, WorkerSession
 from attnbench.statistics.intervals import median_interval
-from attnbench.stimuli.episodes import Episode
+from attnbench.stimuli.episode import Episode
 from attnbench.submission import Submission, load_submission
 from tests.twin_submissions import VARIANTS, without_the_toolkit
 
