@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from attnbench.commands.audit import audit
     from attnbench.commands.check import check
     from attnbench.commands.compare import compare
+    from attnbench.commands.curve import curve
     from attnbench.commands.evaluate import evaluate
     from attnbench.commands.new import new
     from attnbench.commands.open_episode import episode
@@ -32,6 +33,7 @@ __all__ = [
     "audit",
     "check",
     "compare",
+    "curve",
     "detect",
     "episode",
     "evaluate",
@@ -51,6 +53,7 @@ _MODULES = {
     "audit": "attnbench.commands.audit",
     "check": "attnbench.commands.check",
     "compare": "attnbench.commands.compare",
+    "curve": "attnbench.commands.curve",
     "detect": "attnbench.statistics.detection",
     "episode": "attnbench.commands.open_episode",
     "evaluate": "attnbench.commands.evaluate",

@@ -66,9 +66,7 @@ class Submission:
         ]
         return (*imported_modules("attnbench", sources), *named)
 
-    def hyperparameters_for(
-        self, backbone: str
-    ) -> dict[str, HyperparameterValue | list[HyperparameterValue]]:
+    def hyperparameters_for(self, backbone: str) -> Hyperparameters:
         """Return the keyword arguments for `adapt` on a backbone.
 
         Args:

@@ -19,6 +19,7 @@ import typer
 from attnbench.cli import (
     check,
     compare,
+    curve,
     evaluate,
     leaderboard,
     new,
@@ -79,6 +80,7 @@ app.command("new")(new.new)
 app.command("new-task")(new_task.new_task)
 app.command("check")(check.check)
 app.command("compare")(compare.compare)
+app.command("curve")(curve.curve)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("verify")(verify.verify)
 app.command("publish")(publish.publish)

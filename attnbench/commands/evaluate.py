@@ -28,6 +28,8 @@ from attnbench.vocabulary import PUBLISHED_FOLDER, DeviceKind, EngineName, Isola
 if TYPE_CHECKING:
     import pandas as pd
 
+    from attnbench.runs.curve_plans import Size
+
 
 _Item = TypeVar("_Item")
 P = ParamSpec("P")
@@ -100,6 +102,7 @@ def run_evaluation(
     data: Path | None = None,
     records: Path = Path("records"),
     untrained: bool = False,
+    sizes: Sequence[Size] | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Evaluation:
     """Run submissions on tasks, write a record for each, and return a row for each.
@@ -135,6 +138,8 @@ def run_evaluation(
         data: a folder whose sub-folders replace data sets of the hub.
         records: the folder for records.
         untrained: whether to leave the backbones' weights as initialised, for counting and timing.
+        sizes: makes the records of learning curves instead: the numbers of positives to adapt on, see
+            `attnbench.runs.curve_plans.plans_of_curve`.
         on_event: called with each event of the run.
 
     Returns:
@@ -175,7 +180,7 @@ def run_evaluation(
     chosen_tasks = choose_tasks(_as_list(tasks) or None, track, backbone)
     unused = _options_without_effect(chosen_tasks, data=data, address=address, engine=engine)
     request = Request(device, seeds, isolation, timeout, untrained)
-    if not (fresh or timing_only or targets or rejected):
+    if not (fresh or timing_only or targets or rejected or sizes is not None):
         complete = rows_of_complete_run(
             chosen,
             chosen_tasks,
@@ -204,6 +209,7 @@ def run_evaluation(
     with engine.open(conditions) as run_jobs:
         # The engine's processes are importing torch now. Import it here at the same time.
         from attnbench.runs.chosen_targets import choose_targets
+        from attnbench.runs.curve_plans import plans_of_curve
         from attnbench.runs.planning import make_plans, notes_of, rows_of_rejected
         from attnbench.runs.record_writer import make_records
         from attnbench.runs.retiming import retime_if_quiet, retime_records
@@ -211,6 +217,8 @@ def run_evaluation(
 
         chosen_tasks, left_out = choose_targets(chosen_tasks, targets, resources)
         plans = make_plans(chosen, chosen_tasks, request, resources)
+        if sizes is not None:
+            plans = plans_of_curve(plans, sizes, resources)
         failures = rows_of_rejected(rejected, chosen_tasks, request)
         run_names = [submission.name for submission in chosen]
         written: set[Path] = set()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.integrate import trapezoid
 
 from attnbench.statistics.intervals import mean_interval, percentile_interval
 
@@ -38,8 +39,9 @@ class CurveSummary:
             the curve divided by its width.
         needed: the abscissa from which the mean curve stays at 90 % of its best d_a or above,
             interpolated in log2.
-        lag: the generalisation lag: d_a on the images adapted on minus d_a on held-out images, at
-            the same abscissa, averaged like `area` (Huber, Mast & Wichmann 2024).
+        lag: the generalisation lag: the AUC on the images adapted on minus that on held-out images,
+            at the same abscissa, averaged like `area` (Huber, Mast & Wichmann 2024). It is in terms
+            of the AUC, which has no bias however few images there are; d_a of a few images has.
         peak: the abscissa at which the mean lag is largest.
     """
 
@@ -49,13 +51,13 @@ class CurveSummary:
     peak: Estimate
 
 
-def summarise_curve(abscissa: Floats, held_out: Floats, seen: Floats, seed: int = 0) -> CurveSummary:
+def summarise_curve(abscissa: Floats, d_a: Floats, lag: Floats, seed: int = 0) -> CurveSummary:
     """Summarise a learning curve.
 
     Args:
         abscissa: float `[k]`, ascending and positive: numbers of images, or a budget.
-        held_out: float `[n, k]`, d_a of each of n targets on held-out images.
-        seen: float `[n, k]`, d_a on the images adapted on.
+        d_a: float `[n, k]`, of each of n targets on held-out images.
+        lag: float `[n, k]`, the AUC on the images adapted on minus that on held-out images.
         seed: of the bootstrap.
 
     Raises:
@@ -64,16 +66,15 @@ def summarise_curve(abscissa: Floats, held_out: Floats, seen: Floats, seed: int 
     abscissa = np.asarray(abscissa, float)
     if abscissa.ndim != 1 or abscissa[0] <= 0 or (np.diff(abscissa) <= 0).any():
         raise ValueError("the abscissa must be positive and ascending")
-    if held_out.shape != seen.shape or held_out.shape[1:] != abscissa.shape:
-        raise ValueError(f"shapes {held_out.shape}, {seen.shape} and {abscissa.shape} do not fit")
-    lag = seen - held_out
-    targets = len(held_out)
+    if d_a.shape != lag.shape or d_a.shape[1:] != abscissa.shape:
+        raise ValueError(f"shapes {d_a.shape}, {lag.shape} and {abscissa.shape} do not fit")
+    targets = len(d_a)
     drawn = np.random.default_rng(seed).integers(targets, size=(_REPLICATES, targets))
-    curves, lags = held_out[drawn].mean(axis=1), lag[drawn].mean(axis=1)
+    curves, lags = d_a[drawn].mean(axis=1), lag[drawn].mean(axis=1)
     return CurveSummary(
-        area=_mean(mean_height(abscissa, held_out)),
+        area=_mean(mean_height(abscissa, d_a)),
         needed=_bootstrapped(
-            needed_for_share(abscissa, held_out.mean(axis=0)),
+            needed_for_share(abscissa, d_a.mean(axis=0)),
             np.array([needed_for_share(abscissa, curve) for curve in curves]),
         ),
         lag=_mean(mean_height(abscissa, lag)),
@@ -93,7 +94,7 @@ def mean_height(abscissa: Floats, values: Floats) -> Floats:
     positions = np.log2(abscissa)
     if len(positions) == 1:
         return np.asarray(values[:, 0])
-    return np.asarray(np.trapezoid(values, positions) / np.ptp(positions))
+    return np.asarray(trapezoid(values, positions) / np.ptp(positions))
 
 
 def needed_for_share(abscissa: Floats, curve: Floats, share: float = SHARE) -> float:
@@ -119,9 +120,7 @@ def needed_for_share(abscissa: Floats, curve: Floats, share: float = SHARE) -> f
     last = below[-1]
     if last == len(curve) - 1:
         return float(abscissa[-1])
-    position = np.interp(
-        share * best, curve[[last, last + 1]], np.log2(abscissa[[last, last + 1]])
-    )
+    position = np.interp(share * best, curve[[last, last + 1]], np.log2(abscissa[[last, last + 1]]))
     return float(2**position)
 
 

@@ -1,0 +1,94 @@
+"""A plot of learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from attnbench.leaderboard.plot_style import (
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    Plot,
+    new_figure,
+    styled,
+)
+from attnbench.records.learning_curves import IMAGES, Curve
+from attnbench.statistics.intervals import mean_interval
+from attnbench.text import printable
+
+Floats = NDArray[np.float64]
+_COLOURS = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE)
+_MARKERS = "osD^vP"
+
+
+def curve_plot(curves: Sequence[Curve]) -> Plot:
+    """Plot d_a on held-out images, and the generalisation lag, for each setting.
+
+    Args:
+        curves: at least one. Those of the same task, track, backbone and axis share a row of panels.
+    """
+    settings = list(dict.fromkeys(map(_setting, curves)))
+    with styled():
+        figure = new_figure(9, 0.6 + 3.6 * len(settings))
+        panels = figure.subplots(len(settings), 2, squeeze=False, sharex="row")
+        for (sensitivity, lag), setting in zip(panels, settings, strict=True):
+            own = [curve for curve in curves if _setting(curve) == setting]
+            _draw(sensitivity, lag, own)
+            task, track, backbone, _ = setting
+            sensitivity.set_title(printable(f"{task} ({track}, {backbone})"), fontsize=10)
+        labelled: dict[str, Artist] = {}
+        for axes in panels[:, 0]:
+            handles, labels = axes.get_legend_handles_labels()
+            labelled |= dict(zip(map(str, labels), handles, strict=True))
+        columns = min(5, len(labelled))
+        figure.legend(
+            handles=list(labelled.values()), loc="upper center", ncols=columns, fontsize=9
+        )
+        figure.tight_layout(rect=(0, 0, 1, 1 - 0.35 / figure.get_figheight()))
+    names = ", ".join(dict.fromkeys(curve.key.submission for curve in curves))
+    description = f"d_a on held-out images, and the generalisation lag, of {names}"
+    return Plot("curve", "Learning curves", description, figure)
+
+
+def _setting(curve: Curve) -> tuple[str, str, str, str]:
+    axis = IMAGES if curve.axis == IMAGES else "budget"
+    return curve.key.task, curve.key.track, curve.key.backbone, axis
+
+
+def _draw(sensitivity: Axes, lag: Axes, curves: Sequence[Curve]) -> None:
+    """Draw the curves of one setting into two panels."""
+    in_passes = all(curve.axis != IMAGES and None not in curve.passes for curve in curves)
+    for number, curve in enumerate(curves):
+        x = np.array(curve.passes if in_passes else curve.abscissa, float)
+        colour = _COLOURS[number % len(_COLOURS)]
+        marker = _MARKERS[number % len(_MARKERS)]
+        label = printable(curve.key.submission, 40)
+        for axes, values in ((sensitivity, curve.d_a), (lag, curve.lag)):
+            low, high = _band(values)
+            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+            mean = values.mean(axis=0)
+            axes.plot(x, mean, color=colour, marker=marker, markersize=4, label=label)
+    for axes in (sensitivity, lag):
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.grid(True)
+        along = "images of the target" if curves[0].axis == IMAGES else "budget"
+        axes.set_xlabel("adaptation time in passes" if in_passes else along)
+    sensitivity.set_ylabel("d_a on held-out images")
+    lag.set_ylabel("generalisation lag (AUC)")
+    lag.axhline(0, color=INK, linewidth=0.8)
+
+
+def _band(values: Floats) -> tuple[Floats, Floats]:
+    """Return the 95 % interval of the mean over targets at each point, `[k]` each."""
+    low, high = np.array([mean_interval([column]) for column in values.T]).T
+    return low, high
