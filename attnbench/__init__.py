@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from attnbench.commands.compare import compare
     from attnbench.commands.curve import curve
     from attnbench.commands.evaluate import evaluate
+    from attnbench.commands.explain import explain
     from attnbench.commands.new import new
     from attnbench.commands.open_episode import episode
     from attnbench.commands.publish import publish
@@ -37,6 +38,7 @@ __all__ = [
     "detect",
     "episode",
     "evaluate",
+    "explain",
     "log_odds",
     "new",
     "plot",
@@ -57,6 +59,7 @@ _MODULES = {
     "detect": "attnbench.statistics.detection",
     "episode": "attnbench.commands.open_episode",
     "evaluate": "attnbench.commands.evaluate",
+    "explain": "attnbench.commands.explain",
     "log_odds": "attnbench.adaptation",
     "new": "attnbench.commands.new",
     "plot": "attnbench.leaderboard.results_plot",

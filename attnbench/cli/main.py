@@ -21,6 +21,7 @@ from attnbench.cli import (
     compare,
     curve,
     evaluate,
+    explain,
     leaderboard,
     new,
     new_task,
@@ -81,6 +82,7 @@ app.command("new-task")(new_task.new_task)
 app.command("check")(check.check)
 app.command("compare")(compare.compare)
 app.command("curve")(curve.curve)
+app.command("explain")(explain.explain)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("verify")(verify.verify)
 app.command("publish")(publish.publish)

@@ -58,6 +58,7 @@ class InProcessAdaptation:
         place: where it is defined, to begin a message with.
         cost: the cost of the adaptation, without that of a prediction.
         remarks: what `attnbench check` would say about the detector.
+        stages: the modules of the backbone's stages, as they were given to the method, by name.
     """
 
     detector: nn.Module
@@ -65,6 +66,7 @@ class InProcessAdaptation:
     place: str
     cost: Cost
     remarks: tuple[str, ...]
+    stages: Mapping[str, nn.Module]
 
     def test(self, episode: Episode) -> InProcessOutcome:
         """Score the detector on the test images of an episode.
@@ -120,6 +122,7 @@ def adapt_in_process(
         raise AttnbenchError(adapt_place + mismatch)
     network = copy.deepcopy(backbone)
     network.target = episode.label
+    stages = dict(network.named_children())
     device = next(network.parameters()).device
     packer = ArtefactPacker(network)
     pos, neg = (torch.from_numpy(images.copy()).to(device) for images in (episode.pos, episode.neg))
@@ -159,7 +162,7 @@ def adapt_in_process(
         pass_seconds=pass_seconds,
         prediction_seconds=0.0,
     )
-    return InProcessAdaptation(detector, device, place, cost, remarks)
+    return InProcessAdaptation(detector, device, place, cost, remarks, stages)
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.judge.resource_cache import ResourceCache
 from attnbench.runs.chosen_tasks import choose_tasks
 from attnbench.stimuli.episode import Episode
+from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.text import did_you_mean
 from attnbench.vocabulary import DeviceKind
 
@@ -29,12 +30,14 @@ class OpenEpisode:
         task, track: names.
         backbone: the backbone on the device, in eval mode, with its `target` set.
         drawn: the episode as the judge draws it.
+        stimuli: all episodes of the track.
     """
 
     task: str
     track: str
     backbone: Backbone
     drawn: Episode = field(repr=False)
+    stimuli: TrackStimuli = field(repr=False)
 
     @property
     def target(self) -> str:
@@ -113,4 +116,4 @@ def episode(
     drawn = stimuli.episode(stimuli.targets[0] if target is None else target, seed)
     network = resources.backbone(name).to(device)
     network.target = drawn.label
-    return OpenEpisode(chosen.task.name, chosen.track, network, drawn)
+    return OpenEpisode(chosen.task.name, chosen.track, network, drawn, stimuli)

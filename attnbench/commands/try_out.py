@@ -75,7 +75,7 @@ def try_out(
     )
     if on_episode is not None:
         on_episode(tried.name, chosen)
-    adapt = _import_adapt(tried.folder)
+    adapt = import_adapt(tried.folder)
     settings = tried.hyperparameters_for(chosen.backbone.name)
     adaptation = adapt_in_process(adapt, chosen.backbone, chosen.drawn, settings, submission=tried)
     outcome = adaptation.test(chosen.drawn)
@@ -95,7 +95,7 @@ def remedy(error: Exception, submission: str | Path) -> str:
     return remedy_for(reason, line_of_error(error, folder), own_modules)
 
 
-def _import_adapt(folder: Path) -> Callable[..., object]:
+def import_adapt(folder: Path) -> Callable[..., object]:
     """Import a submission from its own folder, so that debuggers and tracebacks show its files."""
     module = SOURCE.removesuffix(".py")
     # Another submission may have been imported before, with helpers of the same name.

@@ -28,7 +28,7 @@ class Figures:
     def __init__(self, split: str) -> None:
         from attnbench.stimuli import figures
 
-        self._draw = figures.draw
+        self._draw, self._masks = figures.draw, figures.masks
         self._split = split
         self._drawn: dict[int, Picture] = {}
         self.name = f"figures-{split}"
@@ -44,6 +44,16 @@ class Figures:
             pictures = self._draw(self._split, int(label), rows_of_class % self._per_class)
             self._drawn.update(zip(rows_of_class.tolist(), pictures, strict=True))
         return [self._drawn[row] for row in rows]
+
+    def masks(self, rows: Sequence[int]) -> NDArray[np.float32]:
+        """Return where the main figures of these pictures are, float32 `[n, 48, 48]` from 0 to 1."""
+        labels, indices = self.labels[list(rows)], np.array(rows) % self._per_class
+        return np.concatenate(
+            [
+                self._masks(self._split, int(label), indices[[number]])
+                for number, label in enumerate(labels)
+            ]
+        )
 
 
 class Digits:

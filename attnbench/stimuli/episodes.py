@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attnbench.backbones.backbone import Preprocessing
 from attnbench.backbones.imagenet import IMAGENET_A_WNIDS
@@ -161,6 +162,14 @@ class TrackStimuli:
             for chunk in selection.chunks():
                 digest.update(image_set.load_pictures(selection.subset(chunk)).tobytes())
         return digest.hexdigest()
+
+    def masks_of_positives(self, target: str, seed: int) -> NDArray[np.float32] | None:
+        """Return where the object is in the positive test pictures, float32 `[n, h, w]` from 0 to 1.
+
+        None if the data does not say.
+        """
+        selection = self._test.select(target, self.targets, seed)
+        return self._test.masks(selection.pictures[: selection.positive_count])
 
     def adaptation_positives(self, target: str) -> int:
         """Return how many positives there are to adapt on. Raises AttnbenchError if too few."""

@@ -47,26 +47,49 @@ def draw(split: str, label: int, indices: NDArray[np.int64]) -> NDArray[np.uint8
     Returns:
         uint8 `[n, 3, 48, 48]`.
     """
-    pictures = [
-        _draw_picture(np.random.default_rng([_SPLITS[split], label, int(i)]), label)
-        for i in indices
-    ]
+    pictures = [_draw_picture(_rng(split, label, int(i)), label)[0] for i in indices]
     return np.stack(pictures) if pictures else np.zeros((0, 3, SIZE, SIZE), np.uint8)
 
 
-def _draw_picture(rng: np.random.Generator, label: int) -> NDArray[np.uint8]:
-    """Draw a background, small figures as clutter, the main figure, and clutter in front of it."""
+def masks(split: str, label: int, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return where the main figure can be seen in pictures of one class.
+
+    Args:
+        split, label, indices: as for `draw`.
+
+    Returns:
+        float32 `[n, 48, 48]`: the share of each pixel that it covers and no clutter hides.
+    """
+    drawn = [_draw_picture(_rng(split, label, int(i)), label)[1] for i in indices]
+    return np.stack(drawn) if drawn else np.zeros((0, SIZE, SIZE), np.float32)
+
+
+def _rng(split: str, label: int, index: int) -> np.random.Generator:
+    return np.random.default_rng([_SPLITS[split], label, index])
+
+
+def _draw_picture(rng: np.random.Generator, label: int) -> tuple[NDArray[np.uint8], _Canvas]:
+    """Draw a background, small figures as clutter, the main figure, and clutter in front of it.
+
+    Returns:
+        The picture, and the mask of the main figure.
+    """
     shape, remainder = divmod(label, len(TEXTURES) * len(COLOURS))
     texture, colour = divmod(remainder, len(COLOURS))
     canvas = _background(rng)
     for _ in range(rng.integers(2, _MAX_CLUTTER + 1)):
         _paint_figure(canvas, rng, rng.uniform(3, 7), *_random_figure(rng), _CLUTTER_OPACITY)
-    _paint_figure(canvas, rng, rng.uniform(8, 15), shape, texture, colour, 1.0)
+    mask = np.zeros((SIZE, SIZE), np.float32)
+    place, coverage = _paint_figure(canvas, rng, rng.uniform(8, 15), shape, texture, colour, 1.0)
+    mask[place] = coverage
     for _ in range(rng.integers(0, 3)):
-        _paint_figure(canvas, rng, rng.uniform(2, 5), *_random_figure(rng), _CLUTTER_OPACITY)
+        place, coverage = _paint_figure(
+            canvas, rng, rng.uniform(2, 5), *_random_figure(rng), _CLUTTER_OPACITY
+        )
+        mask[place] *= 1 - coverage
     lit = canvas * _lighting(rng)
     lit = lit + _PIXEL_NOISE * rng.standard_normal(canvas.shape, dtype=np.float32)
-    return (lit.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    return (lit.clip(0, 1) * 255 + 0.5).astype(np.uint8), mask
 
 
 def _random_figure(rng: np.random.Generator) -> tuple[int, int, int]:
@@ -104,7 +127,7 @@ def _paint_figure(
     texture: int,
     colour: int,
     opacity: float,
-) -> None:
+) -> tuple[tuple[slice, slice], _Canvas]:
     """Paint one figure at a random place and angle onto a canvas, in place.
 
     Args:
@@ -115,6 +138,9 @@ def _paint_figure(
         texture: index into `TEXTURES`.
         colour: index into `COLOURS`.
         opacity: from 0 to 1.
+
+    Returns:
+        The rows and columns that were painted, and the share of each pixel there that is covered.
     """
     centre_x, centre_y = rng.uniform(radius * 0.7, SIZE - radius * 0.7, 2)
     angle = rng.uniform(0, 2 * np.pi)
@@ -135,6 +161,7 @@ def _paint_figure(
     paint = dark + (light - dark) * _PATTERNS[TEXTURES[texture]](u, v)
     region = canvas[:, rows, columns]
     region += coverage * (paint - region)
+    return (rows, columns), coverage
 
 
 def _shades(rng: np.random.Generator, colour: int) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -17,6 +17,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.stimuli.class_labels import ClassLabels, find_class
 from attnbench.stimuli.datasets import Dataset
 from attnbench.stimuli.duplicates import content_of
+from attnbench.stimuli.embedded import Figures
 from attnbench.stimuli.filtration import filter_pictures
 from attnbench.stimuli.generators import blend, noise
 from attnbench.stimuli.preprocessing import Images, Picture, in_unit_range, normalise
@@ -170,6 +171,15 @@ class ImageSet:
         raise AttnbenchError(
             f"{self.name} has no picture {image_name!r}; the data may have changed"
         )
+
+    def masks(self, indices: Indices) -> NDArray[np.float32] | None:
+        """Return where the object is in pictures, float32 `[n, h, w]` from 0 to 1.
+
+        None if the source does not know, or if pictures are blended.
+        """
+        if not isinstance(self._source, Figures) or isinstance(self._sample.generator, Blend):
+            return None
+        return self._source.masks(self.pictures.rows[indices].tolist())
 
     def location(self, index: int) -> str:
         """Return where a picture is, as messages name it."""
