@@ -185,10 +185,12 @@ class Blend(_Definition):
 
     Attributes:
         alpha: the weight of the first picture; the partner has 1 - alpha.
+        partners: the number of blends made from each first picture, each with another partner.
     """
 
     kind: Literal["blend"]
     alpha: float = Field(gt=0, le=1)
+    partners: int = Field(default=1, ge=1, exclude_if=lambda number: number == 1)
 
 
 class Filtration(_Definition):
