@@ -233,6 +233,12 @@ class Sample(_Definition):
     generator: GeneratorDefinition | None = None
 
 
+Backbones = Annotated[tuple[str, ...], Field(min_length=1)]
+Targets = tuple[str, ...] | Literal["all", "imagenet-a"]
+Timeout = Annotated[float, Field(gt=0)]
+Labels = dict[str, StrictStr | StrictInt]
+
+
 class Track(_Definition):
     """A task at one scale.
 
@@ -247,11 +253,11 @@ class Track(_Definition):
         test: the images to test on.
     """
 
-    backbones: tuple[str, ...] = Field(min_length=1)
-    targets: tuple[str, ...] | Literal["all", "imagenet-a"]
-    timeout: float = Field(gt=0)
+    backbones: Backbones
+    targets: Targets
+    timeout: Timeout
     logits: bool = False
-    labels: dict[str, StrictStr | StrictInt] = Field(default={}, exclude_if=not_)
+    labels: Labels = Field(default={}, exclude_if=not_)
     adapt: Sample
     test: Sample
 
@@ -262,6 +268,30 @@ class Track(_Definition):
         paths = [source.folder for source in sources if isinstance(source, FolderSource)]
         # A CSV may list any picture in the folder around it.
         return tuple(dict.fromkeys(path.parent if path.is_file() else path for path in paths))
+
+
+class SharedTrack(_Definition):
+    """What the tracks of several tasks have in common, so that they share one adaptation.
+
+    The attributes are those of `Track`. Each may be missing, and stands in the tasks then.
+    """
+
+    backbones: Backbones | None = None
+    targets: Targets | None = None
+    timeout: Timeout | None = None
+    logits: bool | None = None
+    labels: Labels | None = None
+    adapt: Sample | None = None
+
+
+class SharedAdaptation(_Definition):
+    """A file that tracks name as their `adaptation`.
+
+    Attributes:
+        tracks: what the tracks have in common, by a name that tasks use.
+    """
+
+    tracks: dict[PlainName, SharedTrack] = Field(min_length=1)
 
 
 class TaskDefinition(_Definition):

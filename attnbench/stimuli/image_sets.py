@@ -143,9 +143,7 @@ class ImageSet:
             is_negative &= np.isin(labels, [self.class_index(name) for name in targets])
         return np.flatnonzero(labels == label), np.flatnonzero(is_negative)
 
-    def _draw(
-        self, key: str, content: str, label: int, candidates: Indices, seed: int
-    ) -> Indices:
+    def _draw(self, key: str, content: str, label: int, candidates: Indices, seed: int) -> Indices:
         wanted = getattr(self._sample, key)
         count = len(candidates) if wanted == "all" else int(wanted)
         if len(candidates) < max(count, 1):
