@@ -67,6 +67,9 @@ class HubSource(_Definition):
         hub: the dataset's id on the hub.
         folder: the name of the folder that replaces it, relative to the data folder.
         split: the split, in the notation of `datasets`, such as `train[:40000]`.
+        by_class: whether a slice in `split` is taken of each class's pictures, so that
+            `train[:50%]+valid` is half of each class and all of `valid`.
+        classes: the only classes that are read, by name. All classes if it is empty.
         config: the dataset's configuration on the hub, if it has several.
         image: the column of pictures.
         label: the column of class indices.
@@ -79,6 +82,8 @@ class HubSource(_Definition):
     hub: str
     folder: str
     split: str
+    by_class: bool = Field(default=False, exclude_if=not_)
+    classes: tuple[str, ...] = Field(default=(), exclude_if=not_)
     config: str | None = None
     image: str = "image"
     label: str = "label"
