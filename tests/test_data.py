@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ from attnbench.backbones.imagenet import IMAGENET_A_WNIDS, WNIDS
 from attnbench.errors import AttnbenchError
 from attnbench.stimuli.cache import PictureCache
 from attnbench.stimuli.episodes import Episode, TrackStimuli
+from attnbench.stimuli.filtration import predict
 from attnbench.stimuli.opening import open_dataset
-from attnbench.stimuli.sources import prepare
-from attnbench.tasks import HubSource, Track, load_task
+from attnbench.stimuli.shipped_predictions import shipped_predictions
+from attnbench.stimuli.sources import open_source, prepare
+from attnbench.tasks import FiguresSource, HubSource, Track, load_task
 
 SMALL = Preprocessing(size=16, resize=16, mean=(0.5,) * 3, std=(0.5,) * 3)
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -258,6 +261,25 @@ def test_filtration_selects_only_misclassified_pictures(cache: Path) -> None:
     assert not (predictions.numpy() == labels).any()
     assert probabilities.min() >= 0.15 - 1e-4
     assert not cache.exists()  # figures are drawn, not cached on disk
+
+
+@pytest.mark.parametrize("per_class", [4, pytest.param(600, marks=pytest.mark.slow)])
+def test_shipped_predictions_are_those_of_the_filter_network(per_class: int) -> None:
+    network = load("shipped/figures-filter")
+    source = open_source(FiguresSource(kind="figures", split="filter"), None)
+    shipped = shipped_predictions(source, network)
+    assert shipped is not None and shipped.shape == (len(source.labels), 2)
+    rows = np.flatnonzero(np.arange(len(source.labels)) % 600 < per_class)
+    chosen = replace(prepare(source, network.preprocessing), rows=rows)
+    expected = predict(chosen, network)
+    np.testing.assert_allclose(shipped[rows, 1], expected[:, 1], atol=1e-3)
+    # Two labels may have nearly the same probability.
+    assert (shipped[rows, 0] == expected[:, 0]).mean() > 0.999
+    # Another network, and other pictures, have predictions of their own.
+    assert shipped_predictions(source, load("shipped/figures-vgg")) is None
+    assert shipped_predictions(source, load("shipped/figures-filter", untrained=True)) is None
+    test = open_source(FiguresSource(kind="figures", split="test"), None)
+    assert shipped_predictions(test, network) is None
 
 
 def test_no_test_picture_is_among_the_adaptation_pictures() -> None:
