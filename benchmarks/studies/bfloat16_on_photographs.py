@@ -39,7 +39,7 @@ Scores = NDArray[np.float32]
 
 def episodes(data: Path) -> Iterator[tuple[Backbone, Episode]]:
     """Yield the backbone, with its target set, and the episode of each target."""
-    track = load_task("imagenet-standard").tracks["small"]
+    track = load_task("imagenet-standard").tracks["photographs"]
     backbone = load(track.backbones[0], data=data)
     stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, data)
     for target in stimuli.targets:
