@@ -3,9 +3,9 @@
     python -m benchmarks.studies.attention_on_photographs --data DATA [--targets 5]
 
 The episodes are those of `imagenet-standard` on `photographs`: SqueezeNet 1.1 and Imagenette.
-attnbench's part is the two submissions as shipped and its own d_a. The other part shares nothing with them but
-the images and the network: gains and a threshold are found by torch's L-BFGS with the same penalty
-written anew, and d_a by scikit-learn and SciPy.
+attnbench's part is the two submissions as shipped and its own d_a. The other part shares nothing
+with them but the images and the network: gains and a threshold are found by torch's L-BFGS with the
+same penalty written anew, and d_a by scikit-learn and SciPy.
 
 Printed are d_a and d′ of each, mean over targets, with a 95 % interval of the difference between
 the two submissions.

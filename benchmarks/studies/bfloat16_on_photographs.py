@@ -3,9 +3,9 @@
     ATTNBENCH_DATA=../shared/data python -m benchmarks.studies.bfloat16_on_photographs [SUBMISSION…]
 
 For each target of `imagenet-standard` on `photographs`, a submission with the hyperparameter
-`precision` adapts in float32 and in bfloat16. Each detector scores the test images. Printed are the lowest
-correlation over targets of the two detectors' scores, and the mean differences in d' and d_a with
-95 % intervals over targets.
+`precision` adapts in float32 and in bfloat16. Each detector scores the test images. Printed are the
+lowest correlation over targets of the two detectors' scores, and the mean differences in d' and d_a
+with 95 % intervals over targets.
 """
 
 from __future__ import annotations
