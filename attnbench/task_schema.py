@@ -67,6 +67,9 @@ class HubSource(_Definition):
         hub: the dataset's id on the hub.
         folder: the name of the folder that replaces it, relative to the data folder.
         split: the split, in the notation of `datasets`, such as `train[:40000]`.
+        by_class: whether a slice in `split` is taken of each class's pictures, so that
+            `train[:50%]+valid` is half of each class and all of `valid`.
+        classes: the only classes that are read, by name. All classes if it is empty.
         config: the dataset's configuration on the hub, if it has several.
         image: the column of pictures.
         label: the column of class indices.
@@ -79,6 +82,8 @@ class HubSource(_Definition):
     hub: str
     folder: str
     split: str
+    by_class: bool = Field(default=False, exclude_if=not_)
+    classes: tuple[str, ...] = Field(default=(), exclude_if=not_)
     config: str | None = None
     image: str = "image"
     label: str = "label"
@@ -185,10 +190,12 @@ class Blend(_Definition):
 
     Attributes:
         alpha: the weight of the first picture; the partner has 1 - alpha.
+        partners: the number of blends made from each first picture, each with another partner.
     """
 
     kind: Literal["blend"]
     alpha: float = Field(gt=0, le=1)
+    partners: int = Field(default=1, ge=1, exclude_if=lambda number: number == 1)
 
 
 class Filtration(_Definition):
@@ -231,6 +238,12 @@ class Sample(_Definition):
     generator: GeneratorDefinition | None = None
 
 
+Backbones = Annotated[tuple[str, ...], Field(min_length=1)]
+Targets = tuple[str, ...] | Literal["all", "imagenet-a"]
+Timeout = Annotated[float, Field(gt=0)]
+Labels = dict[str, StrictStr | StrictInt]
+
+
 class Track(_Definition):
     """A task at one scale.
 
@@ -245,11 +258,11 @@ class Track(_Definition):
         test: the images to test on.
     """
 
-    backbones: tuple[str, ...] = Field(min_length=1)
-    targets: tuple[str, ...] | Literal["all", "imagenet-a"]
-    timeout: float = Field(gt=0)
+    backbones: Backbones
+    targets: Targets
+    timeout: Timeout
     logits: bool = False
-    labels: dict[str, StrictStr | StrictInt] = Field(default={}, exclude_if=not_)
+    labels: Labels = Field(default={}, exclude_if=not_)
     adapt: Sample
     test: Sample
 
@@ -260,6 +273,30 @@ class Track(_Definition):
         paths = [source.folder for source in sources if isinstance(source, FolderSource)]
         # A CSV may list any picture in the folder around it.
         return tuple(dict.fromkeys(path.parent if path.is_file() else path for path in paths))
+
+
+class SharedTrack(_Definition):
+    """What the tracks of several tasks have in common, so that they share one adaptation.
+
+    The attributes are those of `Track`. Each may be missing, and stands in the tasks then.
+    """
+
+    backbones: Backbones | None = None
+    targets: Targets | None = None
+    timeout: Timeout | None = None
+    logits: bool | None = None
+    labels: Labels | None = None
+    adapt: Sample | None = None
+
+
+class SharedAdaptation(_Definition):
+    """A file that tracks name as their `adaptation`.
+
+    Attributes:
+        tracks: what the tracks have in common, by a name that tasks use.
+    """
+
+    tracks: dict[PlainName, SharedTrack] = Field(min_length=1)
 
 
 class TaskDefinition(_Definition):

@@ -264,7 +264,7 @@ def test_shipped_weights_are_small_and_name_their_recipe(name: str) -> None:
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the real data in ../shared/data")
 def test_real_weights_recognise_real_pictures() -> None:
     backbone = load("torchvision/squeezenet1_1", data=DATA)
-    track = load_task("imagenet-standard").tracks["small"]
+    track = load_task("imagenet-standard").tracks["photographs"]
     stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, DATA)
     episode = stimuli.episode("n01440764", 0)  # tench
     with torch.no_grad():

@@ -25,6 +25,7 @@ from attnbench.runs.events import Event, Noted
 
 TASK = "imagenet-standard"
 TARGETS = choose_tasks([TASK], None, None)[0].definition.targets
+COUNT = len(TARGETS)
 
 
 class MadeUpEngine:
@@ -114,9 +115,9 @@ def test_a_record_is_written_once_its_last_target_has_run(tmp_path: Path, run: R
     assert row["targets"] == 1 and row["d_prime"] == 1 and row["record"] is None
 
     row, ran, notes = run(None)
-    assert ran == [TARGETS[0], TARGETS[2], TARGETS[4]] and not notes
-    assert row["targets"] == 5 and row["d_prime"] == 2
-    assert len(episodes_of(row["record"])) == 5
+    assert ran == [TARGETS[0], TARGETS[2], *TARGETS[4:]] and not notes
+    assert row["targets"] == COUNT and row["d_prime"] == (COUNT - 1) / 2
+    assert len(episodes_of(row["record"])) == COUNT
     assert not (tmp_path / ".partial").exists()
 
 
@@ -124,8 +125,8 @@ def test_the_last_targets_may_be_named(run: Runs) -> None:
     run(TARGETS[:2])
     row, ran, notes = run(TARGETS[2:])
     assert ran == list(TARGETS[2:]) and not notes
-    assert row["targets"] == 3 and row["d_prime"] == 3
-    assert len(episodes_of(row["record"])) == 5
+    assert row["targets"] == COUNT - 2 and row["d_prime"] == (COUNT + 1) / 2
+    assert len(episodes_of(row["record"])) == COUNT
 
 
 def test_the_row_shows_the_named_targets_of_a_complete_record(run: Runs) -> None:
@@ -142,10 +143,10 @@ def test_fresh_runs_the_named_targets_again_and_keeps_the_others(tmp_path: Path,
 
     path = run(None)[0]["record"]
     before = episodes_of(path)
-    row, ran, notes = run([TARGETS[4], TARGETS[3]], fresh=True)
-    assert ran == list(TARGETS[3:]) and row["record"] == path and row["targets"] == 2 and not notes
+    row, ran, notes = run([TARGETS[-1], TARGETS[-2]], fresh=True)
+    assert ran == list(TARGETS[-2:]) and row["record"] == path and row["targets"] == 2 and not notes
     after = episodes_of(path)
-    assert after[:3] == before[:3] and [episode.detail for episode in after[3:]] == ["1", "2"]
+    assert after[:-2] == before[:-2] and [episode.detail for episode in after[-2:]] == ["1", "2"]
     assert not (tmp_path / ".partial").exists()
 
 

@@ -78,7 +78,7 @@ def _write_imagenette(folder: Path, names: list[str]) -> None:
 
 
 def _imagenette_track(**changes: Any) -> Track:
-    table = load_task("imagenet-standard").tracks["small"].model_dump()
+    table = load_task("imagenet-standard").tracks["photographs"].model_dump()
     table["adapt"] |= {"positives": 4, "negatives": 8}
     table["test"] |= {"positives": 4, "negatives": 8}
     return Track.model_validate(table | changes)
@@ -103,7 +103,7 @@ def test_imagenets_names_and_wordnet_ids_are_one(tmp_path: Path, data: str, back
 
 def test_a_filter_network_knows_the_names_too(tmp_path: Path) -> None:
     _write_imagenette(tmp_path / "imagenette", list(IMAGENETTE.values()))
-    table = load_task("imagenet-a").tracks["small"].model_dump()
+    table = load_task("imagenet-a").tracks["photographs"].model_dump()
     table["test"]["generator"] = {
         "kind": "filtration",
         "network": "shipped/figures-filter",

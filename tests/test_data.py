@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from attnbench.errors import AttnbenchError
 from attnbench.stimuli.cache import PictureCache
 from attnbench.stimuli.episode import Episode
 from attnbench.stimuli.episodes import TrackStimuli
+from attnbench.stimuli.filtration import predict
 from attnbench.stimuli.opening import open_dataset
-from attnbench.stimuli.sources import prepare
-from attnbench.tasks import HubSource, Track, load_task
+from attnbench.stimuli.shipped_predictions import shipped_predictions
+from attnbench.stimuli.sources import open_source, prepare
+from attnbench.tasks import FiguresSource, HubSource, Track, load_task
 
 SMALL = Preprocessing(size=16, resize=16, mean=(0.5,) * 3, std=(0.5,) * 3)
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -261,6 +264,25 @@ def test_filtration_selects_only_misclassified_pictures(cache: Path) -> None:
     assert not cache.exists()  # figures are drawn, not cached on disk
 
 
+@pytest.mark.parametrize("per_class", [4, pytest.param(600, marks=pytest.mark.slow)])
+def test_shipped_predictions_are_those_of_the_filter_network(per_class: int) -> None:
+    network = load("shipped/figures-filter")
+    source = open_source(FiguresSource(kind="figures", split="filter"), None)
+    shipped = shipped_predictions(source, network)
+    assert shipped is not None and shipped.shape == (len(source.labels), 2)
+    rows = np.flatnonzero(np.arange(len(source.labels)) % 600 < per_class)
+    chosen = replace(prepare(source, network.preprocessing), rows=rows)
+    expected = predict(chosen, network)
+    np.testing.assert_allclose(shipped[rows, 1], expected[:, 1], atol=1e-3)
+    # Two labels may have nearly the same probability.
+    assert (shipped[rows, 0] == expected[:, 0]).mean() > 0.999
+    # Another network, and other pictures, have predictions of their own.
+    assert shipped_predictions(source, load("shipped/figures-vgg")) is None
+    assert shipped_predictions(source, load("shipped/figures-filter", untrained=True)) is None
+    test = open_source(FiguresSource(kind="figures", split="test"), None)
+    assert shipped_predictions(test, network) is None
+
+
 def test_no_test_picture_is_among_the_adaptation_pictures() -> None:
     for name in ("imagenet-standard", "imagenet-a", "cifar-ssl", "noisy-mnist"):
         track = load_task(name).tracks["mini"]
@@ -273,7 +295,7 @@ def test_no_test_picture_is_among_the_adaptation_pictures() -> None:
             Track.model_validate(table), backbone.preprocessing, backbone.labels, None
         )
         adaptation_images, test_images = set(), set()
-        for target in stimuli.targets:
+        for target in stimuli.targets[:5]:
             episode = stimuli.episode(target, 0)
             images = np.concatenate([episode.pos, episode.neg])
             adaptation_images |= {image.tobytes() for image in images}
@@ -282,15 +304,51 @@ def test_no_test_picture_is_among_the_adaptation_pictures() -> None:
         assert adaptation_images and test_images and not adaptation_images & test_images
 
 
+@pytest.mark.parametrize("layout", ["hub", "folder"])
+def test_small_reads_tiny_imagenet_as_the_hub_and_a_data_folder_have_it(
+    tmp_path: Path, layout: str
+) -> None:
+    """The hub's second split is `valid`, and it has more classes than the task."""
+    tasks = [load_task(name) for name in ("imagenet-standard", "alpha-blend", "imagenet-a")]
+    source = tasks[0].tracks["small"].test.source
+    assert isinstance(source, HubSource)
+    names = sorted({*source.classes, "n01443537", "n04067472"})
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=names)}
+    )
+    second = "valid" if layout == "hub" else "validation"
+    for split, per_class, first in (("train", 8, 0), (second, 2, 1000)):
+        labels = [label for label in range(len(names)) for _ in range(per_class)]
+        images = [{"bytes": _picture(first + row), "path": None} for row in range(len(labels))]
+        table = pa.table({"image": images, "label": labels}, schema=features.arrow_schema)
+        file = tmp_path / "tiny-imagenet" / "data" / f"{split}-00000-of-00001.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, file)
+    data = tmp_path if layout == "folder" else None
+    for task in tasks:
+        table = task.tracks["small"].model_dump()
+        for sample, count in ((table["adapt"], 4), (table["test"], 6)):
+            sample |= {"positives": count, "negatives": 20}
+            sample["source"]["hub"] = str(tmp_path / "tiny-imagenet")
+        if task.name == "imagenet-a":
+            table["test"]["generator"] = None  # the network that filters is not shipped
+        stimuli = TrackStimuli(Track.model_validate(table), SMALL, WNIDS, data)
+        assert stimuli.targets == source.classes
+        stimuli.check([0])
+        episode = stimuli.episode("n04560804", 0)
+        assert episode.label == WNIDS.index("n04560804") and len(episode.rivals) == 40
+        assert {name.split("/")[1] for name in episode.image_ids} <= {*source.classes}
+
+
 @pytest.mark.slow
 def test_episodes_of_full_come_from_imagenets_folders(tmp_path: Path) -> None:
-    """1,000 folders of 3 pictures, and 200 for ImageNet-A."""
-    for split in ("train", "val"):
+    """1,000 folders of 10 pictures to adapt on and of 3 to test on, and 200 for ImageNet-A."""
+    for split, per_class, first in (("train", 10, 0), ("val", 3, 100_000)):
         for label, wnid in enumerate(WNIDS):
             (tmp_path / "imagenet" / split / wnid).mkdir(parents=True)
-            for number in range(3):
+            for number in range(per_class):
                 file = tmp_path / "imagenet" / split / wnid / f"{wnid}_{number}.JPEG"
-                file.write_bytes(_picture(10 * label + number + 5 * (split == "val")))
+                file.write_bytes(_picture(first + 10 * label + number))
     for label, wnid in enumerate(IMAGENET_A_WNIDS):
         (tmp_path / "imagenet-a" / wnid).mkdir(parents=True)
         for number in range(3):
@@ -300,11 +358,16 @@ def test_episodes_of_full_come_from_imagenets_folders(tmp_path: Path) -> None:
     for name in ("imagenet-standard", "alpha-blend", "imagenet-a"):
         table = load_task(name).tracks["full"].model_dump()
         table["adapt"]["negatives"] = 50
-        table["test"]["negatives"] = "all"
+        table["test"]["negatives"] = 100 if name == "alpha-blend" else "all"
         stimuli = TrackStimuli(Track.model_validate(table), preprocessing, WNIDS, tmp_path)
         assert len(stimuli.targets) == 200
         episode = stimuli.episode("n03417042", 0)  # garbage truck
         assert episode.label == 569 and len(episode.rivals) == 200
-        assert len(episode.pos) == 3
-        assert (episode.present.sum(), (~episode.present).sum()) == (3, 3 * 199)
+        # 90 % of ten pictures to adapt on; each of three test pictures with 32 partners in blends.
+        assert len(episode.pos) == 9
+        expected = (3 * 32, 100 * 32) if name == "alpha-blend" else (3, 3 * 199)
+        assert (episode.present.sum(), (~episode.present).sum()) == expected
+        assert len(set(episode.image_ids)) == sum(expected)
         assert episode.make(rows_of([0, 1, 599])).shape == (3, 3, 224, 224)
+        other_seed = stimuli.episode("n03417042", 1)
+        assert not np.array_equal(other_seed.neg, episode.neg)

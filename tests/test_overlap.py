@@ -117,7 +117,7 @@ def test_a_filtered_set_is_checked_too(tmp_path: Path) -> None:
     """Test pictures that a filter network gets wrong, adapted on from the unfiltered set."""
     table = load_task("imagenet-a").tracks["mini"].model_dump()
     table["adapt"]["source"] = table["test"]["source"]
-    table["adapt"] |= {"positives": "all", "negatives": "all"}
+    table["adapt"]["positives"] = "all"
     stimuli = TrackStimuli(Track.model_validate(table), SMALL, None, None)
     with pytest.raises(AttnbenchError, match=r"adapt on \d+ of .*figures-filter/"):
         stimuli.episode(stimuli.targets[0], 0)

@@ -182,7 +182,7 @@ def test_every_submission_of_a_run_must_have_the_hyperparameter() -> None:
 
 def test_a_swept_record_is_named_and_verified_by_its_values(tmp_path: Path) -> None:
     frame = attnbench.evaluate(
-        ["bias_only"], tasks=["imagenet-standard"], settings={"steps": 2}, records=tmp_path
+        ["bias_only"], tasks=["noisy-mnist"], settings={"steps": 2}, records=tmp_path
     )
     assert frame["submission"].tolist() == ["bias_only-steps-2"]
     path = Path(frame["record"][0])

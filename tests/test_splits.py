@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from picture_files import (
 )
 
 from attnbench.errors import AttnbenchError
+from attnbench.stimuli.opening import open_dataset
+from attnbench.tasks import HubSource
 
 PETS = {"cat": 6, "dog": 4}
 
@@ -162,3 +165,56 @@ def test_two_configurations_are_not_mixed(tmp_path: Path, layout: str) -> None:
     ):
         hub_source(tmp_path, "train", config="large")
     assert counts_of(own_source(tmp_path / "pets" / "160px", "valid")) == {"cat": 1, "dog": 2}
+
+
+def _sets(data: Path | None, **changes: object) -> dict[str, list[str]]:
+    """The pictures of each class, as hashes, of a data set in a data folder or on the hub."""
+    table = {"kind": "hub", "hub": "nobody/pets", "folder": "pets"}
+    source = open_dataset(HubSource.model_validate(table | changes), data)
+    pictures = [
+        hashlib.sha256(source.encoded(row)).hexdigest() for row in range(len(source.labels))
+    ]
+    return {
+        name: [pictures[row] for row in np.flatnonzero(source.labels == label)]
+        for label, name in enumerate(source.classes)
+    }
+
+
+@pytest.mark.parametrize("layout", ["folders", "parquet", "hub"])
+def test_a_slice_may_be_taken_of_each_class(tmp_path: Path, layout: str) -> None:
+    data, hub = tmp_path, "nobody/pets"
+    if layout == "folders":
+        write_classes(tmp_path / "pets" / "train", PETS)
+        write_classes(tmp_path / "pets" / "valid", PETS, first_seed=100)
+    else:
+        write_parquet(
+            tmp_path / "pets" / "data" / "train-00000-of-00001.parquet", [0] * 6 + [1] * 4
+        )
+        valid = tmp_path / "pets" / "data" / "valid-00000-of-00001.parquet"
+        write_parquet(valid, [1, 0] * 5, first=100)
+    if layout == "hub":
+        # `datasets` reads a folder as it reads a data set of the hub.
+        data, hub = None, str(tmp_path / "pets")  # type: ignore[assignment]
+
+    def sets(split: str, **changes: object) -> dict[str, list[str]]:
+        return _sets(data, hub=hub, split=split, by_class=True, **changes)
+
+    whole = {split: sets(split) for split in ("train", "valid")}
+    assert {name: len(pictures) for name, pictures in whole["train"].items()} == PETS
+    half, rest = sets("train[:50%]"), sets("train[50%:]+valid")
+    for name in PETS:
+        assert half[name] + rest[name] == whole["train"][name] + whole["valid"][name]
+        assert len(half[name]) == PETS[name] / 2
+    assert sets("train[1:3]", classes=["dog"]) == {"dog": whole["train"]["dog"][1:3]}
+    assert list(sets("train", classes=["dog", "cat", "dog"])) == ["dog", "cat"]
+    with pytest.raises(AttnbenchError, match=r"classes: 'dgo' is not a class of .* similar .* dog"):
+        sets("train", classes=["dgo"])
+    with pytest.raises(AttnbenchError, match=r"cannot take the slice \[a:b\] of 6 pictures"):
+        sets("train[a:b]")
+
+
+def test_the_hub_and_a_folder_agree_on_slices_of_whole_splits(tmp_path: Path) -> None:
+    folder = tmp_path / "pets"
+    write_parquet(folder / "data" / "train-00000-of-00001.parquet", [0, 1] * 5)
+    for split in ("train[3:7]", "train[50%:]", "train[:2]+train[8:]"):
+        assert _sets(None, hub=str(folder), split=split) == _sets(tmp_path, split=split)

@@ -152,6 +152,42 @@ def test_impossible_counts_are_rejected(counts: tuple[int, int, int, int]) -> No
         Counts(*counts)
 
 
+def test_pooled_counts_are_those_of_all_images() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.standard_normal((7, 50))
+    present = rng.random((7, 50)) < 0.3
+    counts = [detection.count(one, there) for one, there in zip(scores, present, strict=True)]
+    assert detection.pool(counts) == detection.count(scores.ravel(), present.ravel())
+    assert detection.pool(counts[:1]) == counts[0]
+    with pytest.raises(ValueError, match="at least one"):
+        detection.pool([])
+
+
+def test_pooled_rates_are_less_inflated_where_positives_are_few() -> None:
+    """Exact expectation over binomial counts: 10 positives and 500 negatives, 30 targets."""
+    d_prime, criterion = 3.0, -0.3
+    hit_rate, false_alarm_rate = ndtr(d_prime / 2 - criterion), ndtr(-d_prime / 2 - criterion)
+    hits, false_alarms = np.arange(11), np.arange(501)
+    weights = np.outer(
+        stats.binom.pmf(hits, 10, hit_rate), stats.binom.pmf(false_alarms, 500, false_alarm_rate)
+    )
+    values = [[detection.d_prime(Counts(h, 10, f, 500)) for f in false_alarms] for h in hits]
+    mean_of_targets = float((weights * values).sum())
+    rng = np.random.default_rng(0)
+    pooled = [
+        detection.d_prime(
+            detection.pool([Counts(int(h), 10, int(f), 500) for h, f in zip(hs, fs, strict=True)])
+        )
+        for hs, fs in zip(
+            rng.binomial(10, hit_rate, (200, 30)),
+            rng.binomial(500, false_alarm_rate, (200, 30)),
+            strict=True,
+        )
+    ]
+    assert mean_of_targets > d_prime + 0.2
+    assert np.mean(pooled) == pytest.approx(d_prime, abs=0.05)
+
+
 def test_detect_rejects_a_single_class_and_unequal_lengths() -> None:
     with pytest.raises(ValueError):
         detect(np.zeros(3), np.array([True, True, True]))

@@ -135,7 +135,7 @@ def test_an_episode_has_the_images_that_the_task_asks_for() -> None:
     names = [name.split("/") for name in episode.image_ids]
     assert np.array_equal([digit == "4" for _, digit, _ in names], episode.present)
     assert all(int(number) < (source.labels == int(digit)).sum() for _, digit, number in names)
-    assert (episode.present.sum(), (~episode.present).sum()) == (50, 400)
+    assert (episode.present.sum(), (~episode.present).sum()) == (60, 400)
     assert len(set(episode.image_ids)) == len(episode.image_ids)
     assert len(episode.pos) == 20 and len(episode.neg) == 20
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from attnbench.stimuli.embedded import FIGURES_PER_CLASS
 from attnbench.stimuli.figures import CLASSES
 from attnbench.tasks import list_tasks, load_task
 from benchmarks.studies import learning_rates, meta_mapping, spiking
@@ -60,6 +61,12 @@ def test_no_record_uses_a_target_that_rates_are_tuned_on() -> None:
     for name in list_tasks():
         for track in load_task(name).tracks.values():
             assert isinstance(track.targets, str) or tuned.isdisjoint(track.targets)
+            for sample in (track.adapt, track.test):
+                assert tuned.isdisjoint(getattr(sample.source, "classes", ()))
+
+
+def test_no_task_draws_a_figure_that_rates_are_tuned_on() -> None:
+    assert FIGURES_PER_CLASS["adapt"] <= learning_rates._FIRST_FIGURE
 
 
 def test_the_table_shows_what_a_submission_loses_to_its_best_rate() -> None:

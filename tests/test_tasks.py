@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from attnbench.errors import AttnbenchError
-from attnbench.tasks import FolderSource, list_tasks, load_task, read_task
+from attnbench.resources import tasks_folder
+from attnbench.tasks import FolderSource, HubSource, list_tasks, load_task, read_task
 
 VALID = """
 name = "made-up"
@@ -50,11 +51,44 @@ def test_a_task_has_the_name_of_its_file_and_a_mini_track(name: str) -> None:
     assert "mini" in task.tracks
 
 
+# scikit-learn has some 180 pictures of each digit, of which 61 are left to test on.
+FEW_POSITIVES = {("noisy-mnist", "mini"): 60}
+
+
 @pytest.mark.parametrize("name", list_tasks())
-def test_small_and_full_test_on_at_least_2000_negatives(name: str) -> None:
+def test_every_target_has_enough_test_images(name: str) -> None:
     for track_name, track in load_task(name).tracks.items():
-        negatives = track.test.negatives
-        assert track_name == "mini" or negatives == "all" or negatives >= 2000
+        blends = getattr(track.test.generator, "partners", 1)
+        positives, negatives = track.test.positives, track.test.negatives
+        enough = FEW_POSITIVES.get((name, track_name), 200 if track_name == "mini" else 100)
+        if (name, track_name) == ("imagenet-a", "mini"):
+            enough = 100
+        assert positives == "all" or positives * blends >= enough
+        enough = {"mini": 200, "small": 250}.get(track_name, 2000)
+        assert negatives == "all" or negatives * blends >= enough
+
+
+def test_three_tasks_adapt_on_the_same_images() -> None:
+    tasks = [load_task(name) for name in ("imagenet-standard", "alpha-blend", "imagenet-a")]
+    for name, track in tasks[0].tracks.items():
+        others = [task.tracks[name] for task in tasks]
+        assert all(other.model_copy(update={"test": track.test}) == track for other in others)
+        assert len({other.model_dump_json() for other in others}) == 3
+    assert list(tasks[0].tracks) == ["mini", "small", "photographs", "full"]
+
+
+def test_adaptation_files_are_no_tasks() -> None:
+    assert (tasks_folder() / "adaptation" / "imagenet.toml").is_file()
+    assert "imagenet" not in list_tasks()
+
+
+def test_mini_and_small_have_the_targets_that_statistics_need() -> None:
+    track = load_task("imagenet-standard").tracks
+    assert len(track["mini"].targets) == 30
+    sources = [sample.source for sample in (track["small"].adapt, track["small"].test)]
+    for source in sources:
+        assert isinstance(source, HubSource) and len(set(source.classes)) == 40
+    assert track["small"].targets == "all"
 
 
 @pytest.mark.parametrize(
@@ -133,15 +167,15 @@ def test_the_hash_depends_on_the_content_not_on_formatting(tmp_path: Path) -> No
     assert read_task(_write(tmp_path, changed)).content_hash != original
 
 
-def test_new_keys_do_not_change_the_hashes_of_earlier_tasks() -> None:
-    """Records of earlier runs hold these hashes."""
+def test_new_keys_do_not_change_the_hashes_of_tasks() -> None:
+    """Records hold these hashes. A task that is changed on purpose gets another version."""
     assert {name: load_task(name).content_hash[:16] for name in list_tasks()} == {
-        "alpha-blend": "d59327e7ab487322",
-        "architectures": "cc463c1e4c5df471",
-        "cifar-ssl": "d8b9af7b02c299b9",
-        "imagenet-a": "5337a82933a0d2a8",
-        "imagenet-standard": "4f80913fd3492408",
-        "noisy-mnist": "ff26d3b876985608",
+        "alpha-blend": "c202ef3b4f29c412",
+        "architectures": "690812e4a8dda596",
+        "cifar-ssl": "51be921ccb72ad4a",
+        "imagenet-a": "2e375500790faa2b",
+        "imagenet-standard": "c08846ef6cb5d055",
+        "noisy-mnist": "b6290b0e92bc450b",
     }
 
 

@@ -40,7 +40,7 @@ Verify = Callable[..., tuple[int | str | None, str]]
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The JSON of a real record, with its times marked as contended: other tests may be running."""
     folder = tmp_path_factory.mktemp("records")
-    frame = attnbench.evaluate(["bias_only"], tasks=["imagenet-standard"], records=folder)
+    frame = attnbench.evaluate(["bias_only"], tasks=["noisy-mnist"], records=folder)
     path = Path(frame["record"][0])
     edit_episodes(path, lambda episode: episode["cost"].update(contended=True))
     return path

@@ -121,6 +121,10 @@ def _describe(definition: Any) -> str:
     """Return a source or a generator as `kind (key value, …)`."""
     fields = definition.model_dump(exclude_defaults=True, exclude={"size", "access"})
     kind = fields.pop("kind")
+    if "classes" in fields:
+        fields["classes"] = len(fields["classes"])
+    if fields.pop("by_class", False):
+        fields["split"] += " of each class"
     return f"{kind} ({', '.join(f'{key} {value}' for key, value in fields.items())})"
 
 

@@ -5,6 +5,7 @@ A score above 0 means "present". z is the inverse of the standard normal distrib
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +118,28 @@ def count(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> Coun
         positives=int(present.sum()),
         false_alarms=int((called_present & ~present).sum()),
         negatives=int((~present).sum()),
+    )
+
+
+def pool(counts: Sequence[Counts]) -> Counts:
+    """Return the counts of several targets, or seeds, taken together.
+
+    The correction inflates d' where positives are few. `d_prime(pool(counts))` corrects the rates of
+    all targets at once, so it is inflated no more than one target with as many images. It weights
+    targets by their images, and is below the mean of the targets' own d' where their criteria differ.
+    There is no pooled d_a, as the scores of different targets have no common scale.
+
+    Args:
+        counts: the counts of each target.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    return Counts(
+        hits=sum(one.hits for one in counts),
+        positives=sum(one.positives for one in counts),
+        false_alarms=sum(one.false_alarms for one in counts),
+        negatives=sum(one.negatives for one in counts),
     )
 
 

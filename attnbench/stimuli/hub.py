@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from attnbench.stimuli import splits
 from attnbench.stimuli.layouts import Contents
 from attnbench.stimuli.tables import Columns, explained, read_tables
 from attnbench.tasks import HubSource
@@ -13,7 +14,7 @@ _TIMEOUT_SECONDS = 10
 
 
 def load_from_hub(definition: HubSource, columns: Columns) -> Contents:
-    """Load a split of a data set.
+    """Load the whole splits that a task names, or names slices of.
 
     Args:
         definition: the source in the task.
@@ -22,21 +23,25 @@ def load_from_hub(definition: HubSource, columns: Columns) -> Contents:
     Raises:
         AttnbenchError: if the data set is neither cached nor can be downloaded.
     """
-    location = f"{definition.hub}, split {definition.split}"
+    names = list(dict.fromkeys(name for name, _ in splits.parse(definition.split)))
+    locations = [f"{definition.hub}, split {name}" for name in names]
     remedy = (
         f"if this machine is offline, pass --data DIR with a folder `{definition.folder}` in it"
     )
-    with explained(location, remedy), _offline_if_unreachable(definition.hub):
+    with explained("; ".join(locations), remedy), _offline_if_unreachable(definition.hub):
         import datasets
 
-        table = datasets.load_dataset(
-            definition.hub,
-            definition.config,
-            split=definition.split,
-            revision=definition.revision,
-        )
-        sources = [(definition.hub, location, len(table))]
-        return read_tables([table], [definition.split], sources, columns, may_read_paths=True)
+        tables = [
+            datasets.load_dataset(
+                definition.hub, definition.config, split=name, revision=definition.revision
+            )
+            for name in names
+        ]
+        sources = [
+            (definition.hub, location, len(table))
+            for location, table in zip(locations, tables, strict=True)
+        ]
+        return read_tables(tables, names, sources, columns, may_read_paths=True)
 
 
 @contextlib.contextmanager

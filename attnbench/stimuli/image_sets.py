@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from attnbench.stimuli.embedded import Figures
 from attnbench.stimuli.filtration import filter_pictures
 from attnbench.stimuli.generators import blend, noise
 from attnbench.stimuli.preprocessing import Images, Picture, in_unit_range, normalise
-from attnbench.stimuli.selection import CHUNK, Indices, Role, Selection, choose_partners
+from attnbench.stimuli.selection import CHUNK, Indices, Role, Selection, choose_partners, draw
 from attnbench.stimuli.sources import PreparedPictures, open_source, prepare
 from attnbench.tasks import Blend, Filtration, FolderSource, HubSource, Noise, Sample
 
@@ -91,6 +91,9 @@ class ImageSet:
     def select(self, target: str, targets: Sequence[str], seed: int) -> Selection:
         """Select the pictures of an episode, without replacement and reproducibly.
 
+        Different seeds share no picture as long as there are enough; see `selection.draw`. Blending
+        partners are drawn for each seed on its own, and may be shared.
+
         Args:
             target: the class to detect.
             targets: all targets of the track, from which negatives may be limited.
@@ -101,23 +104,47 @@ class ImageSet:
         """
         label = self.class_index(target)
         labels = self.pictures.labels
-        # The order of the draws below is part of every record: positives, negatives, partners.
-        rng = np.random.default_rng([seed, label, self._role])
-        is_candidate = labels != label
-        if self._sample.negatives_from == "targets":
-            is_candidate &= np.isin(labels, [self.class_index(name) for name in targets])
-        candidates = np.flatnonzero(is_candidate)
-        pos = self._choose(rng, np.flatnonzero(labels == label), "positives", target)
-        neg = self._choose(rng, candidates, "negatives", f"no {target}")
+        candidates = self._candidates(label, targets)
+        pos = self._draw("positives", target, label, candidates[0], seed)
+        neg = self._draw("negatives", f"no {target}", label, candidates[1], seed)
         pictures = np.concatenate([pos, neg])
-        partners = None
-        if isinstance(self._sample.generator, Blend):
-            partners = choose_partners(rng, labels, pictures, candidates)
-        return Selection(len(pos), pictures, partners)
+        if not isinstance(self._sample.generator, Blend):
+            return Selection(len(pos), pictures, None)
+        repeats = self._sample.generator.partners
+        pictures = np.repeat(pictures, repeats)
+        rng = np.random.default_rng([seed, label, self._role])
+        partners = choose_partners(rng, labels, pictures, candidates[1])
+        return Selection(len(pos) * repeats, pictures, partners)
 
-    def _choose(
-        self, rng: np.random.Generator, candidates: Indices, key: str, content: str
-    ) -> Indices:
+    def shares_images(self, target: str, targets: Sequence[str], seeds: Iterable[int]) -> bool:
+        """Return whether episodes of different seeds have a positive or a negative in common.
+
+        They have if the data has too few pictures for so many seeds. Blending partners do not count.
+
+        Args:
+            target, targets: as for `select`.
+            seeds: the seeds of the episodes.
+
+        Raises:
+            AttnbenchError: as `select`.
+        """
+        seen: set[int] = set()
+        for seed in {*seeds}:
+            pictures = set(self.select(target, targets, seed).pictures.tolist())
+            if not seen.isdisjoint(pictures):
+                return True
+            seen |= pictures
+        return False
+
+    def _candidates(self, label: int, targets: Sequence[str]) -> tuple[Indices, Indices]:
+        """Return the pictures that may be positives, and those that may be negatives or partners."""
+        labels = self.pictures.labels
+        is_negative = labels != label
+        if self._sample.negatives_from == "targets":
+            is_negative &= np.isin(labels, [self.class_index(name) for name in targets])
+        return np.flatnonzero(labels == label), np.flatnonzero(is_negative)
+
+    def _draw(self, key: str, content: str, label: int, candidates: Indices, seed: int) -> Indices:
         wanted = getattr(self._sample, key)
         count = len(candidates) if wanted == "all" else int(wanted)
         if len(candidates) < max(count, 1):
@@ -126,7 +153,7 @@ class ImageSet:
                 f"{self.name} has {len(candidates)} pictures of {content} to {side} on, but the task "
                 f"needs {max(count, 1)} ({side}.{key})"
             )
-        return rng.choice(candidates, count, replace=False)
+        return draw(candidates, count, [label, self._role], seed)
 
     def image_names(self, selection: Selection) -> tuple[str, ...]:
         """Return a name for each image.

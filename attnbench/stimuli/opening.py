@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from attnbench.backbones.imagenet_names import as_wnids
 from attnbench.errors import AttnbenchError
 from attnbench.stimuli import splits
+from attnbench.stimuli.class_labels import find_class
 from attnbench.stimuli.csv_files import csv_layout, find_csv
 from attnbench.stimuli.damage import without_damaged
 from attnbench.stimuli.datasets import Dataset
@@ -52,7 +53,7 @@ def open_dataset(definition: HubSource, data: Path | None) -> Dataset:
     try:
         if data is None:
             contents = load_from_hub(definition, columns)
-            numbers = np.arange(len(contents.labels))
+            numbers = _select(contents, splits.parse(definition.split), definition.by_class)
         else:
             folder = data / definition.folder
             if not folder.is_dir():
@@ -62,13 +63,16 @@ def open_dataset(definition: HubSource, data: Path | None) -> Dataset:
                     "from the hub"
                 )
             layout = _find_layout(folder, definition.config, columns, definition.split)
-            contents, numbers = _read_split(layout, folder, definition.split)
+            contents, numbers = _read_split(
+                layout, folder, definition.split, by_class=definition.by_class
+            )
     except AttnbenchError as error:
         access = f". {definition.access}" if definition.access else ""
         raise AttnbenchError(f"{error}{access}") from None
     dataset = _labelled(name, contents, numbers, definition.split)
     # The hub's ImageNet has English class names. Tasks and backbones go by WordNet ids.
-    return replace(dataset, classes=as_wnids(dataset.classes, name))
+    dataset = replace(dataset, classes=as_wnids(dataset.classes, name))
+    return _only_classes(dataset, definition.classes) if definition.classes else dataset
 
 
 def open_folder(definition: FolderSource, part: str) -> Dataset:
@@ -155,7 +159,7 @@ def _parquet_layout(root: Path, files: Mapping[str, Sequence[Path]], columns: Co
 
 
 def _read_split(
-    layout: Layout, folder: Path, split: str | None
+    layout: Layout, folder: Path, split: str | None, *, by_class: bool = False
 ) -> tuple[Contents, NDArray[np.int64]]:
     """Return the splits that an expression names, and the numbers of the pictures it selects."""
     parts = splits.parse(split) if split is not None else [(name, "") for name in layout.splits]
@@ -163,12 +167,37 @@ def _read_split(
         (splits.find(name, layout.splits, folder, layout.hint), slice_) for name, slice_ in parts
     ]
     contents = layout.read(list(dict.fromkeys(name for name, _ in parts)))
+    return contents, _select(contents, parts, by_class)
+
+
+def _select(
+    contents: Contents, parts: Sequence[tuple[str, str]], by_class: bool
+) -> NDArray[np.int64]:
+    """Return the numbers of the pictures in slices of splits, or in slices of their classes."""
     selected = []
     for name, slice_ in parts:
-        numbers = contents.splits[name]
-        positions = splits.positions_of_slice(slice_, len(numbers))
-        selected.append(np.asarray(numbers, dtype=np.int64)[positions.start : positions.stop])
-    return contents, np.concatenate(selected)
+        numbers = np.asarray(contents.splits[name], dtype=np.int64)
+        labels = contents.labels[numbers]
+        groups = (
+            [numbers[labels == label] for label in np.unique(labels)] if by_class else [numbers]
+        )
+        for group in groups:
+            positions = splits.positions_of_slice(slice_, len(group))
+            selected.append(group[positions.start : positions.stop])
+    return np.concatenate(selected)
+
+
+def _only_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
+    """Return the pictures of some classes, which are numbered in the order given."""
+    names = tuple(dict.fromkeys(classes))
+    indices = [
+        find_class(name, dataset.classes, dataset.name, synonyms=False, what="classes:")
+        for name in names
+    ]
+    rows = np.concatenate([np.flatnonzero(dataset.labels == index) for index in indices])
+    sizes = [int((dataset.labels == index).sum()) for index in indices]
+    labels = np.repeat(np.arange(len(names)), sizes)
+    return replace(dataset, classes=names, labels=labels, numbers=dataset.numbers[rows])
 
 
 def _labelled(name: str, contents: Contents, numbers: NDArray[np.int64], split: str) -> Dataset:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -30,7 +30,8 @@ class Selection:
 
     Attributes:
         positive_count: the number of positives in the complete selection.
-        pictures: positives, then negatives, int64 `[n]`.
+        pictures: positives, then negatives, int64 `[n]`. A picture that is blended with several
+            partners is repeated.
         partners: the picture that each one is blended with, int64 `[n]`, or None without a blend.
     """
 
@@ -54,10 +55,32 @@ class Selection:
         return Selection(self.positive_count, self.pictures[positions], partners)
 
 
+def draw(candidates: Indices, count: int, key: Sequence[int], seed: int) -> Indices:
+    """Draw pictures without replacement, so that seeds share none as long as there are enough.
+
+    The candidates are put into a random order, the same for all seeds. Seed s takes the s-th slice of
+    it, which continues from the beginning where the candidates end.
+
+    Args:
+        candidates: the pictures to draw from, int64 `[N]`.
+        count: how many to draw, at most N.
+        key: seeds the random order.
+        seed: the number of the slice.
+
+    Returns:
+        int64 `[count]`.
+    """
+    order = np.random.default_rng(key).permutation(candidates)
+    start = seed * count % len(order)
+    return order[np.arange(start, start + count) % len(order)]
+
+
 def choose_partners(
     rng: np.random.Generator, labels: NDArray[np.int64], pictures: Indices, candidates: Indices
 ) -> Indices:
     """Choose a blending partner of another class for each picture.
+
+    A picture that is selected several times gets a different partner each time.
 
     Args:
         rng: the generator to draw from.
@@ -69,7 +92,8 @@ def choose_partners(
         int64 `[n]`.
 
     Raises:
-        AttnbenchError: if the candidates have fewer than two classes.
+        AttnbenchError: if the candidates have fewer than two classes, or too few pictures for each
+            picture to have different partners.
     """
     # With a single class of candidates, the loop below would never end for a negative.
     if len(np.unique(labels[candidates])) < 2:
@@ -77,7 +101,25 @@ def choose_partners(
             "cannot blend: a negative is a blend of two classes without the target, "
             "so the source needs at least three classes"
         )
+    repeats = int(np.unique(pictures, return_counts=True)[1].max())
+    available = len(candidates) - int(np.bincount(labels[candidates]).max())
+    if available < repeats:
+        raise AttnbenchError(
+            f"cannot blend each picture with {repeats} partners: there are only {available} pictures "
+            "of other classes"
+        )
     partners = rng.choice(candidates, len(pictures))
-    while (same_class := labels[partners] == labels[pictures]).any():
-        partners[same_class] = rng.choice(candidates, int(same_class.sum()))
+    while (unsuitable := _same_class_or_repeated(labels, pictures, partners)).any():
+        partners[unsuitable] = rng.choice(candidates, int(unsuitable.sum()))
     return partners
+
+
+def _same_class_or_repeated(
+    labels: NDArray[np.int64], pictures: Indices, partners: Indices
+) -> NDArray[np.bool_]:
+    """Return which pairs are of one class, or equal to an earlier pair, bool `[n]`."""
+    unsuitable: NDArray[np.bool_] = labels[partners] == labels[pictures]
+    first = np.unique(pictures * len(labels) + partners, return_index=True)[1]
+    is_repeated = np.ones(len(pictures), bool)
+    is_repeated[first] = False
+    return unsuitable | is_repeated

@@ -2,10 +2,10 @@
 
     python -m benchmarks.studies.attention_on_photographs --data DATA [--targets 5]
 
-The episodes are those of `imagenet-standard` on `small`: SqueezeNet 1.1 and Imagenette. attnbench's
-part is the two submissions as shipped and its own d_a. The other part shares nothing with them but
-the images and the network: gains and a threshold are found by torch's L-BFGS with the same penalty
-written anew, and d_a by scikit-learn and SciPy.
+The episodes are those of `imagenet-standard` on `photographs`: SqueezeNet 1.1 and Imagenette.
+attnbench's part is the two submissions as shipped and its own d_a. The other part shares nothing
+with them but the images and the network: gains and a threshold are found by torch's L-BFGS with the
+same penalty written anew, and d_a by scikit-learn and SciPy.
 
 Printed are d_a and d′ of each, mean over targets, with a 95 % interval of the difference between
 the two submissions.
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=5)
     parser.add_argument("--negatives", type=int, default=600, help="test negatives of a target")
     options = parser.parse_args()
-    track = load_task("imagenet-standard").tracks["small"]
+    track = load_task("imagenet-standard").tracks["photographs"]
     backbone = load(track.backbones[0], data=options.data)
     stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, options.data)
     penalty = load_submission("attention").manifest.hyperparameters["penalty"]

@@ -2,10 +2,10 @@
 
     ATTNBENCH_DATA=../shared/data python -m benchmarks.studies.bfloat16_on_photographs [SUBMISSION…]
 
-For each target of `imagenet-standard` on `small`, a submission with the hyperparameter `precision`
-adapts in float32 and in bfloat16. Each detector scores the test images. Printed are the lowest
-correlation over targets of the two detectors' scores, and the mean differences in d' and d_a with
-95 % intervals over targets.
+For each target of `imagenet-standard` on `photographs`, a submission with the hyperparameter
+`precision` adapts in float32 and in bfloat16. Each detector scores the test images. Printed are the
+lowest correlation over targets of the two detectors' scores, and the mean differences in d' and d_a
+with 95 % intervals over targets.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Scores = NDArray[np.float32]
 
 def episodes(data: Path) -> Iterator[tuple[Backbone, Episode]]:
     """Yield the backbone, with its target set, and the episode of each target."""
-    track = load_task("imagenet-standard").tracks["small"]
+    track = load_task("imagenet-standard").tracks["photographs"]
     backbone = load(track.backbones[0], data=data)
     stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, data)
     for target in stimuli.targets:
