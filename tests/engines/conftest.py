@@ -15,15 +15,19 @@ from attnbench.records.store import RecordStore
 from attnbench.tasks import load_task
 
 SUBMISSIONS = ["bias_only", "attention"]
-TASK = "imagenet-standard"
+_TASKS = Path(__file__).parent / "tasks"
+# Two tasks that share their adaptations.
+TASKS = [str(_TASKS / "clear-digits.toml"), str(_TASKS / "noisy-digits.toml")]
+TARGETS = 3
+EPISODES = len(SUBMISSIONS) * len(TASKS) * TARGETS
 
 
 @pytest.fixture(scope="session")
 def sequential_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The records of a run of one episode after the other."""
     folder = tmp_path_factory.mktemp("sequential")
-    frame = attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=folder)
-    assert frame["status"].tolist() == ["ok", "ok"]
+    frame = attnbench.evaluate(SUBMISSIONS, tasks=TASKS, records=folder)
+    assert frame["status"].tolist() == ["ok"] * 4
     return folder
 
 
@@ -51,7 +55,7 @@ def assert_same(sequential_records: Path) -> Callable[[Path], None]:
     def check(folder: Path) -> None:
         expected = RecordStore(sequential_records).load_all()[0]
         records = RecordStore(folder).load_all()[0]
-        assert len(records) == len(expected) == len(SUBMISSIONS)
+        assert len(records) == len(expected) == len(SUBMISSIONS) * len(TASKS)
         for (path, record), (expected_path, expected_record) in zip(records, expected, strict=True):
             assert record.identity == expected_record.identity
             assert read_scores(path, record).equals(read_scores(expected_path, expected_record))
@@ -59,6 +63,13 @@ def assert_same(sequential_records: Path) -> Callable[[Path], None]:
             for episode, expected_episode in episodes:
                 assert episode.measures == expected_episode.measures
                 assert episode.images_sha256 == expected_episode.images_sha256
+        by_name = {(r.identity.task, r.identity.submission): r for _, r in records}
+        for submission in SUBMISSIONS:
+            clear, noisy = (
+                [episode.artefact_sha256 for episode in by_name[task, submission].episodes]
+                for task in ("clear-digits", "noisy-digits")
+            )
+            assert clear == noisy
         assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
     return check

@@ -22,7 +22,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.records.integrity import contradictions
 from attnbench.records.store import RecordStore
 from attnbench.runs.events import EpisodeDone, Event
-from tests.engines.conftest import SUBMISSIONS, TASK
+from tests.engines.conftest import EPISODES, SUBMISSIONS, TARGETS, TASKS
 
 AssertSame = Callable[[Path], None]
 
@@ -54,7 +54,7 @@ def records_of_two_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The records of a run with two workers, one of which was killed after two episodes."""
     folder = tmp_path_factory.mktemp("two-workers")
     kill = kill_first("attnbench.engines.runner_process", after=2)
-    frame = attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=folder, workers=2, on_event=kill)
+    frame = attnbench.evaluate(SUBMISSIONS, tasks=TASKS, records=folder, workers=2, on_event=kill)
     assert frame["adaptation_seconds"].isna().all() and frame["d_prime"].notna().all()
     return folder
 
@@ -64,7 +64,7 @@ def test_two_workers_give_the_same_results_even_if_one_is_killed(
 ) -> None:
     assert_same(records_of_two_workers)
     for path, record in RecordStore(records_of_two_workers).load_all()[0]:
-        assert record.summary.contended == len(record.episodes) == 5
+        assert record.summary.contended == len(record.episodes) == TARGETS
         assert not contradictions(path, record)
 
 
@@ -73,10 +73,10 @@ def test_timing_only_times_contended_episodes_again(
 ) -> None:
     shutil.copytree(records_of_two_workers, tmp_path, dirs_exist_ok=True)
     with pytest.raises(AttnbenchError, match="leave out --workers"):
-        attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=tmp_path, workers=2, timing_only=True)
-    with pytest.raises(AttnbenchError, match="no record of none on imagenet-standard"):
-        attnbench.evaluate(["none"], tasks=[TASK], records=tmp_path, timing_only=True)
-    frame = attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=tmp_path, timing_only=True)
+        attnbench.evaluate(SUBMISSIONS, tasks=TASKS, records=tmp_path, workers=2, timing_only=True)
+    with pytest.raises(AttnbenchError, match="no record of none on clear-digits"):
+        attnbench.evaluate(["none"], tasks=TASKS, records=tmp_path, timing_only=True)
+    frame = attnbench.evaluate(SUBMISSIONS, tasks=TASKS, records=tmp_path, timing_only=True)
     assert_same(tmp_path)
     assert frame["adaptation_seconds"].notna().all() and frame["adaptation_passes"].notna().all()
     for path, record in RecordStore(tmp_path).load_all()[0]:
@@ -86,13 +86,14 @@ def test_timing_only_times_contended_episodes_again(
         assert sum(cost.adaptation_seconds_cold is not None for cost in costs) == 1
     # There is nothing left to time, so records are not written again.
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
-    attnbench.evaluate(SUBMISSIONS, tasks=[TASK], records=tmp_path, timing_only=True)
+    attnbench.evaluate(SUBMISSIONS, tasks=TASKS, records=tmp_path, timing_only=True)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
 
 
 def start(folder: Path, *options: str) -> subprocess.Popen[str]:
     """Start an evaluation with its records and its temporary files in a folder."""
-    line = [sys.executable, "-m", "attnbench", "evaluate", *SUBMISSIONS, "--task", TASK, *options]
+    tasks = [argument for task in TASKS for argument in ("--task", task)]
+    line = [sys.executable, "-m", "attnbench", "evaluate", *SUBMISSIONS, *tasks, *options]
     return subprocess.Popen(
         [*line, "--records", str(folder / "records")],
         stdout=subprocess.DEVNULL,
@@ -150,7 +151,7 @@ def test_ctrl_c_ends_all_processes_and_the_same_command_resumes(
     resumed = start(folder, *ENGINES[name])
     log = resumed.communicate()[1]
     assert resumed.returncode == 0, log
-    assert f"[1/{10 - len(finished)}]" in log
+    assert f"[1/{EPISODES - len(finished)}]" in log
     assert_same(folder / "records")
 
 
@@ -162,7 +163,7 @@ def test_slurm_gives_the_same_results_when_a_task_is_killed(
     kill = kill_first("submitit.core._submit", after=2)
     attnbench.evaluate(
         SUBMISSIONS,
-        tasks=[TASK],
+        tasks=TASKS,
         records=tmp_path,
         engine="slurm",
         address="local",
@@ -215,13 +216,13 @@ def test_ray_gives_the_same_results_when_a_node_dies(
 
     frame = attnbench.evaluate(
         SUBMISSIONS,
-        tasks=[TASK],
+        tasks=TASKS,
         records=tmp_path,
         engine="ray",
         address=cluster.address,  # type: ignore[attr-defined]
         on_event=on_event,
     )
-    assert len(done) == 10
+    assert len(done) == EPISODES
     assert_same(tmp_path)
     # Both nodes are on one machine, so their episodes share its CPU.
     assert frame["adaptation_seconds"].isna().all()
