@@ -60,11 +60,13 @@ class DigitsSource(_Definition):
 class HubSource(_Definition):
     """A dataset of the Hugging Face hub, or a folder of the data folder in its place.
 
+    Some data sets are not on the hub. For these, the data folder is the only place.
+
     The folder holds the hub's own Parquet files, or one folder of pictures per class:
     `SPLIT/CLASS/*.jpg`, or `CLASS/*.jpg` if `train` is the only split.
 
     Attributes:
-        hub: the dataset's id on the hub.
+        hub: the dataset's id on the hub; empty for one that is not there.
         folder: the name of the folder that replaces it, relative to the data folder.
         split: the split, in the notation of `datasets`, such as `train[:40000]`.
         by_class: whether a slice in `split` is taken of each class's pictures, so that
@@ -79,7 +81,7 @@ class HubSource(_Definition):
     """
 
     kind: Literal["hub"]
-    hub: str
+    hub: str = ""
     folder: str
     split: str
     by_class: bool = Field(default=False, exclude_if=not_)

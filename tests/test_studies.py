@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
+import pytest
 
 from attnbench.stimuli.embedded import FIGURES_PER_CLASS
 from attnbench.stimuli.figures import CLASSES
 from attnbench.tasks import list_tasks, load_task
-from benchmarks.studies import learning_rates, meta_mapping, spiking
+from benchmarks.studies import learning_dynamics, learning_rates, meta_mapping, spiking
+
+TRIALS = Path(__file__).parents[2] / "shared" / "data" / "learning-dynamics" / "trials.csv.gz"
 
 
 def test_pairs_of_classes_differ_in_colour_only() -> None:
@@ -77,3 +84,55 @@ def test_the_table_shows_what_a_submission_loses_to_its_best_rate() -> None:
     backbone = next(iter(learning_rates.BACKBONES))
     table = learning_rates.table({"one": {backbone: means}, "two": {backbone: chosen}})
     assert "2.20 (×0.33: +0.30)" in table and "| 2.60 " in table
+
+
+def made_up_trials(answer: Callable[[str, int], str]) -> pd.DataFrame:
+    """Trials of three runs, with two epochs, given the answer to a category in an epoch."""
+    return pd.DataFrame(
+        [
+            {
+                "observer": "somebody",
+                "run": run,
+                "epoch": epoch,
+                "phase": phase,
+                "ground_truth": category,
+                "prediction": answer(category, epoch) if phase == "test" else category,
+            }
+            for run in range(3)
+            for epoch in (1, 2)
+            for phase in ("train", "test")
+            for category in "pqv"
+            for _ in range(4)
+        ]
+    )
+
+
+def test_accuracy_of_answers_has_chance_at_one_half() -> None:
+    (always,) = learning_dynamics.learners_in(made_up_trials(lambda category, epoch: "p"))
+    # Somebody who always answers the same is at chance for each target.
+    assert always.test == pytest.approx(np.full((3, 2), 0.5))
+    assert always.train == pytest.approx(np.ones((3, 2)))
+    assert always.lag.value == pytest.approx(0.5)
+    late = made_up_trials(lambda category, epoch: category if epoch == 2 else "p")
+    (learner,) = learning_dynamics.learners_in(late)
+    assert learner.test.mean(axis=0) == pytest.approx([0.5, 1])
+    # Of an accuracy above chance that rises from 0 to 0.5, 90 % is reached at 0.9 of log2.
+    assert learner.needed == pytest.approx(2**0.9)
+
+
+@pytest.mark.skipif(not TRIALS.exists(), reason="the trials of the study are not there")
+def test_people_learn_as_the_study_counted() -> None:
+    """The shares of correct answers in the six epochs, by our own count of the trials."""
+    trials = pd.read_csv(TRIALS)
+    people = trials[trials["observer"] == "human"]
+    correct = (people["ground_truth"] == people["prediction"]).groupby(
+        [people["phase"], people["epoch"]]
+    )
+    shares = correct.mean().unstack().round(2)
+    assert shares.loc["train"].tolist() == [0.45, 0.56, 0.59, 0.64, 0.63, 0.69]
+    assert shares.loc["test"].tolist() == [0.47, 0.5, 0.56, 0.59, 0.67, 0.67]
+    by_name = {learner.name: learner for learner in learning_dynamics.learners_in(trials)}
+    assert len(by_name["human"].test) == 12
+    assert all(len(by_name[name].test) == 20 for name in by_name if name != "human")
+    # People generalise at once; every network of the study lags behind its training.
+    assert by_name["human"].lag.low < 0 < by_name["vgg16"].lag.low

@@ -8,6 +8,7 @@ import pytest
 
 from attnbench.errors import AttnbenchError
 from attnbench.resources import tasks_folder
+from attnbench.runs.chosen_tasks import choose_tasks
 from attnbench.tasks import FolderSource, HubSource, list_tasks, load_task, read_task
 
 VALID = """
@@ -48,7 +49,16 @@ def _write(folder: Path, text: str) -> Path:
 def test_a_task_has_the_name_of_its_file_and_a_mini_track(name: str) -> None:
     task = load_task(name)
     assert task.name == name
-    assert "mini" in task.tracks
+    # Pictures that are not embedded are those of a study.
+    assert "mini" in task.tracks or list(task.tracks) == ["study"]
+
+
+def test_a_run_of_all_tasks_leaves_out_those_without_the_track() -> None:
+    chosen = choose_tasks(None, None, None)
+    assert {each.track for each in chosen} == {"mini"}
+    assert "learning-dynamics" not in [each.task.name for each in chosen]
+    (named,) = choose_tasks(["learning-dynamics"], None, None)
+    assert named.track == "study"
 
 
 # scikit-learn has some 180 pictures of each digit, of which 61 are left to test on.
@@ -175,6 +185,7 @@ def test_new_keys_do_not_change_the_hashes_of_tasks() -> None:
         "cifar-ssl": "51be921ccb72ad4a",
         "imagenet-a": "2e375500790faa2b",
         "imagenet-standard": "c08846ef6cb5d055",
+        "learning-dynamics": "47b56033e76da0c3",
         "noisy-mnist": "b6290b0e92bc450b",
     }
 

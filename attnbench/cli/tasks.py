@@ -140,9 +140,12 @@ def _needs(track: Track, data: Path | None) -> list[str]:
         if source.kind != "hub":
             lines.append("none: embedded")
             continue
-        data_set = source.hub + (f" ({source.size})" if source.size else "")
+        data_set = (source.hub or source.folder) + (f" ({source.size})" if source.size else "")
         if data is None:
-            lines.append(f"{data_set}, from the hub (or --data)")
+            origin = (
+                ", from the hub (or --data)" if source.hub else ", not on the hub: needs --data"
+            )
+            lines.append(data_set + origin)
         else:
             state = "found" if (data / source.folder).is_dir() else "MISSING"
             lines.append(f"{data_set}: {data / source.folder} {state}")

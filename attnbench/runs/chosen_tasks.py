@@ -65,7 +65,9 @@ def choose_tasks(
         AttnbenchError: if a task or track is unknown, or a task file is not valid.
     """
     definitions = [load_task(name) for name in (tasks or list_tasks())]
-    tracks = [_track_of(task, track) for task in definitions]
+    # The only track of a task counts if the task is named, not among all tasks.
+    wanted = track or (None if tasks else DEFAULT_TRACK)
+    tracks = [_track_of(task, wanted) for task in definitions]
     lacking = [task for task, name in zip(definitions, tracks, strict=True) if name is None]
     if lacking and (tasks or len(lacking) == len(definitions)):
         raise AttnbenchError(_explain_lacking(lacking, track))

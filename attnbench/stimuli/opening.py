@@ -51,6 +51,11 @@ def open_dataset(definition: HubSource, data: Path | None) -> Dataset:
     columns = Columns(definition.image, definition.label)
     name = f"{definition.folder}-{definition.split}"
     try:
+        if data is None and not definition.hub:
+            raise AttnbenchError(
+                f"{definition.folder} is not on the hub: pass --data DIR with a folder "
+                f"`{definition.folder}` in it"
+            )
         if data is None:
             contents = load_from_hub(definition, columns)
             numbers = _select(contents, splits.parse(definition.split), definition.by_class)
@@ -58,9 +63,10 @@ def open_dataset(definition: HubSource, data: Path | None) -> Dataset:
             folder = data / definition.folder
             if not folder.is_dir():
                 raise AttnbenchError(
-                    f"no data for {definition.hub}: there is no folder {folder}; put the hub's "
-                    "Parquet files or one folder of pictures per class there, or omit --data to load "
-                    "from the hub"
+                    f"no data for {definition.hub or definition.folder}: there is no folder {folder}; "
+                    "put its Parquet files or one folder of pictures per class there"
+                    + ", or omit --data to load from the hub"
+                    * bool(definition.hub)
                 )
             layout = _find_layout(folder, definition.config, columns, definition.split)
             contents, numbers = _read_split(

@@ -157,7 +157,6 @@ def measure(name: str, data: Path, records: Path) -> Learner:
     attnbench.curve(
         name,
         tasks=TASK,
-        track="small",
         budget=METHODS[name],
         images=["all"],
         data=data,

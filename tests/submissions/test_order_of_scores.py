@@ -46,7 +46,7 @@ def courses(task: str) -> Iterator[tuple[Backbone, Tensor, Tensor, Tensor]]:
         episode = stimuli.episode(target, 0)
         with_target = copy.deepcopy(backbone)
         with_target.target = episode.label
-        images = torch.from_numpy(episode.make(np.arange(len(episode.present))))
+        images = torch.from_numpy(episode.make(np.arange(0, len(episode.present), 2)))
         yield with_target, torch.from_numpy(episode.pos), torch.from_numpy(episode.neg), images
 
 
