@@ -7,7 +7,7 @@ import numpy as np
 from attnbench.stimuli.embedded import FIGURES_PER_CLASS
 from attnbench.stimuli.figures import CLASSES
 from attnbench.tasks import list_tasks, load_task
-from benchmarks.studies import learning_rates, meta_mapping, spiking
+from benchmarks.studies import learning_rates, meta_mapping, spiking, task_sizes
 
 
 def test_pairs_of_classes_differ_in_colour_only() -> None:
@@ -77,3 +77,10 @@ def test_the_table_shows_what_a_submission_loses_to_its_best_rate() -> None:
     backbone = next(iter(learning_rates.BACKBONES))
     table = learning_rates.table({"one": {backbone: means}, "two": {backbone: chosen}})
     assert "2.20 (×0.33: +0.30)" in table and "| 2.60 " in table
+
+
+def test_the_table_of_task_sizes_is_that_of_the_tasks() -> None:
+    page = task_sizes.PAGE.read_text("utf-8")
+    assert task_sizes.page_with_table(page) == page, (
+        "renew it with `python -m benchmarks.studies.task_sizes --write`"
+    )
