@@ -264,13 +264,13 @@ def test_filtration_selects_only_misclassified_pictures(cache: Path) -> None:
     assert not cache.exists()  # figures are drawn, not cached on disk
 
 
-@pytest.mark.parametrize("per_class", [4, pytest.param(600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("per_class", [4, pytest.param(1000, marks=pytest.mark.slow)])
 def test_shipped_predictions_are_those_of_the_filter_network(per_class: int) -> None:
     network = load("shipped/figures-filter")
     source = open_source(FiguresSource(kind="figures", split="filter"), None)
     shipped = shipped_predictions(source, network)
     assert shipped is not None and shipped.shape == (len(source.labels), 2)
-    rows = np.flatnonzero(np.arange(len(source.labels)) % 600 < per_class)
+    rows = np.flatnonzero(np.arange(len(source.labels)) % 1000 < per_class)
     chosen = replace(prepare(source, network.preprocessing), rows=rows)
     expected = predict(chosen, network)
     np.testing.assert_allclose(shipped[rows, 1], expected[:, 1], atol=1e-3)

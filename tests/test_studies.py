@@ -12,7 +12,13 @@ import pytest
 from attnbench.stimuli.embedded import FIGURES_PER_CLASS
 from attnbench.stimuli.figures import CLASSES
 from attnbench.tasks import list_tasks, load_task
-from benchmarks.studies import learning_dynamics, learning_rates, meta_mapping, spiking
+from benchmarks.studies import (
+    learning_dynamics,
+    learning_rates,
+    meta_mapping,
+    spiking,
+    task_sizes,
+)
 
 TRIALS = Path(__file__).parents[2] / "shared" / "data" / "learning-dynamics" / "trials.csv.gz"
 
@@ -136,3 +142,10 @@ def test_people_learn_as_the_study_counted() -> None:
     assert all(len(by_name[name].test) == 20 for name in by_name if name != "human")
     # People generalise at once; every network of the study lags behind its training.
     assert by_name["human"].lag.low < 0 < by_name["vgg16"].lag.low
+
+
+def test_the_table_of_task_sizes_is_that_of_the_tasks() -> None:
+    page = task_sizes.PAGE.read_text("utf-8")
+    assert task_sizes.page_with_table(page) == page, (
+        "renew it with `python -m benchmarks.studies.task_sizes --write`"
+    )

@@ -12,7 +12,7 @@ from attnbench.stimuli.preprocessing import Picture
 # The number of pictures of each class in the procedural set, by split. Only those that an episode uses
 # are drawn. Hyperparameters are tuned on pictures of "adapt" with larger numbers
 # (benchmarks/studies/learning_rates.py), and the predictions of `shipped_predictions` cover "filter".
-FIGURES_PER_CLASS = {"adapt": 1000, "test": 600, "filter": 600}
+FIGURES_PER_CLASS = {"adapt": 1000, "test": 600, "filter": 1000}
 # The share of each digit's pictures that a split takes, in this order. "test" takes the remainder.
 _DIGITS_SHARES = {"pretrain": 0.45, "adapt": 0.20}
 
