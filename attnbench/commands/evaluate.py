@@ -231,7 +231,7 @@ def run_evaluation(
                 if on_event is not None:
                     on_event(event)
 
-            for note in [*unused, *left_out, *notes_of(chosen_tasks, resources)]:
+            for note in [*unused, *left_out, *notes_of(chosen_tasks, seeds, resources)]:
                 report(Noted(note))
             if timing_only:
                 rows = retime_records(plans, run_jobs, records, report=report)

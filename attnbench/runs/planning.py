@@ -18,6 +18,7 @@ from attnbench.runs.chosen_tasks import ChosenTask
 from attnbench.runs.identities import Request, identity_of
 from attnbench.runs.submissions import RejectedSubmission
 from attnbench.stimuli.adaptation_images import shared_definition
+from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.submission import Submission
 from attnbench.task_schema import Track
 
@@ -172,12 +173,17 @@ def rows_of_rejected(
     ]
 
 
-def notes_of(tasks: Sequence[ChosenTask], resources: ResourceCache) -> list[str]:
+def notes_of(tasks: Sequence[ChosenTask], seeds: int, resources: ResourceCache) -> list[str]:
     """Return what the user should know about the data of a run, such as duplicate pictures."""
     notes = [
         f"{chosen.task.name}: {note}"
         for chosen in tasks
         for backbone in chosen.backbones
-        for note in resources.stimuli(chosen.definition, backbone).notes
+        for note in _notes_of(resources.stimuli(chosen.definition, backbone), seeds)
     ]
     return list(dict.fromkeys(notes))
+
+
+def _notes_of(stimuli: TrackStimuli, seeds: int) -> list[str]:
+    shared = stimuli.note_on_seeds(range(seeds))
+    return [*stimuli.notes, *([shared] if shared else [])]

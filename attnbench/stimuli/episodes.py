@@ -78,6 +78,12 @@ class TrackStimuli:
         notes = [note for source in sources for note in source.notes]
         return list(filter(None, dict.fromkeys([*notes, describe_duplicates(sources)])))
 
+    def note_on_seeds(self, seeds: Iterable[int]) -> str:
+        """Return a sentence if episodes of different seeds adapt on the same images, else nothing."""
+        if any(self._adapt.shares_images(each, self.targets, seeds) for each in self.targets):
+            return f"{self._adapt.name} has too few pictures: seeds share images to adapt on"
+        return ""
+
     def check(self, seeds: Iterable[int]) -> None:
         """Check everything that the episodes of these seeds need, before the first of them.
 
