@@ -165,6 +165,25 @@ def test_a_noisy_copy_never_stands_above_its_original(make: Make, strength: floa
         assert copy_placement.ranks[1] >= original_placement.ranks[1]
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.floats(-1, 1), st.floats(0.1, 1))
+def test_noise_that_leaves_the_estimate_alone_lowers_the_place(
+    make: Make, seed: int, advantage: float, noise: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    control = values(rng, 1.5, seeds=1)
+    steady = control + advantage + rng.normal(0, 0.1, (1, 12, 1))
+    deviations = (steady - control) - (steady - control).mean()
+    noisy = steady + noise * deviations  # the same mean, and a wider interval
+    standings = board(make("bias_only", control), make("noisy", noisy), make("steady", steady))
+    found = rows_of(standings)
+    names = [row.method.submission for row in standings.rows]
+    assert names.index("steady") < names.index("noisy")
+    verdicts = [VERDICTS.index(found[name].placement.verdict) for name in ("steady", "noisy")]
+    if advantage > 0:
+        assert verdicts[1] <= verdicts[0]
+
+
 def test_a_method_with_one_task_changes_nobody_s_place(make: Make) -> None:
     rng = np.random.default_rng(1)
     records = [
