@@ -4,7 +4,7 @@
     time attnbench leaderboard --records FOLDER --out /dev/null --site SITE
 
 The records are complete and have scores, as those that `attnbench evaluate` writes for `mini`. Each
-method has ten seeds of every task.
+method has ten seeds of every task. The first one is called `bias_only`, as the control.
 """
 
 from __future__ import annotations
@@ -33,7 +33,19 @@ from attnbench.records.summary import summarise
 from attnbench.statistics.detection import detect
 from attnbench.tasks import TaskDefinition, list_tasks, load_task
 
-TARGETS, POSITIVES, NEGATIVES, SEEDS = 5, 40, 200, 10
+POSITIVES, NEGATIVES = 40, 200
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What each method has records of: the tasks, and the numbers of targets and of seeds."""
+
+    tasks: tuple[str, ...] = tuple(list_tasks())
+    targets: int = 5
+    seeds: int = 10
+
+
+EXTENT = Extent()
 
 
 @dataclass(frozen=True)
@@ -55,15 +67,14 @@ class Method:
     seconds: float
 
 
-def main(folder: Path, number: int) -> None:
+def main(folder: Path, number: int, extent: Extent = EXTENT) -> None:
     """Write this many records into a folder."""
-    tasks = [load_task(name) for name in list_tasks()]
-    methods = max(1, number // (len(tasks) * SEEDS))
+    methods = max(1, number // (len(extent.tasks) * extent.seeds))
     with ProcessPoolExecutor() as pool:
-        list(pool.map(write_method, [folder] * methods, range(methods), [tasks] * methods))
+        list(pool.map(write_method, [folder] * methods, range(methods), [extent] * methods))
 
 
-def write_method(folder: Path, number: int, tasks: list[TaskDefinition]) -> None:
+def write_method(folder: Path, number: int, extent: Extent) -> None:
     """Write all records of one method, drawn with its number as the seed."""
     rng = np.random.default_rng(number)
     strength, criterion = rng.uniform(0, 3), rng.normal(0, 0.4)
@@ -74,18 +85,18 @@ def write_method(folder: Path, number: int, tasks: list[TaskDefinition]) -> None
         parameters=int(10 ** rng.uniform(0, 6)),
         seconds=10 ** rng.uniform(-2, 1),
     )
-    for task in tasks:
-        for seed in range(SEEDS):
-            record, scores = _make_record(method, task, seed, rng)
+    for task in map(load_task, extent.tasks):
+        for seed in range(extent.seeds):
+            record, scores = _make_record(method, task, seed, extent.targets, rng)
             RecordStore(folder).save(record, scores)
 
 
 def _make_record(
-    method: Method, task: TaskDefinition, seed: int, rng: np.random.Generator
+    method: Method, task: TaskDefinition, seed: int, targets: int, rng: np.random.Generator
 ) -> tuple[Record, pa.Table]:
     present = np.arange(POSITIVES + NEGATIVES) < POSITIVES
     episodes, tables = [], []
-    for number in range(TARGETS):
+    for number in range(targets):
         means = np.where(present, method.strength / 2, -method.strength / 2) - method.criterion
         # Records store float32, and their measures must agree with the stored scores.
         scores = rng.normal(means, 1.0).astype(np.float32)
@@ -113,7 +124,7 @@ def _make_record(
         image_names = [f"{number}/{image}" for image in range(len(scores))]
         tables.append(scores_table(target, image_names, present, scores))
     identity = Identity(
-        submission=f"made-up-{method.number:05}",
+        submission=f"made-up-{method.number:05}" if method.number else "bias_only",
         submission_sha256=hashlib.sha256(f"{method.number}".encode()).hexdigest(),
         task=task.name,
         task_version=task.version,

@@ -19,6 +19,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import attnbench
+from attnbench.commands.leaderboard import build_leaderboard
 from attnbench.engines.engine import Job
 from attnbench.engines.pool import run_on_pool
 from attnbench.engines.runner_process import ProcessRunner
@@ -31,7 +32,6 @@ from attnbench.runs.record_writer import make_records
 from attnbench.statistics.detection import detect
 from attnbench.statistics.intervals import d_prime_interval
 from attnbench.statistics.measures import Counts
-from attnbench.statistics.resampling import Trials, bootstrap_means, d_as, d_primes
 from attnbench.submission import load_submission
 from attnbench.tasks import list_tasks, load_task
 from benchmarks import made_up_records
@@ -180,7 +180,7 @@ def test_a_comparison_of_two_methods(
     benchmark: BenchmarkFixture, keep: Keep, tmp_path: Path
 ) -> None:
     """The whole command, on ten seeds of every task with each method."""
-    records = made_up_records.SEEDS * len(list_tasks())
+    records = made_up_records.EXTENT.seeds * len(list_tasks())
     made_up_records.main(tmp_path, 2 * records)
     names = sorted({path.name.split("@")[0] for path in tmp_path.glob("*/*/*.json")})
     command = [sys.executable, "-m", "attnbench", "compare", *names, "--records", str(tmp_path)]
@@ -194,19 +194,23 @@ def test_a_comparison_of_two_methods(
     )
 
 
-def test_a_bootstrap_of_two_methods(benchmark: BenchmarkFixture, keep: Keep) -> None:
-    """Replicates of d′ and d_a on ten targets of 2,200 images, beside calls of `detect` on these."""
-    rng = np.random.default_rng(0)
-    present = np.arange(2_200) < 200
-    scores = 2 * present + rng.normal(size=(10, 2, 2_200))
-    targets = [[Trials(present, of_target)] for of_target in scores]
+@pytest.mark.parametrize("methods", [4, pytest.param(40, marks=pytest.mark.slow)])
+def test_standings_of_many_targets(
+    benchmark: BenchmarkFixture, keep: Keep, tmp_path: Path, methods: int
+) -> None:
+    """Reading and checking the records of three tasks of 40 targets, and computing the page."""
+    tasks = ("alpha-blend", "imagenet-a", "imagenet-standard")
+    extent = made_up_records.Extent(tasks, targets=40, seeds=1)
+    made_up_records.main(tmp_path, len(tasks) * methods, extent)
+    (standings,) = build_leaderboard([tmp_path]).boards
+    assert (standings.targets, len(standings.compared)) == (40, 3)
+    assert all(row.placement.ranks is not None for row in standings.rows)
 
-    def ratio() -> float:
-        resampled = seconds_of(lambda: bootstrap_means(targets, [d_primes, d_as]))
-        return resampled / seconds_of(lambda: [detect(s, present) for of in scores for s in of])
+    def build() -> float:
+        return seconds_of(lambda: build_leaderboard([tmp_path]))
 
-    row = "2,000 replicates of d′ and d_a over the observed values"
-    keep(TABLE, Figure(row=row, values=in_rounds(benchmark, ratio, 15)))
+    row = f"standings of {methods} methods on three tasks of 40 targets"
+    keep(TABLE, Figure(row=row, unit="s", values=in_rounds(benchmark, build, 3, warm_up=False)))
 
 
 def test_an_interval_of_many_targets(benchmark: BenchmarkFixture, keep: Keep) -> None:

@@ -95,7 +95,7 @@ def submission_folder(tmp_path: Path) -> Callable[[str, str], Path]:
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_record() -> Callable[..., Record]:
     """A function that makes a record of two episodes.
 
@@ -105,6 +105,7 @@ def make_record() -> Callable[..., Record]:
     def make(
         *,
         d_prime: float = 1.5,
+        d_a: float = 1.8,
         seconds: float = 0.5,
         reason: str = "",
         contended: bool = False,
@@ -120,7 +121,7 @@ def make_record() -> Callable[..., Record]:
             d_prime=d_prime,
             criterion=0.2,
             auc=0.9,
-            d_a=1.8,
+            d_a=d_a,
         )
         cost = Cost(
             parameters_added=96,

@@ -27,7 +27,7 @@ from attnbench.records.store import RecordStore
 from attnbench.records.verification import Verification, badge_of, path_beside
 from attnbench.vocabulary import Badge
 from tests.conftest import MANIFEST
-from tests.leaderboard.conftest import tracks_of
+from tests.leaderboard.conftest import boards_of
 
 MakeRecord = Callable[..., Record]
 SCORES = scores_table("cat", ["1", "2"], np.array([True, False]), np.array([1.5, -0.25]))
@@ -282,13 +282,13 @@ def test_the_page_of_a_method_shows_both_results(record: Path, make_record: Make
     hostile = "<script>alert(1)</script>"
     audited = write_audit(record, d_a=0.61, d_a_recorded=1.83, high=-0.4, failures=(hostile,))
     entry = Entry("published", Path("a.json"), make_record(), badge(record), None, audited)
-    files = dict(site_files([entry], tracks_of([entry])))
+    files = dict(site_files([entry], boards_of([entry])))
     (page,) = (files[name].decode() for name in files if name.startswith("methods/"))
     for text in ("1.83", "0.61", "-1.22", "better on public seeds", "50 %", "&lt;script&gt;"):
         assert text in page, text
     assert hostile not in page
     bare = replace(entry, audit=None)
-    files = dict(site_files([bare], tracks_of([bare])))
+    files = dict(site_files([bare], boards_of([bare])))
     assert not any(b"Audits" in files[name] for name in files if name.startswith("methods/"))
 
 

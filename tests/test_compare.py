@@ -18,11 +18,15 @@ from typer.testing import CliRunner
 
 from attnbench.cli.main import app
 from attnbench.commands.compare import compare
+from attnbench.commands.leaderboard import build_leaderboard
 from attnbench.errors import AttnbenchError
+from attnbench.leaderboard.comparison import PairComparison
 from attnbench.records.integrity import read_scores
 from attnbench.records.outcome import scores_table
-from attnbench.records.record import Record
+from attnbench.records.record import Measures, Record
 from attnbench.records.store import RecordStore
+from attnbench.statistics.detection import detect
+from attnbench.statistics.joint_means import Estimate
 
 Write = Callable[..., None]
 
@@ -46,9 +50,10 @@ def _write(
     sensitivity: float,
     *,
     seed: int = 0,
-    backbone_sha256: str = "c" * 64,
+    **identity: str,
 ) -> None:
-    tables = []
+    tables, episodes = [], []
+    episode = make_record().episodes[0]
     for number, target in enumerate(TARGETS):
         rng = np.random.default_rng([seed, number])
         present = np.arange(120) < 60
@@ -56,14 +61,16 @@ def _write(
         own = np.random.default_rng([seed, number, len(name)]).normal(size=120)
         score = (present - 0.5) * sensitivity + 0.8 * shared + 0.6 * own
         images = [f"{target}{image}" for image in range(120)]
+        score = score.astype(np.float32)  # as records keep them
         tables.append(scores_table(target, images, present, score))
+        measures = Measures.of(detect(score, present))
+        episodes.append(episode.model_copy(update={"target": target, "measures": measures}))
     scores = pa.concat_tables(tables)
-    episode = make_record().episodes[0]
     record = make_record(
         submission=name,
         seed=seed,
-        backbone_sha256=backbone_sha256,
-        episodes=[episode.model_copy(update={"target": target}) for target in TARGETS],
+        **identity,
+        episodes=episodes,
     )
     # Records need not keep images in the same order.
     shuffled = np.random.default_rng(len(name)).permutation(scores.num_rows)
@@ -75,12 +82,75 @@ def test_more_sensitive_submission_is_found_to_be_better(tmp_path: Path, write: 
     write("poor", 1.0)
     (comparison,) = compare(["good", "poor"], records=tmp_path)
     (pair,) = comparison.pairs
-    assert pair.d_prime.significant and pair.d_a.significant and pair.d_prime.estimate > 1
-    conclusion = comparison.conclusion
-    assert "good is better than poor" in conclusion and "in d_a too" in conclusion
-    assert pair.present.kappa is not None and pair.present.images == 300
+    assert pair.significant and pair.d_a.value > 1 and pair.d_prime.value > 1
+    assert comparison.conclusions[0].startswith("good is better than poor (+")
+    assert comparison.conclusions[1] == "One comparison, so p needs no correction."
+    (setting,) = pair.settings
+    assert setting.d_a == pair.d_a  # of the only task
+    assert setting.present.kappa is not None and setting.present.images == 300
     (reversed_order,) = compare(["poor", "good"], records=tmp_path)
-    assert reversed_order.pairs[0].d_prime.estimate == pytest.approx(-pair.d_prime.estimate)
+    assert reversed_order.pairs[0].d_a.value == pytest.approx(-pair.d_a.value)
+    assert comparison.d_a["good"] - comparison.d_a["poor"] == pytest.approx(pair.d_a.value)
+
+
+def test_the_leaderboard_gives_the_same_difference(tmp_path: Path, write: Write) -> None:
+    """Joint over the tasks of the control: the others have one more task, and one has more seeds."""
+    for task, names in (
+        ("imagenet-standard", ("bias_only", "good", "poor")),
+        ("alpha-blend", ("bias_only", "good", "poor")),
+        ("cifar-ssl", ("good", "poor")),
+    ):
+        for name in names:
+            for seed in range(3 if name == "good" else 2):
+                write(name, 3.0 if name == "good" else 1.5, seed=seed, task=task)
+    (standings,) = build_leaderboard([tmp_path]).boards
+    rows = {row.method.submission: row.placement for row in standings.rows}
+    for name in ("good", "poor"):
+        (comparison,) = compare([name, "bias_only"], records=tmp_path)
+        assert comparison.pairs[0].d_a == rows[name].difference
+        assert comparison.pairs[0].d_prime.value == pytest.approx(
+            comparison.d_prime[name] - comparison.d_prime["bias_only"], abs=0.2
+        )
+    assert rows["good"].verdict == "above" and standings.tests == 2
+    (others,) = compare(["good", "poor"], records=tmp_path)
+    assert [task for task, _ in others.tasks] == ["alpha-blend", "imagenet-standard"]
+    (pair,) = others.pairs
+    assert [setting.in_mean for setting in pair.settings] == [True, False, True]
+    (only,) = compare(["good", "poor"], records=tmp_path, task="cifar-ssl")
+    assert only.pairs[0].d_a == pair.settings[1].d_a
+
+
+def test_what_is_open_needs_more_targets(tmp_path: Path, write: Write) -> None:
+    write("one", 2.0)
+    write("other", 2.1)
+    (comparison,) = compare(["one", "other"], records=tmp_path)
+    (pair,) = comparison.pairs
+    assert not pair.significant and pair.more_targets is not None
+    (conclusion, _) = comparison.conclusions
+    assert f"about {pair.more_targets} more targets would show" in conclusion
+
+
+@pytest.mark.parametrize(
+    ("d_a", "d_prime", "p", "more", "expected"),
+    [
+        (0.1, 0.1, 0.7, 70, "a and b could not be distinguished (+0.10 [-0.40, +0.60] d_a, "
+         "p = 0.700; about 70 more targets would show a difference of this size)"),
+        (-1.0, -1.0, 0.01, None, "b is better than a (-1.00 [-1.50, -0.50] d_a, p = 0.010)"),
+        (0.0, 1.0, 0.9, None, "a and b could not be distinguished (+0.00 [-0.50, +0.50] d_a, "
+         "p = 0.900; more targets would hardly show so small a difference), although their d′ "
+         "differs by +1.00 [+0.50, +1.50], which a shift of the criterion may explain"),
+        (0.5, 0.5, None, None, "a and b differ by +0.50 d_a, which a single target cannot "
+         "generalise to others"),
+    ],
+)  # fmt: skip
+def test_a_conclusion_tells_sensitivity_from_a_shift_of_the_criterion(
+    d_a: float, d_prime: float, p: float | None, more: int | None, expected: str
+) -> None:
+    def estimate(value: float) -> Estimate:
+        return Estimate(value, None if p is None else (value - 0.5, value + 0.5))
+
+    pair = PairComparison("a", "b", estimate(d_prime), estimate(d_a), p, p, more, ())
+    assert pair.conclusion == expected
 
 
 def test_records_of_different_seeds_cannot_be_compared(tmp_path: Path, write: Write) -> None:
@@ -115,11 +185,11 @@ def test_command_prints_a_table_and_draws_a_plot(tmp_path: Path, write: Write) -
     assert result.exit_code == 0, result.output
     assert "good is better than poor" in " ".join(result.output.split())
     heading, *_ = result.output.splitlines()
-    assert "shipped/digits-cnn" in heading  # a task may have records on several backbones
+    assert heading == "mini: noisy-mnist, 5 targets, 5 episodes"
     assert plot.stat().st_size > 10_000
     as_json = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
-    (task,) = as_json["tasks"]
-    assert task["pairs"][0]["d_prime"]["p_holm"] < 0.05 and "good is better" in task["conclusion"]
+    (track,) = as_json["tracks"]
+    assert track["pairs"][0]["p_holm"] < 0.05 and "good is better" in track["conclusions"][0]
 
 
 LONG = "spatial_attention_as_published"
@@ -136,18 +206,15 @@ def test_the_table_fits_the_terminal(
     result = CliRunner().invoke(app, arguments, env={"COLUMNS": str(width)})
     lines = result.output.splitlines()
     assert max(map(len, lines)) <= width
-    heading, d_prime, d_a = (
-        next(line for line in lines if text in line)
-        for text in ("difference [95 %]", "d′ ", "d_a ")
+    title, heading = (
+        next(line for line in lines if text in line) for text in (" − ", "d_a [95 %]")
     )
-    assert heading.split()[-5:] == ["%]", "p", "(Holm)", "κ", "(maximum)"]
+    figures = next(line for line in lines if re.search(r"[+-]\d\.\d\d \[[+-]", line))
+    assert heading.split()[-6:] == ["[95", "%]", "κ", "present", "κ", "absent"]
     number = r"[+-]\d\.\d\d"
-    figures = (
-        rf"{number} \[{number}, {number}\] +(< )?\d\.\d+  (present|absent ) -?\d\.\d\d \(\d\.\d\d\)"
-    )
-    assert re.search(figures, d_prime) and re.search(figures, d_a)
-    table = "\n".join(lines[: lines.index(d_a) + 1])
-    assert all(re.search(rf"(?<!\S){name}(?!\S)", table) for name in names)
+    kappa = r"-?\d\.\d\d \(\d\.\d\d\)"
+    assert re.search(rf"{number}  {number} \[{number}, {number}\] +{kappa} +{kappa}", figures)
+    assert all(re.search(rf"(?<!\S){name}(?!\S)", title) for name in names)
 
 
 def test_many_pairs_are_counted_rather_than_listed(tmp_path: Path, write: Write) -> None:
@@ -155,8 +222,10 @@ def test_many_pairs_are_counted_rather_than_listed(tmp_path: Path, write: Write)
     for name in names:
         write(name, 3.0 if len(name) == 1 else 1.0)
     (comparison,) = compare(names, records=tmp_path)
-    significant = sum(pair.d_prime.significant for pair in comparison.pairs)
-    assert significant >= 4 and f"{significant} of 10 pairs differ" in comparison.conclusion
+    significant = sum(pair.significant for pair in comparison.pairs)
+    counted, corrected = comparison.conclusions
+    assert significant >= 4 and counted.startswith(f"{significant} of 10 pairs differ")
+    assert corrected == "p is corrected for 10 comparisons (Holm); intervals are not."
 
 
 def test_scores_that_lack_a_target_are_an_error(tmp_path: Path, write: Write) -> None:

@@ -17,7 +17,7 @@ from attnbench.commands.leaderboard import build_leaderboard
 from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.exports import export_files, write_files
 from attnbench.leaderboard.markdown import markdown_of
-from attnbench.leaderboard.standings import standings_by_track
+from attnbench.leaderboard.standings import standings_of
 from attnbench.overrides import Overrides
 from attnbench.records.outcome import scores_table
 from attnbench.records.record import Record
@@ -138,7 +138,7 @@ def test_a_reason_is_no_formula_in_a_spreadsheet(
 ) -> None:
     store.save(make_record(reason="=HYPERLINK(A1)"), SCORES.slice(0, 0))
     board = build_leaderboard([store.path_of(make_record().identity).parents[2]])
-    tables = dict(export_files(board.entries, board.tracks))
+    tables = dict(export_files(board.entries, board.boards))
     assert b'"\'=HYPERLINK(A1)"' in tables["results.csv"]
     assert b'"=HYPERLINK' not in tables["results.csv"] + tables["episodes.csv"]
 
@@ -150,7 +150,7 @@ def test_a_record_of_another_task_of_the_same_name_has_a_column_of_its_own(
     for submission, sha256 in (("honest", "a" * 64), ("easier", "b" * 64)):
         store.save(make_record(submission=submission, task_sha256=sha256), SCORES)
     (records, problems) = store.load_all()
-    page = markdown_of(standings_by_track([record for _, record in records], {}, {}), "")
+    page = markdown_of(standings_of([record for _, record in records], {}, {}), "")
     assert not problems and "[aaaaaa]" in page and "[bbbbbb]" in page
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.markdown import escape, markdown_of
-from attnbench.leaderboard.standings import standings_by_track
+from attnbench.leaderboard.standings import standings_of
 from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
 from attnbench.resources import tasks_folder
@@ -73,7 +73,7 @@ def assert_read_or_rejected(folder: Path, text: str | bytes) -> None:
 def page_of(records: Sequence[Record]) -> str:
     """The leaderboard of some records, which must not raise."""
     newest = max((record.created for record in records), default="")
-    return markdown_of(standings_by_track(records, {}, {}), newest)
+    return markdown_of(standings_of(records, {}, {}), newest)
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))

@@ -21,7 +21,7 @@ from attnbench.commands import reproduction
 from attnbench.commands.reproduction import mismatches
 from attnbench.judge.background_load import BackgroundLoad
 from attnbench.leaderboard.markdown import markdown_of
-from attnbench.leaderboard.standings import standings_by_track
+from attnbench.leaderboard.standings import standings_of
 from attnbench.records.integrity import contradictions
 from attnbench.records.outcome import EpisodeOutcome, scores_table
 from attnbench.records.record import EpisodeResult, Identity, Record
@@ -166,7 +166,7 @@ def test_edited_record_contradicts_itself(record: Path, name: str) -> None:
     assert any(text in problem for problem in problems), problems
     assert badge_of(record, contradictions(record, read(record))) == "failed verification"
     badges: dict[Identity, Badge] = {read(record).identity: "failed verification"}
-    page = markdown_of(standings_by_track([read(record)], badges, {}), read(record).created)
+    page = markdown_of(standings_of([read(record)], badges, {}), read(record).created)
     assert "| failed verification |" in page
 
 

@@ -6,15 +6,12 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from attnbench.cli import options
 from attnbench.text import printable
-
-if TYPE_CHECKING:
-    from attnbench.statistics.task_comparison import TaskComparison
 
 
 def compare(
@@ -62,10 +59,11 @@ def compare(
 ) -> None:
     """Compare submissions and test their differences.
 
-    Differences are paired by episode and image, and corrected for all pairs of a task (Holm).
-    Intervals are 95 %, from a bootstrap over targets and images. Error consistency is Cohen's
-    kappa of the decisions, separately for images with and without the target. The maximum is
-    the largest kappa that two detectors with these rates can reach.
+    The joint difference is the mean over tasks of means over targets, paired by target, seed
+    and image. The test is on d_a, with Holm's correction for all pairs of a track. Intervals are
+    95 %, by Student's t over targets. A task in parentheses has no results of bias_only and is
+    not in the joint difference. κ is Cohen's kappa of the decisions; in parentheses is the
+    largest that two detectors with these rates can reach.
     """
     with _progress() as report:
         from attnbench.commands.compare import compare as compare_submissions
@@ -86,30 +84,23 @@ def compare(
         import json
         from dataclasses import asdict
 
-        tasks = [
-            asdict(comparison) | {"conclusion": comparison.conclusion} for comparison in comparisons
+        tracks = [
+            asdict(comparison) | {"conclusions": comparison.conclusions}
+            for comparison in comparisons
         ]
-        typer.echo(json.dumps({"submissions": submissions, "tasks": tasks}))
+        typer.echo(json.dumps({"submissions": submissions, "tracks": tracks}))
         return
     from rich.console import Console
 
     from attnbench.cli.comparison_table import print_comparison
+    from attnbench.leaderboard.comparison import names_by_folder
 
     console = Console(highlight=False)
     for comparison in comparisons:
         print_comparison(comparison, console)
-    if len(used := _names_by_folder(comparisons)) > 1:
+    if len(used := names_by_folder(comparisons)) > 1:
         for folder, names in used.items():
             console.print(f"From {folder}: {', '.join(names)}.")
-
-
-def _names_by_folder(comparisons: list[TaskComparison]) -> dict[str, list[str]]:
-    """Return the submissions whose records are from each folder."""
-    used: dict[str, dict[str, None]] = {}
-    for task in comparisons:
-        for name, folder in task.folders.items():
-            used.setdefault(folder, {})[name] = None
-    return {folder: list(names) for folder, names in used.items()}
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
-"""The table that `compare` prints: two lines for each pair, the first for d′, the second for d_a."""
+"""The table that `compare` prints: for each pair the joint difference, then those on each task."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -11,71 +12,68 @@ from tabulate import tabulate
 from attnbench.text import printable
 
 if TYPE_CHECKING:
-    from attnbench.statistics.comparison import Difference
+    from attnbench.leaderboard.comparison import PairComparison, TrackComparison
     from attnbench.statistics.consistency import Consistency
-    from attnbench.statistics.task_comparison import PairComparison, TaskComparison
+    from attnbench.statistics.joint_means import Estimate
 
 _MAX_NAME = 40
-_HEADINGS = ("", "difference [95 %]", "p (Holm)", "κ (maximum)")
+_HEADINGS = ("d′", "d_a [95 %]", "κ present", "κ absent")
+_ALIGNMENT = ("right", "left", "right", "right")
 
 
-def print_comparison(comparison: TaskComparison, console: Console) -> None:
-    """Print the comparison of submissions on one task: a table and its conclusion.
+def print_comparison(comparison: TrackComparison, console: Console) -> None:
+    """Print the comparison of submissions on one track: a table for each pair, and the conclusion.
 
     Args:
         comparison: the comparison.
         console: where to print. Names that do not fit beside the figures are printed above them.
     """
-    names = comparison.task, comparison.track, comparison.backbone
-    task, track, backbone = (printable(name, _MAX_NAME) for name in names)
-    console.print(Text(f"{task} ({track}), {backbone}", style="bold"))
-    lines = _beside(comparison.pairs)
-    if max(map(len, lines)) > console.width:
-        lines = _above(comparison.pairs)
-    console.print(Text("\n".join(lines)), soft_wrap=True)
-    console.print(Text(f"{printable(comparison.conclusion, 10_000)}\n"))
+    console.print(Text(printable(comparison.name, 200), style="bold"))
+    for pair in comparison.pairs:
+        title = f"{printable(pair.first, _MAX_NAME)} − {printable(pair.second, _MAX_NAME)}"
+        console.print(Text(f"{title}\n" + "\n".join(_lines(pair, console.width))), soft_wrap=True)
+    for conclusion in comparison.conclusions:
+        console.print(Text(printable(conclusion, 1000)))
+    console.print()
 
 
-def _beside(pairs: tuple[PairComparison, ...]) -> list[str]:
-    """Return the lines of the table with the names of a pair beside its figures."""
-    rows = []
-    for pair in pairs:
-        first, second = _figures(pair)
-        rows.append((printable(pair.first, _MAX_NAME), *first))
-        rows.append((f"− {printable(pair.second, _MAX_NAME)}", *second))
-    return _table(rows, ("pair", *_HEADINGS))
+def _lines(pair: PairComparison, width: int) -> list[str]:
+    """Return the lines of the table of a pair, the joint difference first."""
+    tasks = [setting.task for setting in pair.settings]
+    names = [
+        f"{one.task} {one.backbone.split('/')[-1]}" if tasks.count(one.task) > 1 else one.task
+        for one in pair.settings
+    ]
+    names = [
+        printable(name if one.in_mean else f"({name})", _MAX_NAME)
+        for name, one in zip(names, pair.settings, strict=True)
+    ]
+    rows = [
+        (f"{one.d_prime.value:+.2f}", _d_a(one.d_a), _kappa(one.present), _kappa(one.absent))
+        for one in pair.settings
+    ]
+    if len(names) > 1:
+        names.insert(0, "joint")
+        rows.insert(0, (f"{pair.d_prime.value:+.2f}", _d_a(pair.d_a), "", ""))
+    beside = _table([(name, *row) for name, row in zip(names, rows, strict=True)], ("", *_HEADINGS))
+    if max(map(len, beside)) <= width:
+        return beside
+    heading, rule, *figures = _table(rows, _HEADINGS)
+    above = [line for pair_of_lines in zip(names, figures, strict=True) for line in pair_of_lines]
+    return [heading, rule, *above]
 
 
-def _above(pairs: tuple[PairComparison, ...]) -> list[str]:
-    """Return the lines of the table with the names of a pair above its figures."""
-    heading, rule, *figures = _table([row for pair in pairs for row in _figures(pair)], _HEADINGS)
-    lines = [heading, rule]
-    for number, pair in enumerate(pairs):
-        lines.append(f"{printable(pair.first, _MAX_NAME)} − {printable(pair.second, _MAX_NAME)}")
-        lines += figures[2 * number : 2 * number + 2]
-    return lines
-
-
-def _table(rows: list[tuple[str, ...]], headings: tuple[str, ...]) -> list[str]:
-    alignment = ["right" if heading.startswith("p (") else "left" for heading in headings]
+def _table(rows: Sequence[tuple[str, ...]], headings: tuple[str, ...]) -> list[str]:
+    alignment = _ALIGNMENT if len(headings) == len(_HEADINGS) else ("left", *_ALIGNMENT)
     text = tabulate(rows, headings, "simple", colalign=alignment, disable_numparse=True)
     return text.splitlines()
 
 
-def _figures(pair: PairComparison) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    d_prime, d_a = pair.d_prime, pair.d_a
-    return (
-        ("d′", _difference(d_prime), _p(d_prime.p_holm), f"present {_kappa(pair.present)}"),
-        ("d_a", _difference(d_a), _p(d_a.p_holm), f"absent  {_kappa(pair.absent)}"),
-    )
-
-
-def _difference(difference: Difference) -> str:
-    return f"{difference.estimate:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]"
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _d_a(estimate: Estimate) -> str:
+    if estimate.interval is None:
+        return f"{estimate.value:+.2f}"
+    low, high = estimate.interval
+    return f"{estimate.value:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def _kappa(consistency: Consistency) -> str:

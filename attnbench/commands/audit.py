@@ -20,8 +20,7 @@ from attnbench.records.audit import Audit, audit_file
 from attnbench.records.companions import fingerprint_of
 from attnbench.records.integrity import contradictions, responses_by_target
 from attnbench.records.scores import read_scores
-from attnbench.statistics.resampling import Trials
-from attnbench.statistics.retest import retest
+from attnbench.statistics.retest import Trials, retest
 from attnbench.text import printable
 
 # Public seeds are 0 … N - 1 of `evaluate --seeds N`. They do not get this far.
@@ -77,7 +76,7 @@ def audit(
     try:
         outcome = retest(
             [episode.trials for episode in episodes],
-            [Trials(recorded[name].present, recorded[name].scores[None]) for name in targets],
+            [Trials(recorded[name].scores, recorded[name].present) for name in targets],
         )
     except ValueError:
         raise AttnbenchError(
@@ -95,8 +94,8 @@ def audit(
         d_prime_recorded=outcome.d_prime[1],
         d_a=outcome.d_a[0],
         d_a_recorded=outcome.d_a[1],
-        low=outcome.difference.low,
-        high=outcome.difference.high,
+        low=outcome.low,
+        high=outcome.high,
     )
     content = audited.model_dump_json(indent=1).encode()
     write_atomically(audit_file(record), content, record.parent)
@@ -119,7 +118,7 @@ class _NewEpisode:
     """An episode of the secret seed.
 
     Attributes:
-        trials: its scores `[1, n]`, which are all 0 if it failed: chance, in d' and in d_a.
+        trials: its scores `[n]`, which are all 0 if it failed: chance, in d' and in d_a.
         failure: why it failed, with the target; empty if it did not.
         new_images: the share of its test images that the record was not tested on.
     """
@@ -141,7 +140,7 @@ def _judge(
     new = np.mean([(target, image) not in known for image in episode.image_ids])
     if result.status != "ok":
         reason = f"{target}: {result.reason}"[:_MAX_REASON]
-        chance = np.zeros((1, len(episode.present)))
-        return _NewEpisode(Trials(episode.present, chance), reason, float(new))
+        chance = np.zeros(len(episode.present))
+        return _NewEpisode(Trials(chance, episode.present), reason, float(new))
     judged = responses_by_target(outcome.scores)[target]
-    return _NewEpisode(Trials(judged.present, judged.scores[None]), "", float(new))
+    return _NewEpisode(Trials(judged.scores, judged.present), "", float(new))

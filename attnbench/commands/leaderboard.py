@@ -5,7 +5,7 @@ The page is made from published records. Site, plots and tables can show one's o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from attnbench.leaderboard.entries import Entry, read_entries
 from attnbench.leaderboard.markdown import markdown_of
 from attnbench.leaderboard.order import order_correlations
 from attnbench.leaderboard.staleness import count_stale
-from attnbench.leaderboard.standings import Standings, standings_by_track
+from attnbench.leaderboard.standings import Standings, standings_of
 from attnbench.vocabulary import PUBLISHED_FOLDER
 
 
@@ -26,14 +26,14 @@ class Leaderboard:
     Attributes:
         entries: the records that could be read.
         problems: why other records could not be read.
-        tracks: the standings of each track.
+        boards: the standings of each track, and kind of targets.
         page: the contents of `leaderboard.md`, a deterministic function of the published records.
         listed: the number of records that the page is made from.
     """
 
     entries: list[Entry]
     problems: list[str]
-    tracks: Mapping[str, Standings]
+    boards: Sequence[Standings]
     page: bytes
     listed: int
 
@@ -52,20 +52,20 @@ class Leaderboard:
         """Build the static site in a folder. Return the number of files."""
         from attnbench.leaderboard.site.builder import write_site
 
-        return write_site(folder, self.entries, self.tracks)
+        return write_site(folder, self.entries, self.boards)
 
     def write_plots(self, folder: Path) -> int:
         """Write all plots as SVG and PNG. Return the number of files."""
         from attnbench.leaderboard.exports import write_files
         from attnbench.leaderboard.plot_files import plot_files
 
-        return write_files(folder, plot_files(self.entries, self.tracks))
+        return write_files(folder, plot_files(self.entries, self.boards))
 
     def write_tables(self, folder: Path) -> int:
         """Write all results as CSV and Parquet. Return the number of files."""
         from attnbench.leaderboard.exports import export_files, write_files
 
-        return write_files(folder, export_files(self.entries, self.tracks))
+        return write_files(folder, export_files(self.entries, self.boards))
 
 
 def build_leaderboard(folders: Sequence[Path]) -> Leaderboard:
@@ -77,18 +77,18 @@ def build_leaderboard(folders: Sequence[Path]) -> Leaderboard:
             first folder is used.
     """
     entries, problems = read_entries(folders)
-    tracks = _standings(entries)
-    listed, listed_tracks = entries, tracks
+    boards = _standings(entries)
+    listed, listed_boards = entries, boards
     if any(folder.name == PUBLISHED_FOLDER for folder in folders):
         listed = [entry for entry in entries if not entry.is_own]
-        listed_tracks = tracks if len(listed) == len(entries) else _standings(listed)
+        listed_boards = boards if len(listed) == len(entries) else _standings(listed)
     records = [entry.record for entry in listed]
     newest = max((record.created for record in records), default="")
-    page = markdown_of(listed_tracks, newest, stale=count_stale(records)).encode()
-    return Leaderboard(entries, problems, tracks, page, len(listed))
+    page = markdown_of(listed_boards, newest, stale=count_stale(records)).encode()
+    return Leaderboard(entries, problems, boards, page, len(listed))
 
 
-def _standings(entries: Sequence[Entry]) -> dict[str, Standings]:
+def _standings(entries: Sequence[Entry]) -> list[Standings]:
     badges = {entry.record.identity: entry.badge for entry in entries}
     records = [entry.record for entry in entries]
-    return standings_by_track(records, badges, order_correlations(entries))
+    return standings_of(records, badges, order_correlations(entries))

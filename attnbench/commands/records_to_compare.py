@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from attnbench.errors import AttnbenchError
+from attnbench.leaderboard.comparable import CONTROL
+from attnbench.leaderboard.pooling import Setting, setting_of
 from attnbench.records.folders import StoredRecord, describe_unknown, load_folders
 from attnbench.records.store import RecordStore
 
-# Track, task, backbone, and the hashes of the task and the backbone.
-Setting = tuple[str, str, str, str, str]
+# A setting of a track.
+TrackSetting = tuple[str, Setting]
 
 
 def records_to_compare(
     submissions: Sequence[str], folders: Sequence[Path], wanted: Mapping[str, str | None]
-) -> dict[Setting, list[StoredRecord]]:
+) -> dict[TrackSetting, list[StoredRecord]]:
     """Return the complete records of each setting in which all submissions have some.
 
     In each setting, a submission is represented by its version in the first folder that has one, with
-    one record per seed and kind of device.
+    one record per seed and kind of device. The records of the control are among them.
 
     Args:
         submissions: their names.
@@ -31,25 +33,22 @@ def records_to_compare(
     Raises:
         AttnbenchError: if there is no such setting. The message names what is missing.
     """
-    by_setting: dict[Setting, list[StoredRecord]] = defaultdict(list)
-    for stored in _complete_records(submissions, folders):
+    by_setting: dict[TrackSetting, list[StoredRecord]] = defaultdict(list)
+    for stored in _complete_records({*submissions, CONTROL}, folders):
         identity = stored.record.identity
         if all(value in (None, getattr(identity, key)) for key, value in wanted.items()):
-            versions = identity.task_sha256, identity.backbone_sha256
-            by_setting[identity.track, identity.task, identity.backbone, *versions].append(stored)
+            by_setting[identity.track, setting_of(identity)].append(stored)
     chosen = {
         setting: _first_versions(records)
         for setting, records in sorted(by_setting.items())
-        if {stored.record.identity.submission for stored in records} == set(submissions)
+        if {stored.record.identity.submission for stored in records} >= set(submissions)
     }
     if not chosen:
         raise AttnbenchError(_why_nothing(submissions, folders, wanted))
     return chosen
 
 
-def _complete_records(
-    submissions: Sequence[str], folders: Sequence[Path]
-) -> Iterator[StoredRecord]:
+def _complete_records(submissions: Set[str], folders: Sequence[Path]) -> Iterator[StoredRecord]:
     prefixes = tuple(f"{name}@" for name in submissions)
     for folder in folders:
         store = RecordStore(folder)

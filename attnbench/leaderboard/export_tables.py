@@ -12,7 +12,7 @@ import pandas as pd
 from attnbench.leaderboard.agreement import Agreement, agreements
 from attnbench.leaderboard.entries import Entry, group_entries
 from attnbench.leaderboard.pooling import Setting
-from attnbench.leaderboard.standings import Standings
+from attnbench.leaderboard.standings import Standings, StandingsRow
 from attnbench.records.record import EpisodeResult
 from attnbench.records.rows import COLUMNS, row_of
 from attnbench.text import printable
@@ -29,8 +29,10 @@ _INTEGER_COLUMNS = (
     "other_numbers",
     "artefact_bytes",
     "images",
+    "rank_low",
+    "rank_high",
 )
-_BOOLEAN_COLUMNS = ("contended", "untrained")
+_BOOLEAN_COLUMNS = ("contended", "untrained", "has_labels")
 _IDENTITY_COLUMNS = (
     "submission",
     "submission_sha256",
@@ -76,6 +78,17 @@ EPISODE_COLUMNS = (
 )
 _SETTING_COLUMNS = ("task", "task_sha256", "backbone", "untrained")
 _METHOD_COLUMNS = ("submission", "submission_sha256", "device")
+_ESTIMATE_COLUMNS = ("d_prime", "d_a", "difference")
+STANDINGS_COLUMNS = (
+    "track",
+    "has_labels",
+    *_METHOD_COLUMNS,
+    "verdict",
+    "rank_low",
+    "rank_high",
+    *(f"{name}{end}" for name in _ESTIMATE_COLUMNS for end in ("", "_low", "_high")),
+    "lacking",
+)
 _KAPPA_COLUMNS = ("kappa", "kappa_low", "kappa_high", "kappa_largest")
 CONSISTENCY_COLUMNS = (
     "track",
@@ -102,7 +115,13 @@ def episodes(entries: Sequence[Entry]) -> pd.DataFrame:
     return _frame(rows, EPISODE_COLUMNS)
 
 
-def consistency(entries: Sequence[Entry], tracks: Mapping[str, Standings]) -> pd.DataFrame:
+def standings_table(boards: Sequence[Standings]) -> pd.DataFrame:
+    """Return a row per method of each of the standings, with `STANDINGS_COLUMNS`, in their order."""
+    rows = [_standings_row(standings, row) for standings in boards for row in standings.rows]
+    return _frame(rows, STANDINGS_COLUMNS)
+
+
+def consistency(entries: Sequence[Entry], boards: Sequence[Standings]) -> pd.DataFrame:
     """Return a row per pair of methods, setting and image class, with `CONSISTENCY_COLUMNS`.
 
     Each setting has the same methods as in its plots: at most the 40 with the largest d'.
@@ -110,12 +129,25 @@ def consistency(entries: Sequence[Entry], tracks: Mapping[str, Standings]) -> pd
     by_track = group_entries(entries)
     rows = [
         row
-        for track, standings in tracks.items()
+        for standings in boards
         for setting in standings.settings
-        for agreement in agreements(setting, standings, by_track[track][setting])
-        for row in _agreement_rows(track, setting, agreement)
+        for agreement in agreements(setting, standings, by_track[standings.track][setting])
+        for row in _agreement_rows(standings.track, setting, agreement)
     ]
     return _frame(rows, CONSISTENCY_COLUMNS)
+
+
+def _standings_row(standings: Standings, row: StandingsRow) -> dict[str, object]:
+    placement = row.placement
+    cells: dict[str, object] = {"track": standings.track, "has_labels": standings.has_labels}
+    cells |= {name: getattr(row.method, name) for name in _METHOD_COLUMNS}
+    cells |= {"verdict": placement.verdict, "lacking": placement.lacking}
+    cells["rank_low"], cells["rank_high"] = placement.ranks or (None, None)
+    for name in _ESTIMATE_COLUMNS:
+        estimate = getattr(placement, name)
+        low, high = (estimate and estimate.interval) or (None, None)
+        cells |= {name: estimate and estimate.value, f"{name}_low": low, f"{name}_high": high}
+    return cells
 
 
 def _agreement_rows(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,7 +17,12 @@ from pyarrow import csv
 from attnbench.errors import AttnbenchError
 from attnbench.files import write_file
 from attnbench.leaderboard.entries import Entry
-from attnbench.leaderboard.export_tables import consistency, episodes, results
+from attnbench.leaderboard.export_tables import (
+    consistency,
+    episodes,
+    results,
+    standings_table,
+)
 from attnbench.leaderboard.standings import Standings
 from attnbench.version import __version__
 
@@ -26,18 +31,19 @@ _FORMULA = r"^([=+\-@])"
 
 
 def export_files(
-    entries: Sequence[Entry], tracks: Mapping[str, Standings]
+    entries: Sequence[Entry], boards: Sequence[Standings]
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the name and content of every file of an export; the same records give the same bytes.
 
     Args:
         entries: all records.
-        tracks: the standings of each track of these records.
+        boards: the standings of these records.
     """
     for name, frame in (
         ("results", results(entries)),
         ("episodes", episodes(entries)),
-        ("consistency", consistency(entries, tracks)),
+        ("standings", standings_table(boards)),
+        ("consistency", consistency(entries, boards)),
     ):
         yield f"{name}.csv", _csv(frame)
         yield f"{name}.parquet", _parquet(frame)

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from statistics import mean
 
 from tabulate import tabulate
 
+from attnbench.leaderboard.pareto import ParetoMember
 from attnbench.leaderboard.pooling import CostSummary, Setting, SettingResult
-from attnbench.leaderboard.ranking import Interval
 from attnbench.leaderboard.standings import Standings, StandingsRow
+from attnbench.leaderboard.wording import describe_standing, describe_tests
+from attnbench.statistics.joint_means import Estimate
 
 _CONTENDED = "—"
 _LEGEND = (
-    "**rank**: one more than the number of significantly better methods (5 %, paired on the same "
-    "targets, Holm's correction). Methods that could not be distinguished from the best share rank 1. "
-    "Methods with a failure rank last.",
-    "**mean rank**: over tasks, each ranked by d′, with its 95 % interval from bootstrap replicates.",
-    "**d′**: the sensitivity at the detector's own threshold, averaged over targets, with its 95 % "
-    "confidence interval; 0 is chance. A mean over fewer tasks says how many.",
-    "**d_a above bias_only**: d_a, the sensitivity over all thresholds, compared with a control that "
-    "only shifts the criterion.",
+    "**against bias_only**: whether d_a is above or below that of the control `bias_only`, which only "
+    "moves the threshold, or could not be distinguished from it (5 %, Holm's correction for all "
+    "methods tested). A method that lacks a task, target or seed of the control is not compared.",
+    "**ranks**: those that the tests leave open. Methods above the control are also tested against "
+    "each other (5 %, Holm's correction for all pairs).",
+    "**d′**: the sensitivity at the detector's own threshold; 0 is chance. **d_a**: the sensitivity "
+    "over all thresholds, by which methods are ranked. Both are means over tasks of means over "
+    "targets, with 95 % intervals over targets. The columns of tasks show d′ / d_a; a task in "
+    "parentheses is not in the means, as `bias_only` does not apply to it.",
+    "**d_a − bias_only**: paired by target, seed and image, with a 95 % interval that is not "
+    "corrected. Methods are ordered by its lower end, those above the control first.",
     "**order of bias_only**: on how many tasks the scores order the images as those of `bias_only` do, "
     "with a rank correlation of at least 0.98. On these the method does little but move the threshold.",
     "**c**: the criterion; above 0 the detector is biased towards “absent”.",
@@ -56,11 +61,11 @@ _READOUT_LEGEND = (
 _TEXT_LIMIT = 160
 
 
-def markdown_of(tracks: Mapping[str, Standings], newest: str, stale: int = 0) -> str:
+def markdown_of(boards: Sequence[Standings], newest: str, stale: int = 0) -> str:
     """Return the page for standings.
 
     Args:
-        tracks: the standings of each track, in the order to show them.
+        boards: the standings, in the order to show them.
         newest: when the newest record was created.
         stale: number of records from an earlier version of attnbench
             (`attnbench.leaderboard.staleness.count_stale`).
@@ -69,24 +74,25 @@ def markdown_of(tracks: Mapping[str, Standings], newest: str, stale: int = 0) ->
         Markdown that ends in a newline.
     """
     lines = ["# Leaderboard", ""]
-    if not tracks:
+    if not boards:
         lines += ["No records yet. Make the first with `attnbench evaluate submissions/attention`."]
         return "\n".join(lines) + "\n"
     if stale:
-        lines += [_stale_note(tracks.values(), stale), ""]
-    lines += [*_legend(tracks.values()), ""]
-    for track, standings in tracks.items():
-        lines += [f"## {track}", "", *_table(standings), ""]
+        lines += [_stale_note(boards, stale), ""]
+    lines += [*_legend(boards), ""]
+    for standings in boards:
+        lines += [f"## {standings.name}", "", describe_tests(standings), ""]
+        lines += [*_table(standings), "", *_front(standings)]
         lines += _failures(standings)
         lines += _readouts(standings)
     lines += [f"Newest record: {escape(newest)}."]
     return "\n".join(lines) + "\n"
 
 
-def _stale_note(tracks: Iterable[Standings], stale: int) -> str:
+def _stale_note(boards: Sequence[Standings], stale: int) -> str:
     number = sum(
         result.seeds  # one record per seed
-        for standings in tracks
+        for standings in boards
         for row in standings.rows
         for result in row.results.values()
     )
@@ -98,19 +104,24 @@ def _stale_note(tracks: Iterable[Standings], stale: int) -> str:
 
 
 def _table(standings: Standings) -> list[str]:
-    headers = ["rank", "submission", "mean rank", "d′"]
-    headers += [_heading(setting, standings.settings) for setting in standings.settings]
-    headers += ["d_a above bias_only", "order of bias_only", "c", "parameters", "other numbers"]
+    headers = ["against bias_only", "submission", "ranks", "d′", "d_a", "d_a − bias_only"]
+    headers += [
+        _heading(setting, standings)
+        if setting in standings.compared
+        else f"({_heading(setting, standings)})"
+        for setting in standings.settings
+    ]
+    headers += ["order of bias_only", "c", "parameters", "other numbers"]
     headers += ["adaptation", "passes", "device", "badge"]
     rows = [
         [
-            "–" if row.rank is None else str(row.rank),
+            describe_standing(row),
             escape(row.method.submission),
-            _with_interval(row.mean_rank, row.mean_rank_interval, ".1f"),
-            _with_interval(row.d_prime, row.d_prime_interval, ".2f")
-            + _coverage(row, standings.settings),
+            _ranks(row.placement.ranks),
+            _estimate(row.placement.d_prime, ".2f"),
+            _estimate(row.placement.d_a, ".2f"),
+            _estimate(row.placement.difference, "+z.2f"),
             *(_result(row.results.get(setting)) for setting in standings.settings),
-            _with_interval(row.advantage, row.advantage_interval, "+.2f"),
             _order(row),
             "–" if row.criterion is None else f"{row.criterion:+.2f}",
             *_costs(row.costs),
@@ -119,7 +130,7 @@ def _table(standings: Standings) -> list[str]:
         ]
         for row in standings.rows
     ]
-    alignment = ["right", "left"] + ["right"] * (len(headers) - 4) + ["left"] * 2
+    alignment = ["left"] * 2 + ["right"] * (len(headers) - 4) + ["left"] * 2
     table = tabulate(rows, headers, tablefmt="github", colalign=alignment, disable_numparse=True)
     return table.splitlines()
 
@@ -130,10 +141,10 @@ def _order(row: StandingsRow) -> str:
     return f"{row.settings_in_order_of_control} of {compared}" if compared else "–"
 
 
-def _heading(setting: Setting, settings: Sequence[Setting]) -> str:
+def _heading(setting: Setting, standings: Standings) -> str:
     """Return the task, with its backbone and version where the task alone is ambiguous."""
     heading = escape(setting.task)
-    same_task = [candidate for candidate in settings if candidate.task == setting.task]
+    same_task = [candidate for candidate in standings.settings if candidate.task == setting.task]
     if len({candidate.backbone for candidate in same_task}) > 1:
         heading += f" ({escape(setting.backbone)})"
     if setting.untrained:
@@ -143,25 +154,28 @@ def _heading(setting: Setting, settings: Sequence[Setting]) -> str:
     return heading
 
 
-def _with_interval(value: float | None, interval: Interval | None, form: str) -> str:
-    if value is None or interval is None:
+def _ranks(ranks: tuple[int, int] | None) -> str:
+    if ranks is None:
         return "–"
-    return f"{value:{form}} [{interval[0]:{form}}, {interval[1]:{form}}]"
+    best, worst = ranks
+    return str(best) if best == worst else f"{best} to {worst}"
 
 
-def _coverage(row: StandingsRow, settings: Sequence[Setting]) -> str:
-    """Return the number of settings that a mean covers, unless it covers all."""
-    covered = sum(result.d_prime is not None for result in row.results.values())
-    partial = row.d_prime is not None and covered < len(settings)
-    return f" ({covered} of {len(settings)})" if partial else ""
+def _estimate(estimate: Estimate | None, form: str) -> str:
+    if estimate is None:
+        return "–"
+    if estimate.interval is None:
+        return f"{estimate.value:{form}}"
+    low, high = estimate.interval
+    return f"{estimate.value:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def _result(result: SettingResult | None) -> str:
     if result is None:
         return ""
-    if result.d_prime is None:
+    if result.d_prime is None or result.d_a is None:
         return "failed" if result.status == "failed" else "–"
-    return f"{result.d_prime:.2f}"
+    return f"{result.d_prime:.2f} / {result.d_a:.2f}"
 
 
 def _costs(costs: CostSummary | None) -> list[str]:
@@ -177,21 +191,41 @@ def _costs(costs: CostSummary | None) -> list[str]:
     return [count, other, f"{costs.times.adaptation:.3f} s", f"{costs.times.passes:.2f}"]
 
 
-def _legend(tracks: Iterable[Standings]) -> list[str]:
+def _legend(boards: Sequence[Standings]) -> list[str]:
     """Return a list of definitions; it explains the mark for contended times only if it occurs."""
     contended = any(
         row.costs is not None and row.costs.times.adaptation is None
-        for standings in tracks
+        for standings in boards
         for row in standings.rows
     )
     definitions = (*_LEGEND, _CONTENDED_LEGEND) if contended else _LEGEND
     return [f"- {definition}" for definition in definitions]
 
 
+def _front(standings: Standings) -> list[str]:
+    """Return a sentence for the Pareto front, or nothing if there is none."""
+    members = [
+        escape(member.point.method.submission)
+        + ("" if member.margin is None else f" ({_margin(member)})")
+        for member in standings.front
+    ]
+    if not members:
+        return []
+    return [
+        "Pareto front, the methods that no other one dominates in d_a, parameters and passes, with the "
+        "margin in d_a over the best that costs no more: " + ", ".join(members) + ".",
+        "",
+    ]
+
+
+def _margin(member: ParetoMember) -> str:
+    return _estimate(Estimate(member.margin or 0.0, member.interval), "+.2f")
+
+
 def _failures(standings: Standings) -> list[str]:
     """Return a line for each failure, with its reason."""
     lines = [
-        f"- {escape(row.method.submission)} on {_heading(setting, standings.settings)}: "
+        f"- {escape(row.method.submission)} on {_heading(setting, standings)}: "
         + escape(result.reason)
         for row in standings.rows
         for setting, result in sorted(row.results.items())

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from attnbench.leaderboard.comparable import CONTROL
 from attnbench.leaderboard.entries import Entry, group_entries
 from attnbench.leaderboard.pooling import Method, Setting
-from attnbench.leaderboard.ranking import CONTROL
 from attnbench.leaderboard.score_summary import rank_correlation
 
 # By track, method and setting.

@@ -12,11 +12,11 @@ from functools import partial
 import numpy as np
 
 from attnbench.leaderboard.agreement import agreements
+from attnbench.leaderboard.comparable import CONTROL
 from attnbench.leaderboard.entries import Entry, group_entries, mean_roc
 from attnbench.leaderboard.pareto_plot import ParetoPoint, pareto_plot
 from attnbench.leaderboard.plot_style import Plot, png, svg, svg_for_pages
 from attnbench.leaderboard.pooling import Method, Setting
-from attnbench.leaderboard.ranking import CONTROL
 from attnbench.leaderboard.setting_plots import MethodDetection, setting_plots
 from attnbench.leaderboard.standings import Standings, StandingsRow
 from attnbench.text import printable
@@ -24,7 +24,7 @@ from attnbench.text import printable
 _MOST_DEVICES = 6
 # Draws plots from a few numbers. It is pickled, so that another process can call it.
 PlotFunction = Callable[[], list[Plot]]
-# What a group of plots shows: a track as a whole (None), or one of its settings.
+# What a group of plots shows: standings as a whole, by name (None), or a track's setting.
 PlotSubject = tuple[str, Setting | None]
 
 
@@ -39,21 +39,21 @@ class RenderedPlot:
 
 
 def render_for_pages(
-    entries: Sequence[Entry], tracks: Mapping[str, Standings], pool: Executor
+    entries: Sequence[Entry], boards: Sequence[Standings], pool: Executor
 ) -> dict[PlotSubject, Future[list[RenderedPlot]]]:
     """Start drawing the plots of every track and setting in a pool of processes."""
     return {
         subject: pool.submit(_render, draw)
-        for subject, draw in _plot_functions(entries, tracks).items()
+        for subject, draw in _plot_functions(entries, boards).items()
     }
 
 
 def plot_files(
-    entries: Sequence[Entry], tracks: Mapping[str, Standings]
+    entries: Sequence[Entry], boards: Sequence[Standings]
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the name and content of every plot's SVG and PNG file."""
     with ProcessPoolExecutor() as pool:
-        for files in pool.map(_files, _plot_functions(entries, tracks).values()):
+        for files in pool.map(_files, _plot_functions(entries, boards).values()):
             yield from files
 
 
@@ -94,14 +94,15 @@ def _files(draw: PlotFunction) -> list[tuple[str, bytes]]:
 
 
 def _plot_functions(
-    entries: Sequence[Entry], tracks: Mapping[str, Standings]
+    entries: Sequence[Entry], boards: Sequence[Standings]
 ) -> dict[PlotSubject, PlotFunction]:
     """Return what draws each subject's plots, for subjects in which a method has a d'."""
     functions: dict[PlotSubject, PlotFunction] = {}
     by_track = group_entries(entries)
-    for track, standings in tracks.items():
-        if pareto_plots := list(_pareto_plots(track, standings)):
-            functions[track, None] = partial(_draw_all, pareto_plots)
+    for standings in boards:
+        track = standings.track
+        if pareto_plots := list(_pareto_plots(standings)):
+            functions[standings.name, None] = partial(_draw_all, pareto_plots)
         for setting in standings.settings:
             draw = _setting_plots(track, setting, standings, by_track[track][setting])
             if draw is not None:
@@ -113,17 +114,18 @@ def _draw_all(functions: Sequence[Callable[[], Plot]]) -> list[Plot]:
     return [draw() for draw in functions]
 
 
-def _pareto_plots(track: str, standings: Standings) -> Iterator[Callable[[], Plot]]:
-    """Plot d' against parameters, and against seconds on the devices with the most methods."""
-    rows = [row for row in standings.rows if row.d_prime is not None and row.costs is not None]
+def _pareto_plots(standings: Standings) -> Iterator[Callable[[], Plot]]:
+    """Plot d_a against parameters, and against seconds on the devices with the most methods."""
+    rows = [
+        row for row in standings.rows if row.placement.d_a is not None and row.costs is not None
+    ]
     if not rows:
         return
-    name, title = f"{track}-pareto-parameters", f"d′ against parameters, {track}"
+    prefix = f"{standings.track}{'' if standings.has_labels else '-new'}-pareto"
     unit = "parameters added and changed (largest count over tasks)"
-    costs = [float(row.costs.parameters[1]) for row in rows if row.costs]
-    settings = len(standings.settings)
-    points = _pareto_points(rows, costs, settings)
-    yield partial(pareto_plot, name, title, points, unit, settings, counted=True)
+    points = _pareto_points(rows, [float(row.costs.parameters[1]) for row in rows if row.costs])
+    title = f"d_a against parameters, {standings.name}"
+    yield partial(pareto_plot, f"{prefix}-parameters", title, points, unit, counted=True)
     timed = [
         (row, row.costs.device, seconds)
         for row in rows
@@ -131,22 +133,18 @@ def _pareto_plots(track: str, standings: Standings) -> Iterator[Callable[[], Plo
     ]
     devices = Counter(device for _, device, _ in timed)
     for index, (device, _) in enumerate(devices.most_common(_MOST_DEVICES)):
-        times = {row.method: seconds for row, on_device, seconds in timed if on_device == device}
-        name, title = f"{track}-pareto-time-{index}", f"d′ against adaptation time, {track}"
+        on_device = [(row, seconds) for row, of_row, seconds in timed if of_row == device]
         unit = f"median adaptation time in seconds, on {printable(device, 60)}"
-        on_device_rows = [row for row in rows if row.method in times]
-        points = _pareto_points(
-            on_device_rows, [times[row.method] for row in on_device_rows], settings
-        )
-        yield partial(pareto_plot, name, title, points, unit, settings, counted=False)
+        points = _pareto_points([row for row, _ in on_device], [time for _, time in on_device])
+        title = f"d_a against adaptation time, {standings.name}"
+        yield partial(pareto_plot, f"{prefix}-time-{index}", title, points, unit, counted=False)
 
 
-def _pareto_points(
-    rows: Sequence[StandingsRow], costs: Sequence[float], settings: int
-) -> list[ParetoPoint]:
+def _pareto_points(rows: Sequence[StandingsRow], costs: Sequence[float]) -> list[ParetoPoint]:
     return [
-        ParetoPoint(label, row.d_prime or 0.0, cost, len(row.d_prime_intervals) == settings)
+        ParetoPoint(label, row.placement.d_a.value, cost)
         for label, row, cost in zip(labels_of(rows), rows, costs, strict=True)
+        if row.placement.d_a is not None
     ]
 
 

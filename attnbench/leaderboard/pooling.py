@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal
 
 from attnbench.records.record import EpisodeResult, Identity, Record
 from attnbench.records.summary import Times, largest_other_numbers, times_on_one_device
@@ -42,22 +41,33 @@ class SettingResult:
     """A method's records in one setting, pooled over seeds.
 
     Attributes:
+        records: at least one.
         status, reason: those of the first record that is not ok; a failure comes first.
-        episodes: the episodes of all records.
         targets: the largest number of targets in a record.
         seeds: number of records.
-        d_prime: mean over episodes, in z units; None if a record is not ok.
+        d_prime, d_a: means over episodes, in z units; None if a record is not ok.
         device, times: see `attnbench.records.summary.times_on_one_device`.
     """
 
+    records: tuple[Record, ...]
     status: Status
     reason: str
-    episodes: tuple[EpisodeResult, ...]
     targets: int
     seeds: int
     d_prime: float | None
+    d_a: float | None
     device: str
     times: Times
+
+    @property
+    def episodes(self) -> tuple[EpisodeResult, ...]:
+        """The episodes of all records."""
+        return tuple(episode for record in self.records for episode in record.episodes)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the targets are labels of the backbone. Older records do not say: they count so."""
+        return all(episode.has_label is not False for episode in self.episodes)
 
 
 @dataclass(frozen=True)
@@ -101,17 +111,16 @@ def pool_records(records: Sequence[Record]) -> SettingResult:
         (record for record in records if record.status != "ok"),
         key=lambda record: (record.status != "failed", record.identity.seed),
     )
-    episodes = tuple(episode for record in records for episode in record.episodes)
+    measures = [e.measures for r in records for e in r.episodes if e.measures is not None]
     device, times = times_on_one_device(records)
     return SettingResult(
+        records=tuple(records),
         status=not_ok[0].status if not_ok else "ok",
         reason=not_ok[0].reason if not_ok else "",
-        episodes=episodes,
         targets=max(len(record.episodes) for record in records),
         seeds=len(records),
-        d_prime=None
-        if not_ok
-        else fmean(e.measures.d_prime for e in episodes if e.measures is not None),
+        d_prime=None if not_ok else fmean(m.d_prime for m in measures),
+        d_a=None if not_ok else fmean(m.d_a for m in measures),
         device=device,
         times=times,
     )
@@ -124,15 +133,6 @@ def counts_by_target(episodes: Sequence[EpisodeResult]) -> list[list[Counts]]:
         if episode.measures is not None:
             by_target[episode.target].append(episode.measures.counts)
     return [by_target[target] for target in sorted(by_target)]
-
-
-def mean_by_target(result: SettingResult, measure: Literal["d_prime", "d_a"]) -> dict[str, float]:
-    """Return each target's mean of a measure over seeds, by target name."""
-    by_target: dict[str, list[float]] = defaultdict(list)
-    for episode in result.episodes:
-        if episode.measures is not None:
-            by_target[episode.target].append(getattr(episode.measures, measure))
-    return {target: fmean(values) for target, values in by_target.items()}
 
 
 def mean_criterion(records: Sequence[Record]) -> float | None:

@@ -25,8 +25,8 @@ from attnbench.leaderboard.plot_style import (
     new_figure,
     styled,
 )
-from attnbench.leaderboard.ranking import Interval
 from attnbench.leaderboard.score_summary import FALSE_ALARM_RATES, Floats
+from attnbench.statistics.intervals import Interval
 
 # As many as are legible in one plot; the tables have all methods.
 _MOST_ROWS, _MOST_CURVES = 40, 5

@@ -209,3 +209,26 @@ def d_a(areas: ArrayLike, positives: int, negatives: int) -> NDArray[np.float64]
         np.clip(areas, half_a_pair, 1 - half_a_pair)
     )
     return sensitivities
+
+
+def d_a_variance(scores: NDArray[np.floating[Any]], present: NDArray[np.bool_]) -> float:
+    """Return the variance of d_a due to images alone; the arguments are those of `detect`.
+
+    DeLong's variance of the AUC (DeLong, DeLong & Clarke-Pearson 1988, Biometrics 44, 837-845) times
+    the squared derivative of d_a, 2 / phi(z(AUC))^2.
+    """
+    positives, negatives = np.sort(scores[present]), np.sort(scores[~present])
+    wrong = _shares_below(positives, negatives), 1 - _shares_below(negatives, positives)
+    # A single image says nothing about its variance.
+    variance = sum(shares.var(ddof=min(1, len(shares) - 1)) / len(shares) for shares in wrong)
+    z = d_a(wrong[1].mean(), len(positives), len(negatives)) / np.sqrt(2)
+    return float(variance * 4 * np.pi * np.exp(z**2))
+
+
+def _shares_below(
+    ordered: NDArray[np.floating[Any]], scores: NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
+    """Return the share of ordered scores `[k]` below each score `[n]`, `[n]`; ties count half."""
+    ends = np.searchsorted(ordered, scores, "left"), np.searchsorted(ordered, scores, "right")
+    shares: NDArray[np.float64] = (ends[0] + ends[1]) / (2 * len(ordered))
+    return shares

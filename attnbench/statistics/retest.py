@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from attnbench.statistics.comparison import Difference, differences
-from attnbench.statistics.resampling import (
-    Trials,
-    bootstrap_means,
-    d_as,
-    d_primes,
-    statistic_by_target,
-)
+from attnbench.statistics.detection import d_a_variance, detect
+from attnbench.statistics.intervals import mean_interval
+
+
+@dataclass(frozen=True)
+class Trials:
+    """A detector's scores on the test images of an episode.
+
+    Attributes:
+        scores: float `[n]`.
+        present: bool `[n]`, whether the target is in the image; both classes occur.
+    """
+
+    scores: NDArray[np.floating[Any]]
+    present: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -23,43 +33,40 @@ class Retest:
 
     Attributes:
         d_prime, d_a: means over targets in the new episodes and in the earlier ones, in z units.
-        difference: of d_a, new - earlier.
+        low, high: 95 % interval of the difference in d_a, new - earlier.
     """
 
     d_prime: tuple[float, float]
     d_a: tuple[float, float]
-    difference: Difference
+    low: float
+    high: float
 
 
 def retest(new: Sequence[Trials], earlier: Sequence[Trials]) -> Retest:
-    """Compare new episodes with earlier ones, as two methods are compared on the same episodes.
+    """Compare new episodes with earlier ones of the same targets on other images.
 
-    The two episodes of a target have different images. The bootstrap pairs their images by position,
-    which is random, so that the covariance between them is 0 on average.
+    The interval is Student's t over targets, and never narrower than the one for these very targets,
+    whose images alone vary (`attnbench.statistics.detection.d_a_variance`).
 
     Args:
-        new: one episode per target, with the scores `[1, n]` of one detector.
+        new: one episode per target.
         earlier: an episode of the same targets, with the same number of images of each class.
 
     Raises:
         ValueError: if the numbers of images differ.
     """
-    targets = [[_beside(*pair)] for pair in zip(new, earlier, strict=True)]
-    (replicates,) = bootstrap_means(targets, (d_as,))
-    values = statistic_by_target(targets, d_as)
-    (difference,) = differences(values, replicates)
-    means = (statistic_by_target(targets, d_primes).mean(axis=0), values.mean(axis=0))
-    d_prime, d_a = ((float(mean[0]), float(mean[1])) for mean in means)
-    return Retest(d_prime, d_a, difference)
-
-
-def _beside(new: Trials, earlier: Trials) -> Trials:
-    """Return both episodes as two detectors of one episode, `[2, n]`, with the positives first."""
-    positives_first = [np.argsort(~each.present, kind="stable") for each in (new, earlier)]
-    present = new.present[positives_first[0]]
-    if not np.array_equal(present, earlier.present[positives_first[1]]):
+    pairs = list(zip(new, earlier, strict=True))
+    if any(np.bincount(a.present).tolist() != np.bincount(b.present).tolist() for a, b in pairs):
         raise ValueError("the episodes have different numbers of images")
-    scores = [
-        each.scores[0, order] for each, order in zip((new, earlier), positives_first, strict=True)
-    ]
-    return Trials(present, np.stack(scores))
+    found = [[detect(trials.scores, trials.present) for trials in pair] for pair in pairs]
+    d_primes = np.array([[detection.d_prime for detection in pair] for pair in found])
+    d_as = np.array([[detection.d_a for detection in pair] for pair in found])
+    variance = sum(d_a_variance(trials.scores, trials.present) for pair in pairs for trials in pair)
+    low, high = mean_interval(d_as[:, 0] - d_as[:, 1], error=sqrt(variance) / len(pairs))
+    return Retest(_means(d_primes), _means(d_as), low, high)
+
+
+def _means(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the means over targets of the new and of the earlier values `[targets, 2]`."""
+    new, earlier = values.mean(axis=0).tolist()
+    return new, earlier

@@ -89,7 +89,7 @@ def differences(targets: list[Comparison]) -> Iterator[str]:
         values = [
             getattr(target.tested, measure) - getattr(target.float32, measure) for target in targets
         ]
-        low, high = mean_interval([np.array(values)])
+        low, high = mean_interval(np.array(values))
         yield f"{np.mean(values):+.3f} [{low:+.3f}, {high:+.3f}]"
 
 

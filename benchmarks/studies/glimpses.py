@@ -224,7 +224,7 @@ def results(trial: Trial, scale: float) -> dict[str, list[float]]:
 
 def cell(values: list[float]) -> str:
     """Return the mean of a value for each target, with its 95 % interval."""
-    low, high = mean_interval([np.array(values)])
+    low, high = mean_interval(np.array(values))
     return f"{np.mean(values):.2f} [{low:.2f}, {high:.2f}]"
 
 

@@ -147,7 +147,7 @@ def main() -> None:
     rows = []
     for name in results[0]:
         values = np.array([result[name] for result in results])
-        low, high = mean_interval([values])
+        low, high = mean_interval(values)
         rows.append((name, f"{values.mean():.2f}", f"[{low:.2f}, {high:.2f}]"))
     print(tabulate(rows, ("vector", "d_a", "95 %"), tablefmt="github"))
 

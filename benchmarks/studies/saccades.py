@@ -63,7 +63,7 @@ def main() -> None:
         cells = []
         for policy in POLICIES:
             d_as = np.array(values[policy, share])
-            low, high = mean_interval([d_as])
+            low, high = mean_interval(d_as)
             cells.append(f"{d_as.mean():.2f} [{low:.2f}, {high:.2f}]")
         rows.append((f"{share:.0%}", *cells))
     print(tabulate(rows, ("pixels", *POLICIES), tablefmt="github", disable_numparse=True))

@@ -9,7 +9,7 @@ import pytest
 
 from attnbench.leaderboard.entries import Entry, read_entries
 from attnbench.leaderboard.order import order_correlations
-from attnbench.leaderboard.standings import Standings, standings_by_track
+from attnbench.leaderboard.standings import Standings, standings_of
 from attnbench.records.record import EpisodeResult, Record
 
 ROOT = Path(__file__).parents[2]
@@ -19,12 +19,10 @@ HOSTILE = (
 )
 
 
-def tracks_of(entries: list[Entry]) -> dict[str, Standings]:
+def boards_of(entries: list[Entry]) -> list[Standings]:
     """Return the standings of each track, with the entries' badges."""
     badges = {entry.record.identity: entry.badge for entry in entries}
-    return standings_by_track(
-        [entry.record for entry in entries], badges, order_correlations(entries)
-    )
+    return standings_of([entry.record for entry in entries], badges, order_correlations(entries))
 
 
 @pytest.fixture(scope="session")

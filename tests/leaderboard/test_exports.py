@@ -8,10 +8,14 @@ import numpy as np
 import pandas as pd
 
 from attnbench.leaderboard.entries import Entry
-from attnbench.leaderboard.export_tables import CONSISTENCY_COLUMNS, EPISODE_COLUMNS
+from attnbench.leaderboard.export_tables import (
+    CONSISTENCY_COLUMNS,
+    EPISODE_COLUMNS,
+    STANDINGS_COLUMNS,
+)
 from attnbench.leaderboard.exports import export_files
 from attnbench.records.rows import COLUMNS, row_of
-from tests.leaderboard.conftest import tracks_of
+from tests.leaderboard.conftest import boards_of
 
 
 def test_spreadsheets_see_no_formula(hostile: list[Entry]) -> None:
@@ -22,13 +26,13 @@ def test_spreadsheets_see_no_formula(hostile: list[Entry]) -> None:
     entries = [
         Entry("published", e.path, r, e.badge, None) for e, r in zip(hostile, records, strict=True)
     ]
-    files = dict(export_files(entries, tracks_of(entries)))
+    files = dict(export_files(entries, boards_of(entries)))
     assert set(pd.read_csv(io.BytesIO(files["results.csv"]))["reason"]) == {"'=HYPERLINK(1)"}
     assert set(pd.read_parquet(io.BytesIO(files["results.parquet"]))["reason"]) == {"=HYPERLINK(1)"}
 
 
 def test_exports_match_the_records(entries: list[Entry]) -> None:
-    files = dict(export_files(entries, tracks_of(entries)))
+    files = dict(export_files(entries, boards_of(entries)))
     expected = pd.DataFrame([row_of(entry.record, entry.file) for entry in entries])
     episodes = [(entry, episode) for entry in entries for episode in entry.record.episodes]
     for read_table, suffix in ((pd.read_csv, "csv"), (pd.read_parquet, "parquet")):
@@ -54,17 +58,34 @@ def test_exports_match_the_records(entries: list[Entry]) -> None:
 
 
 def test_the_citation_identifies_the_records(entries: list[Entry]) -> None:
-    files = dict(export_files(entries, tracks_of(entries)))
+    files = dict(export_files(entries, boards_of(entries)))
     citation, readme = files["citation.bib"].decode(), files["README.md"].decode()
     assert citation.startswith("@misc{") and f"{len(entries)} records" in citation
-    fewer = dict(export_files(entries[1:], tracks_of(entries[1:])))
+    fewer = dict(export_files(entries[1:], boards_of(entries[1:])))
     assert fewer["citation.bib"].decode() != citation
     assert citation.strip() in readme and "@RECORDS@" not in readme
-    assert all(f"`{name}`" in readme for name in {*COLUMNS, *EPISODE_COLUMNS, *CONSISTENCY_COLUMNS})
+    tables = COLUMNS, EPISODE_COLUMNS, STANDINGS_COLUMNS, CONSISTENCY_COLUMNS
+    assert all(f"`{name}`" in readme for columns in tables for name in columns)
+
+
+def test_the_table_of_standings_has_the_rows_of_the_page(entries: list[Entry]) -> None:
+    boards = boards_of(entries)
+    files = dict(export_files(entries, boards))
+    for read_table, suffix in ((pd.read_csv, "csv"), (pd.read_parquet, "parquet")):
+        table = read_table(io.BytesIO(files[f"standings.{suffix}"]))
+        assert tuple(table.columns) == STANDINGS_COLUMNS
+        rows = [row for board in boards for row in board.rows]
+        assert list(table["submission"]) == [row.method.submission for row in rows]
+        for cells, row in zip(table.to_dict("records"), rows, strict=True):
+            if (difference := row.placement.difference) is not None:
+                assert cells["difference"] == difference.value
+                assert (cells["difference_low"], cells["difference_high"]) == difference.interval
+            if row.placement.ranks is not None:
+                assert (cells["rank_low"], cells["rank_high"]) == row.placement.ranks
 
 
 def test_the_consistency_table_has_every_pair_once(entries: list[Entry]) -> None:
-    files = dict(export_files(entries, tracks_of(entries)))
+    files = dict(export_files(entries, boards_of(entries)))
     for read_table, suffix in ((pd.read_csv, "csv"), (pd.read_parquet, "parquet")):
         table = read_table(io.BytesIO(files[f"consistency.{suffix}"]))
         assert tuple(table.columns) == CONSISTENCY_COLUMNS

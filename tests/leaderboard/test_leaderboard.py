@@ -21,7 +21,7 @@ from attnbench.leaderboard.markdown import escape, markdown_of
 from attnbench.leaderboard.order import order_correlations
 from attnbench.leaderboard.score_summary import ScoreSummary, coarse_ranks, rank_correlation
 from attnbench.leaderboard.staleness import count_stale
-from attnbench.leaderboard.standings import standings_by_track, standings_of_track
+from attnbench.leaderboard.standings import standings_of
 from attnbench.records.outcome import scores_table
 from attnbench.records.record import Readout, Record
 from attnbench.records.store import RecordStore
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 def page_of(records: Sequence[Record], stale: int = 0) -> str:
     """The page for records that nobody has verified."""
     newest = max((record.created for record in records), default="")
-    return markdown_of(standings_by_track(records, {}, {}), newest, stale)
+    return markdown_of(standings_of(records, {}, {}), newest, stale)
 
 
 def test_the_same_records_give_the_same_bytes_in_any_order(make_record: MakeRecord) -> None:
@@ -55,21 +55,20 @@ def _rows(page: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
 
 
-def test_rows_are_ordered_by_rank_and_failures_come_last_with_their_reason(
-    make_record: MakeRecord,
-) -> None:
+def test_failures_come_last_with_their_reason(make_record: MakeRecord) -> None:
     page = page_of(
         [
-            make_record(submission="weak", d_prime=0.5),
+            make_record(submission="weak", d_a=0.5),
             make_record(submission="broken", reason="the scores of 3 images are NaN"),
-            make_record(submission="strong", d_prime=2.5),
+            make_record(submission="strong", d_a=2.5),
         ]
     )
     rows = _rows(page)
     assert [row[1] for row in rows] == ["strong", "weak", "broken"]
-    assert [row[0] for row in rows] == ["1", "2", "3"]
+    assert [row[2] for row in rows] == ["1", "2", "–"]
     assert "- broken on noisy-mnist: the scores of 3 images are NaN" in page
-    assert rows[0][3].startswith("2.50") and rows[2][3:5] == ["–", "failed"]
+    assert rows[0][6] == "1.50 / 2.50"
+    assert rows[2][:1] + rows[2][3:7] == ["failed", "–", "–", "–", "failed"]
 
 
 def test_a_row_pools_the_seeds_of_one_submission_version(make_record: MakeRecord) -> None:
@@ -80,8 +79,7 @@ def test_a_row_pools_the_seeds_of_one_submission_version(make_record: MakeRecord
             make_record(seed=2, d_prime=9.0, submission_sha256="f" * 64),
         ]
     )
-    rows = _rows(page)
-    assert [row[4] for row in rows] == ["9.00", "1.50"]
+    assert sorted(row[6] for row in _rows(page)) == ["1.50 / 1.80", "9.00 / 1.80"]
 
 
 def test_each_track_has_a_table(make_record: MakeRecord) -> None:
@@ -121,24 +119,24 @@ def test_argmax_readouts_have_their_own_table(make_record: MakeRecord) -> None:
     assert "argmax-targets |" not in page
 
 
-def test_not_applicable_is_not_a_failure_and_a_partial_mean_says_so(
+def test_not_applicable_is_not_a_failure_and_a_missing_task_is_named(
     make_record: MakeRecord,
 ) -> None:
     inapplicable = make_record(task="cifar-ssl", submission="two", reason="no head")
     inapplicable = inapplicable.model_copy(update={"status": "not applicable"})
     page = page_of(
         [
-            make_record(submission="one", d_prime=1.0),
-            make_record(submission="two", d_prime=1.01),
-            make_record(task="cifar-ssl", submission="one", d_prime=2.0),
+            make_record(submission="bias_only"),
+            make_record(submission="two", d_a=9.0),
+            make_record(task="cifar-ssl", submission="bias_only"),
             inapplicable,
         ]
     )
-    one, two = _rows(page)
-    assert [one[1], two[1]] == ["one", "two"] and "of 2" not in one[3]
-    assert two[3].endswith("(1 of 2)") and two[4] == "–" and "Failures" not in page
-    # "two" has the better mean rank, but over fewer settings
-    assert one[0] == two[0] == "1" and one[2] > two[2]
+    control, two = _rows(page)
+    assert [control[1], two[1]] == [r"bias\_only", "two"] and control[0] == "control"
+    assert two[0] == "lacks 1 of 2 tasks" and two[3] == "–" and "Failures" not in page
+    assert two[6:8] == ["–", "1.50 / 9.00"]
+    assert two[5].startswith("+7.20")  # on the task that both have
 
 
 def test_d_a_is_compared_with_the_control(make_record: MakeRecord) -> None:
@@ -159,7 +157,7 @@ def test_contended_times_are_not_shown(make_record: MakeRecord) -> None:
     contended = make_record(submission="contended", contended=True)
     page = page_of([alone, contended])
     assert "**—**: no episode had the device to itself" in page
-    cells = {row[1]: row[8:12] for row in _rows(page)}
+    cells = {row[1]: row[9:13] for row in _rows(page)}
     assert cells == {
         "alone": ["96", "35", "0.500 s", "5.00"],
         "contended": ["96", "35", "—", "—"],
@@ -173,7 +171,7 @@ def test_times_are_medians_over_uncontended_episodes(make_record: MakeRecord) ->
     slow = second.cost.model_copy(update={"adaptation_seconds": 90.0, "contended": True})
     episodes = (first, second.model_copy(update={"cost": slow}))
     page = page_of([record.model_copy(update={"episodes": episodes})])
-    assert _rows(page)[0][10:12] == ["0.500 s", "5.00"]
+    assert _rows(page)[0][11:13] == ["0.500 s", "5.00"]
 
 
 def test_the_page_without_records_says_how_to_make_one() -> None:
@@ -248,12 +246,12 @@ def test_seeds_from_several_machines_share_a_row_with_the_times_of_one_machine(
             (3, "another machine", 2.0, False),
         )
     ]
-    (row,) = standings_of_track(records, {}, {}).rows
+    ((row,),) = (standings.rows for standings in standings_of(records, {}, {}))
     (result,) = row.results.values()
     assert row.costs is not None and result.seeds == 4
     assert (row.costs.device, row.costs.times.adaptation) == ("another machine", 2.0)
     assert (result.device, result.times.passes) == ("another machine", 20.0)
-    (contended,) = standings_of_track(records[1:2], {}, {}).rows
+    ((contended,),) = (standings.rows for standings in standings_of(records[1:2], {}, {}))
     assert contended.costs is not None and contended.costs.times.adaptation is None
     assert contended.costs.device == "cpu"
 
@@ -307,15 +305,17 @@ def test_a_row_says_on_how_many_tasks_a_method_orders_images_as_the_control(
     entries: list[Entry],
 ) -> None:
     orders = order_correlations(entries)
-    standings = standings_by_track([entry.record for entry in entries], {}, orders)
+    standings = standings_of([entry.record for entry in entries], {}, orders)
     page = markdown_of(standings, "")
-    for track, of_track in standings.items():
+    for of_track in standings:
         rows = {row.method.submission: row for row in of_track.rows}
         assert rows["none"].settings_in_order_of_control == 1
         for name in ("ridge_probe", "glimpse_random"):
             assert rows[name].settings_in_order_of_control == 0
         (correlation,) = rows["bias_only"].order_correlations.values()
         assert correlation == pytest.approx(1)
-        assert set(orders[track]) == {row.method for row in of_track.rows if row.order_correlations}
+        assert set(orders[of_track.track]) == {
+            row.method for row in of_track.rows if row.order_correlations
+        }
     lines = [line for line in page.splitlines() if "order of bias" in line or "| none " in line]
     assert any("1 of 1" in line for line in lines)

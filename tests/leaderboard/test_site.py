@@ -33,14 +33,14 @@ from attnbench.records.outcome import scores_table
 from attnbench.records.store import RecordStore
 from attnbench.submission import load_submission
 from attnbench.tasks import list_tasks, load_task
-from tests.leaderboard.conftest import MakeRecord, tracks_of
+from tests.leaderboard.conftest import MakeRecord, boards_of
 
 SCORES = scores_table("cat", ["1", "2"], np.array([True, False]), np.array([1.0, -1.0]))
 
 
 @pytest.fixture(scope="module")
 def files(entries: list[Entry]) -> dict[str, bytes]:
-    return dict(site_files(entries, tracks_of(entries)))
+    return dict(site_files(entries, boards_of(entries)))
 
 
 def pages_in(files: dict[str, bytes]) -> Iterator[tuple[str, ElementTree.Element]]:
@@ -95,13 +95,13 @@ def test_the_same_records_give_the_same_bytes_in_any_order(
 ) -> None:
     shuffled = random.Random(0).sample(entries, len(entries))
     by_path = sorted(shuffled, key=lambda entry: entry.path)
-    rebuilt = dict(site_files(by_path, tracks_of(shuffled)))
+    rebuilt = dict(site_files(by_path, boards_of(shuffled)))
     assert [name for name in files if files[name] != rebuilt.get(name)] == []
     assert files.keys() == rebuilt.keys()
 
 
 def test_hostile_text_stays_text(hostile: list[Entry]) -> None:
-    files = dict(site_files(hostile, tracks_of(hostile)))
+    files = dict(site_files(hostile, boards_of(hostile)))
     for name, content in files.items():
         assert not name.startswith("/") and ".." not in name.split("/")
         assert re.fullmatch(r"[A-Za-z0-9_./-]+", name), name
@@ -117,7 +117,7 @@ def test_hostile_text_stays_text(hostile: list[Entry]) -> None:
     assert "attnbench verify 'published/mini/noisy-mnist/2 $(rm -rf x)'\"'\"'.json'" in (
         ElementTree.tostring(ElementTree.fromstring(method), encoding="unicode", method="text")
     )
-    for _, content in plot_files(hostile, tracks_of(hostile)):
+    for _, content in plot_files(hostile, boards_of(hostile)):
         assert content
 
 
@@ -166,7 +166,7 @@ def test_a_source_is_shown_only_if_it_made_the_records(
         entry = Entry(
             "published", Path("mini/noisy-mnist/mine.json"), record, "self-reported", None
         )
-        files = dict(site_files([entry], tracks_of([entry])))
+        files = dict(site_files([entry], boards_of([entry])))
         (page,) = [files[name].decode() for name in files if name.startswith("methods/")]
         assert ("# a &lt;b&gt;remark&lt;/b&gt;" in page) == shown
         assert ("A. Tester" in page) == shown
@@ -182,12 +182,12 @@ def test_contended_times_are_marked_and_not_plotted(make_record: MakeRecord) -> 
         Entry("published", Path(f"mini/noisy-mnist/{n}.json"), record, "verified", None)
         for n, record in enumerate(records)
     ]
-    tracks = tracks_of(entries)
-    rows = {row.method.submission: row for row in result_rows(tracks)}
+    boards = boards_of(entries)
+    rows = {row.method.submission: row for row in result_rows(boards)}
     assert rows["alone"].adaptation_seconds == 0.5 and rows["alone"].adaptation_passes == 5
     times = "adaptation_seconds", "adaptation_passes", "prediction_seconds"
     assert all(getattr(rows[name], t) is None for name in ("contended", "elsewhere") for t in times)
-    files = dict(site_files(entries, tracks))
+    files = dict(site_files(entries, boards))
     pages = {
         name: next(files[file].decode() for file in files if file.startswith(f"methods/{name}-"))
         for name in rows
@@ -199,10 +199,10 @@ def test_contended_times_are_marked_and_not_plotted(make_record: MakeRecord) -> 
     plots = [name for name in files if name.startswith("plots/mini-pareto")]
     assert sorted(plots) == ["plots/mini-pareto-parameters.svg", "plots/mini-pareto-time-0.svg"]
     index = files["index.html"].decode()
-    assert "d′ against adaptation time, mini: 1 method;" in index
-    assert "d′ against parameters, mini: 3 methods" in index
+    assert "d_a against adaptation time, mini: 1 method;" in index
+    assert "d_a against parameters, mini: 3 methods" in index
     table = pd.read_parquet(
-        io.BytesIO(dict(export_files(entries, tracks_of(entries)))["episodes.parquet"])
+        io.BytesIO(dict(export_files(entries, boards_of(entries)))["episodes.parquet"])
     )
     assert table["contended"].tolist() == [False] * 2 + [True] * 4
 
@@ -225,7 +225,7 @@ def test_a_new_build_replaces_the_old_one_and_leaves_other_files_alone(
             )
             for name in names
         ]
-        write_site(tmp_path / "site", entries, tracks_of(entries))
+        write_site(tmp_path / "site", entries, boards_of(entries))
         return {path.name.split("-")[0] for path in (tmp_path / "site" / "methods").iterdir()}
 
     assert build("one", "two") == {"one", "two"}
@@ -297,5 +297,5 @@ def test_pages_show_pareto_fronts(entries: list[Entry], files: dict[str, bytes])
             if (element.get("aria-label") or "").startswith(label)
         ]
         rows = [["".join(cell.itertext()) for cell in row] for row in table.iter("tr")][1:]
-        assert rows and all(len(row) == 6 for row in rows)
-        assert any(row[2] == "none costs as little" for row in rows)
+        assert rows and all(len(row) == 7 for row in rows)
+        assert any(row[3] == "none costs as little" for row in rows)

@@ -13,7 +13,7 @@ import pytest
 from attnbench.leaderboard.entries import read_entries
 from attnbench.leaderboard.order import order_correlations
 from attnbench.leaderboard.site.builder import write_site
-from attnbench.leaderboard.standings import standings_by_track
+from attnbench.leaderboard.standings import standings_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(
@@ -30,11 +30,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     entries, _ = read_entries([RECORDS])
     tasks = ("noisy-mnist", "cifar-ssl", "imagenet-a")
     selected = [entry for entry in entries if entry.record.identity.task in tasks]
-    tracks = standings_by_track(
-        [entry.record for entry in selected], {}, order_correlations(selected)
-    )
+    boards = standings_of([entry.record for entry in selected], {}, order_correlations(selected))
     folder = tmp_path_factory.mktemp("site") / "with space"
-    write_site(folder, selected, tracks)
+    write_site(folder, selected, boards)
     return folder
 
 

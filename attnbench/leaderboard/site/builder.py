@@ -11,7 +11,6 @@ from pathlib import Path
 from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.entries import Entry, group_entries
 from attnbench.leaderboard.exports import export_files, write_files
-from attnbench.leaderboard.pareto import pareto_front_of_track
 from attnbench.leaderboard.plot_files import PlotSubject, RenderedPlot, render_for_pages
 from attnbench.leaderboard.pooling import method_of
 from attnbench.leaderboard.site.galleries import gallery
@@ -27,7 +26,7 @@ from attnbench.version import __version__
 _LIST = ".attnbench-site.json"
 
 
-def write_site(folder: Path, entries: Sequence[Entry], tracks: Mapping[str, Standings]) -> int:
+def write_site(folder: Path, entries: Sequence[Entry], boards: Sequence[Standings]) -> int:
     """Write the site and return its number of files.
 
     Files of an earlier build that the site no longer has are removed. All other files in the folder
@@ -36,7 +35,7 @@ def write_site(folder: Path, entries: Sequence[Entry], tracks: Mapping[str, Stan
     Args:
         folder: created if needed.
         entries: all records.
-        tracks: the standings of each track of these records.
+        boards: the standings of these records.
 
     Raises:
         AttnbenchError: if the folder cannot be written.
@@ -45,7 +44,7 @@ def write_site(folder: Path, entries: Sequence[Entry], tracks: Mapping[str, Stan
     names = []
 
     def noting_names() -> Iterator[tuple[str, bytes]]:
-        for name, content in site_files(entries, tracks):
+        for name, content in site_files(entries, boards):
             names.append(name)
             yield name, content
 
@@ -58,23 +57,23 @@ def write_site(folder: Path, entries: Sequence[Entry], tracks: Mapping[str, Stan
 
 
 def site_files(
-    entries: Sequence[Entry], tracks: Mapping[str, Standings]
+    entries: Sequence[Entry], boards: Sequence[Standings]
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the name and content of every file of the site; the same records give the same bytes."""
     with ProcessPoolExecutor() as pool:
-        plots = render_for_pages(entries, tracks, pool)
-        yield from _pages(entries, tracks, plots)
+        plots = render_for_pages(entries, boards, pool)
+        yield from _pages(entries, boards, plots)
 
 
 def _pages(
     entries: Sequence[Entry],
-    tracks: Mapping[str, Standings],
+    boards: Sequence[Standings],
     pending_plots: Mapping[PlotSubject, Future[list[RenderedPlot]]],
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the files without plots first: the plots are being drawn in the meantime."""
     jinja = environment()
-    rows = result_rows(tracks)
-    tasks = list(task_pages(rows))
+    rows = result_rows(boards)
+    tasks = list(task_pages(rows, boards))
     paths = {row.method: row.page for row in rows}
     newest = max((entry.record.created for entry in entries), default="")
     # Next to published records, one's own are marked. On their own, they need no mark.
@@ -91,9 +90,9 @@ def _pages(
         return jinja.get_template(template).render(root=root, **common, **values).encode()
 
     yield from static_files()
-    for method in method_pages(rows, tracks, group_entries(entries)):
+    for method in method_pages(rows, boards, group_entries(entries)):
         yield method.path, page("method.html", "../", method=method)
-    exports = list(export_files(entries, tracks))
+    exports = list(export_files(entries, boards))
     yield from ((f"data/{name}", content) for name, content in exports)
     sizes = [(name, len(content)) for name, content in exports]
     bibtex = dict(exports)["citation.bib"].decode()
@@ -113,11 +112,10 @@ def _pages(
         }
         yield task.path, page("task.html", "../", **values)
     values = {
-        "tracks": tracks,
+        "boards": boards,
         "rows": rows,
         "pages": tasks,
-        "plots": {track: plots.get((track, None), []) for track in tracks},
-        "fronts": {track: pareto_front_of_track(standings) for track, standings in tracks.items()},
+        "plots": {board.name: plots.get((board.name, None), []) for board in boards},
         "paths": paths,
         "filters": _filters(rows),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +59,7 @@ class MethodPage:
         submission: its source, or None if that is not available in this version.
         sources: name and text of the files that can be shown.
         details: one per setting and device.
-        standings: the track and row of each of the standings that it is in.
+        standings: the name and its row of each of the standings that it is in.
         entries: its records.
         commands: shell commands that run the same episodes.
     """
@@ -82,7 +82,7 @@ class MethodPage:
 
 
 def method_pages(
-    rows: Sequence[ResultRow], tracks: Mapping[str, Standings], entries: GroupedEntries
+    rows: Sequence[ResultRow], boards: Sequence[Standings], entries: GroupedEntries
 ) -> Iterator[MethodPage]:
     """Yield a page for every version of a submission, ordered by path."""
     by_page: dict[str, list[ResultRow]] = defaultdict(list)
@@ -90,9 +90,9 @@ def method_pages(
         by_page[row.page].append(row)
     task_names = list_tasks()  # once: it searches the installed packages
     standings: dict[str, list[tuple[str, StandingsRow]]] = defaultdict(list)
-    for track, of_track in tracks.items():
-        for standings_row in of_track.rows:
-            standings[method_path(standings_row.method)].append((track, standings_row))
+    for board in boards:
+        for standings_row in board.rows:
+            standings[method_path(standings_row.method)].append((board.name, standings_row))
     for path, page_rows in sorted(by_page.items()):
         method = page_rows[0].method
         by_row = [entries[row.track][row.setting][row.method] for row in page_rows]

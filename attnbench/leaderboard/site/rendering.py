@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from attnbench.leaderboard.ranking import Interval
+from attnbench.leaderboard.wording import describe_standing, describe_tests
+from attnbench.statistics.intervals import Interval
 from attnbench.text import printable
 
 _STATIC = ("site.css", "site.js")
@@ -36,6 +37,9 @@ def environment() -> Environment:
         "line": printable,
         "number": number,
         "interval": interval,
+        "ranks": ranks,
+        "standing": describe_standing,
+        "tests": describe_tests,
         "integer": integer,
         "seconds": seconds,
         "linked": linked,
@@ -65,6 +69,14 @@ def number(value: float | None, form: str = ".2f") -> str:
 def interval(value: Interval | None, form: str = ".2f") -> str:
     """Format an interval; None becomes an empty string."""
     return "" if value is None else f"[{number(value[0], form)}, {number(value[1], form)}]"
+
+
+def ranks(value: tuple[int, int] | None) -> str:
+    """Format the best and the worst rank; None becomes a dash."""
+    if value is None:
+        return "–"
+    best, worst = value
+    return f"{best}" if best == worst else f"{best} to {worst}"
 
 
 def integer(value: int | None) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from attnbench.leaderboard.pooling import Method, Setting, SettingResult
-from attnbench.leaderboard.ranking import Interval
 from attnbench.leaderboard.site.rendering import file_name
 from attnbench.leaderboard.standings import Standings, StandingsRow
 from attnbench.records.summary import largest_other_numbers
+from attnbench.statistics.intervals import Interval
 from attnbench.vocabulary import Status
 
 
@@ -58,11 +58,11 @@ class ResultRow:
     device: str
 
 
-def result_rows(tracks: Mapping[str, Standings]) -> list[ResultRow]:
+def result_rows(boards: Sequence[Standings]) -> list[ResultRow]:
     """Return a row for every method and setting, in the order of the standings."""
     return [
-        _row(track, row, setting, result)
-        for track, standings in tracks.items()
+        _row(standings.track, row, setting, result)
+        for standings in boards
         for row in standings.rows
         for setting, result in sorted(row.results.items())
     ]
@@ -95,7 +95,7 @@ def _row(track: str, row: StandingsRow, setting: Setting, result: SettingResult)
         d_prime=result.d_prime,
         d_prime_interval=row.d_prime_intervals.get(setting),
         criterion=fmean(m.criterion for m in measures) if measures else None,
-        d_a=fmean(m.d_a for m in measures) if measures else None,
+        d_a=result.d_a,
         auc=fmean(m.auc for m in measures) if measures else None,
         hit_rate=fmean(m.hit_rate for m in measures) if measures else None,
         false_alarm_rate=fmean(m.false_alarm_rate for m in measures) if measures else None,

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from attnbench.leaderboard.pareto import CostPoint, ParetoMember, pareto_front
+from attnbench.leaderboard.pareto import ParetoMember
 from attnbench.leaderboard.pooling import Setting
 from attnbench.leaderboard.site.result_rows import ResultRow
+from attnbench.leaderboard.standings import Standings
 from attnbench.tasks import TaskDefinition, list_tasks, load_task
 
 
@@ -34,11 +35,12 @@ class TaskPage:
     fronts: Mapping[Setting, tuple[ParetoMember, ...]]
 
 
-def task_pages(rows: Sequence[ResultRow]) -> Iterator[TaskPage]:
+def task_pages(rows: Sequence[ResultRow], boards: Sequence[Standings]) -> Iterator[TaskPage]:
     """Yield a page for every task of every track, in the order of the rows."""
     by_page: dict[str, list[ResultRow]] = defaultdict(list)
     for row in rows:
         by_page[row.task_page].append(row)
+    fronts = {(b.track, setting): front for b in boards for setting, front in b.fronts.items()}
     task_names = list_tasks()  # once: it searches the installed packages
     for path, page_rows in by_page.items():
         name = page_rows[0].setting.task
@@ -50,16 +52,5 @@ def task_pages(rows: Sequence[ResultRow]) -> Iterator[TaskPage]:
             definition=load_task(name) if name in task_names else None,
             settings=settings,
             rows=tuple(page_rows),
-            fronts={s: pareto_front(_cost_points(s, page_rows)) for s in settings},
+            fronts={setting: fronts[page_rows[0].track, setting] for setting in settings},
         )
-
-
-def _cost_points(setting: Setting, rows: Sequence[ResultRow]) -> Iterator[CostPoint]:
-    """Yield the methods with a d' and times in this setting."""
-    for row in rows:
-        added, changed = row.parameters_added, row.parameters_changed
-        passes = row.adaptation_passes
-        if row.setting != setting or row.d_prime is None or passes is None:
-            continue
-        if added is not None and changed is not None:
-            yield CostPoint(row.method, row.d_prime, added + changed, passes, row.device)
