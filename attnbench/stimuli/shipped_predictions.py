@@ -9,6 +9,7 @@ figures or their number change; a test compares.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,8 @@ from attnbench.backbones import fingerprint
 from attnbench.backbones.backbone import Backbone
 from attnbench.stimuli.sources import Source
 
-NETWORK, SPLIT = "shipped/figures-filter", "filter"
+NETWORK = "shipped/figures-filter"
+SPLIT: Literal["filter"] = "filter"
 FILE = Path(__file__).with_name("figures_filter_predictions.npz")
 
 
