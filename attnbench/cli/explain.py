@@ -117,7 +117,7 @@ def _describe_mean(explanations: list[Explanation]) -> str:
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return "No interval over targets: fewer than two have a rank correlation."
-    low, high = mean_interval([values])
+    low, high = mean_interval(values)
     text = f"Mean over {len(values)} targets: {values.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
     inside = [each.inside for each in explanations if each.inside is not None]
     if not inside:

@@ -90,5 +90,5 @@ def _draw(sensitivity: Axes, lag: Axes, curves: Sequence[Curve]) -> None:
 
 def _band(values: Floats) -> tuple[Floats, Floats]:
     """Return the 95 % interval of the mean over targets at each point, `[k]` each."""
-    low, high = np.array([mean_interval([column]) for column in values.T]).T
+    low, high = np.array([mean_interval(column) for column in values.T]).T
     return low, high

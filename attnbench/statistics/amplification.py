@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from attnbench.statistics.resampling import Trials, d_as
+from attnbench.statistics.detection import detect
 
 Floats = NDArray[np.float64]
 
@@ -23,9 +23,7 @@ def channel_sensitivities(
         responses: float `[n, c]`, each channel's response to each image.
         present: bool `[n]`, whether the target is in the image.
     """
-    trials = Trials(present, np.ascontiguousarray(responses.T))
-    counts = int(present.sum()), int((~present).sum())
-    return np.asarray(d_as(trials, *(np.ones((count, 1)) for count in counts))[:, 0])
+    return np.array([detect(response, present).d_a for response in responses.T])
 
 
 def rank_correlation(first: Floats, second: Floats) -> tuple[float, float, float]:

@@ -125,7 +125,7 @@ def needed_for_share(abscissa: Floats, curve: Floats, share: float = SHARE) -> f
 
 
 def _mean(values: Floats) -> Estimate:
-    return Estimate(float(values.mean()), *mean_interval([values]))
+    return Estimate(float(values.mean()), *mean_interval(values))
 
 
 def _bootstrapped(value: float, replicates: NDArray[np.floating[Any]]) -> Estimate:

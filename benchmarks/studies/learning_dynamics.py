@@ -172,7 +172,7 @@ def _original(record: Record) -> str:
 
 
 def _mean(values: Floats) -> Estimate:
-    return Estimate(float(values.mean()), *mean_interval([values]))
+    return Estimate(float(values.mean()), *mean_interval(values))
 
 
 def table(learners: Sequence[Learner]) -> str:
