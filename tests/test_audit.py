@@ -159,7 +159,7 @@ def test_the_audit_of_an_honest_submission_is_published_with_its_record(
     publication = attnbench.publish(["bias_only"], with_audit=True)
     (audited,) = publication.audits.values()
     assert audited.conclusion == "within chance" and audited.low < 0 < audited.high
-    assert audited.seed == 2**52 + 12345 and 0.3 < audited.new_images < 1
+    assert audited.seed == 2**52 + 12345 and audited.new_images > 0.3
     (copy,) = publication.copied["bias_only"]
     assert read_audit(copy) == audited
     assert "| audited" in Path("leaderboard.md").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from attnbench import vocabulary
 from attnbench.cli.main import app, main
-from attnbench.tasks import HubSource, list_tasks, load_task
+from attnbench.tasks import list_tasks, load_task
 
 # Pydantic is missing here: recent versions of typer import it to read a verb's options.
 HEAVY = {"torch", "torchvision", "pandas", "numpy", "datasets", "rich", "matplotlib"}
@@ -267,5 +267,5 @@ def test_the_list_of_tasks_breaks_no_name(columns: int) -> None:
         assert task.name in done.stdout.splitlines()
         for track in task.tracks.values():
             sources = [track.adapt.source, track.test.source]
-            hubs = [source.hub for source in sources if isinstance(source, HubSource)]
+            hubs = [source.hub or source.folder for source in sources if source.kind == "hub"]
             assert all(f" {name} " in done.stdout for name in [*track.backbones, *hubs])

@@ -37,11 +37,21 @@ def test_seeds_share_no_picture_as_long_as_there_are_enough(
     )
 
 
-def test_draws_begin_again_where_the_pictures_end() -> None:
+def test_a_new_order_begins_where_the_pictures_end() -> None:
     order = draw(np.arange(10), 10, [5], 0)
     assert sorted(order.tolist()) == list(range(10))
-    assert draw(np.arange(10), 4, [5], 2).tolist() == [*order[8:], *order[:2]]
     assert draw(np.arange(10), 10, [6], 0).tolist() != order.tolist()
+    # Two slices of four have room in ten pictures. Each pair of later seeds has an order of its own.
+    first, second, third, fourth = (draw(np.arange(10), 4, [5], seed).tolist() for seed in range(4))
+    assert [*first, *second] == order[:8].tolist()
+    assert {*third}.isdisjoint(fourth) and [*third, *fourth] != [*first, *second]
+
+
+def test_a_secret_seed_does_not_repeat_the_images_of_a_public_one() -> None:
+    """Of 30 pictures, public seeds have three slices. A secret seed must not be one of them."""
+    public = {tuple(draw(np.arange(30), 10, [1], seed)) for seed in range(3)}
+    secret = {tuple(draw(np.arange(30), 10, [1], 2**40 + seed)) for seed in range(300)}
+    assert len(secret) == 300 and not secret & public
 
 
 def _image_set(**changes: Any) -> ImageSet:

@@ -124,8 +124,10 @@ def test_a_filtered_set_is_checked_too(tmp_path: Path) -> None:
 
 
 def test_every_episode_of_every_shipped_mini_task_is_free_of_overlap() -> None:
-    for name in list_tasks():
-        track = load_task(name).tracks["mini"]
+    for task in map(load_task, list_tasks()):
+        if "mini" not in task.tracks:  # its pictures are not embedded
+            continue
+        track = task.tracks["mini"]
         stimuli = TrackStimuli(track, SMALL, None, None)
         stimuli.check(range(2))
         stimuli.episode(stimuli.targets[0], 0)

@@ -179,9 +179,9 @@ def test_record_with_the_earlier_count_of_numbers_outside_tensors_is_read(
 def test_row_has_the_documented_columns(make_record: MakeRecord) -> None:
     documented = (
         "submission task track backbone seed device status reason targets d_prime d_prime_low "
-        "d_prime_high criterion d_a auc hit_rate false_alarm_rate parameters_added "
-        "parameters_changed other_numbers artefact_bytes adaptation_seconds adaptation_seconds_cold "
-        "adaptation_passes prediction_seconds precision isolation record"
+        "d_prime_high d_prime_pooled criterion d_a auc hit_rate false_alarm_rate parameters_added "
+        "parameters_changed other_numbers artefact_bytes peak_memory_bytes adaptation_seconds "
+        "adaptation_seconds_cold adaptation_passes prediction_seconds precision isolation record"
     )
     assert list(COLUMNS) == documented.split()
     row = row_of(make_record(), Path("records/x.json"))

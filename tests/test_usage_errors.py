@@ -10,15 +10,19 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+import attnbench
 from attnbench.cli.main import app, main
 
 RECORDS = Path(__file__).parents[1] / "published"
-RECORD = str(RECORDS / "mini" / "noisy-mnist" / "none@shipped-digits-cnn@seed0@cpu.json")
+# Made by a fixture, in the working folder of each test.
+RECORD = "made/mini/noisy-mnist/none@shipped-digits-cnn@seed0@cpu.json"
 
 NUMBERS = ("N", "K", "S")
 # What each verb needs besides the option that is wrong.
 OTHERS = {
     "evaluate": ["none", "--task", "noisy-mnist", "--records", "own-records"],
+    "curve": ["none", "--task", "noisy-mnist", "--records", "own-records"],
+    "explain": ["none", "--task", "noisy-mnist"],
     "check": ["none"],
     "compare": ["none", "bias_only", "--task", "noisy-mnist", "--records", str(RECORDS)],
     "leaderboard": ["--records", "empty"],
@@ -107,6 +111,28 @@ WRONG = {
     ("leaderboard", "--site"): [FILE_FOR_FOLDER, NOT_WRITABLE],
     ("leaderboard", "--plots"): [FILE_FOR_FOLDER],
     ("leaderboard", "--export"): [FILE_FOR_FOLDER, NOT_WRITABLE],
+    ("curve", "SUBMISSION"): [case for case in SUBMISSIONS if case[0] != "folder"],
+    ("curve", "--images"): [],  # see test_curves.py
+    ("curve", "--budget"): [("declared", "none declares no budget")],
+    ("curve", "--track"): TRACKS,
+    ("curve", "--task"): TASKS,
+    ("curve", "--backbone"): BACKBONES,
+    ("curve", "--data"): [FILE_FOR_FOLDER],
+    ("curve", "--records"): [FILE_FOR_FOLDER, NOT_WRITABLE],
+    ("curve", "--plot"): [
+        ("curve.pdf", "must end in .svg or .png"),
+        ("folder.svg", "is a directory"),
+    ],
+    ("explain", "SUBMISSION"): SUBMISSIONS,
+    ("explain", "--track"): TRACKS,
+    ("explain", "--task"): TASKS,
+    ("explain", "--target"): [("33", "did you mean 3?")],
+    ("explain", "--backbone"): BACKBONES,
+    ("explain", "--data"): [FILE_FOR_FOLDER],
+    ("explain", "--out"): [
+        ("picture.pdf", "must end in .svg or .png"),
+        ("folder.svg", "is a directory"),
+    ],
     ("new", "NAME"): [
         ("a/b", "is not a valid name"),
         ("attention", "attention"),
@@ -194,14 +220,24 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str], patch: pytest.
     return " ".join(capsys.readouterr().err.split())
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a record of the present version of its task."""
+    folder = tmp_path_factory.mktemp("made")
+    attnbench.evaluate("none", tasks="noisy-mnist", records=folder)
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working folder with a file, a folder, a task or backbone that is no TOML, and no records."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
     for name, text in (("file", "text"), ("text.toml", "a = b = c")):
         Path(name).write_text(text, encoding="utf-8")
     Path("folder").mkdir()
+    Path("folder.svg").mkdir()
+    Path("made").symlink_to(made)
     Path("empty").mkdir()
 
 

@@ -103,7 +103,7 @@ def curve(
         typer.Option("--json", envvar="ATTNBENCH_JSON", help="Print one JSON object per point."),
     ] = False,
 ) -> None:
-    """Measure learning curves: d_a against the number of images, or against a budget.
+    """Measure d_a against the number of images, or a budget.
 
     Adapts on nested subsets of each episode's images. Every detector is tested on held-out images
     and on those that it adapted on; the difference is the generalisation lag. Records are kept in
@@ -136,11 +136,13 @@ def curve(
             on_event=show,
         )
     if plot is not None:
+        from attnbench.files import write_atomically
         from attnbench.leaderboard.curve_plot import curve_plot
         from attnbench.leaderboard.plot_style import png, svg
 
         drawn = curve_plot(curves)
-        plot.write_bytes(svg(drawn) if plot.suffix == ".svg" else png(drawn))
+        content = svg(drawn) if plot.suffix == ".svg" else png(drawn)
+        write_atomically(plot, content, plot.parent)
     if as_json:
         import json
 

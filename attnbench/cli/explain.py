@@ -55,7 +55,7 @@ def explain(
         ),
     ] = None,
 ) -> None:
-    """Show which channels an adaptation amplifies, and where in the image.
+    """Show which channels an adaptation amplifies, and where.
 
     Adapts in this process, as `try` does, and compares the activations that reach the first changed
     stage with those of the untouched network. Only explain code that you trust.
@@ -132,6 +132,7 @@ def _describe_mean(explanations: list[Explanation]) -> str:
 def _draw(explanation: Explanation, out: Path) -> None:
     import numpy as np
 
+    from attnbench.files import write_atomically
     from attnbench.leaderboard.explanation_plot import explanation_plot
     from attnbench.leaderboard.plot_style import png, svg
     from attnbench.stimuli.gallery import denormalise
@@ -148,4 +149,4 @@ def _draw(explanation: Explanation, out: Path) -> None:
         explanation.change,
         chosen.stimuli.masks_of_positives(chosen.target, chosen.seed),
     )
-    out.write_bytes(svg(plot) if out.suffix == ".svg" else png(plot))
+    write_atomically(out, svg(plot) if out.suffix == ".svg" else png(plot), out.parent)

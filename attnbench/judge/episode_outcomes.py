@@ -113,6 +113,7 @@ def _scored_outcome(
             parameters_changed=size.parameters_changed,
             other_numbers=size.other_numbers,
             artefact_bytes=size.bytes,
+            peak_memory_bytes=adaptation.peak_memory_bytes,
             prediction_seconds=sum(prediction.batch_seconds),
             **cost,
         ),

@@ -62,12 +62,13 @@ class Worker:
 
     Attributes:
         channel: the channel over that socket.
+        process: the descriptor of the process.
     """
 
     def __init__(self, stream: socket.socket, process: int, output: int) -> None:
         self.channel = Channel(stream)
+        self.process = process
         self._stream = stream
-        self._process = process
         self._output = output
 
     def receive(self, deadline: float, limit: int) -> Message:
@@ -83,7 +84,7 @@ class Worker:
         Raises:
             ChannelClosed, ChannelTimeout, ProtocolError: see `Channel.receive`.
         """
-        descriptors = [self._stream.fileno(), self._process]
+        descriptors = [self._stream.fileno(), self.process]
         ready, _, _ = select.select(descriptors, [], [], max(0.0, deadline - time.monotonic()))
         if not ready:
             raise ChannelTimeout

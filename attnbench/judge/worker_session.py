@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from attnbench.judge.background_load import BackgroundLoad
 from attnbench.judge.failures import EpisodeFailure, WorkerKilled, describe_exit
+from attnbench.judge.memory import PeakMemory
 from attnbench.judge.parameter_count import InvalidArtefact, canonical
 from attnbench.judge.prediction_checks import PREDICTION_LIMIT
 from attnbench.judge.prediction_session import Prediction, PredictionSession
@@ -30,6 +31,8 @@ from attnbench.wire.shared_images import buffers, published
 _ARTEFACT_FACTOR, _ARTEFACT_BYTES = 4, 512 << 20
 # Seconds for a worker to copy images and import the submission, on top of its rehearsal's timeout.
 _SETUP_SECONDS = 4.0
+# The most bytes of memory that a worker may claim to use.
+_MAX_MEMORY = 10**12
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,9 @@ class Adaptation:
         precision: the precisions that the rehearsal computed in; none without a rehearsal.
         remarks: what the worker remarks about them, if that was requested.
         printed: what the submission printed, without the rehearsal's output.
+        peak_memory_bytes: memory beyond that of the loaded backbone, at most. On the CPU, what the
+            kernel counts as resident while the pass, the rehearsal and the adaptation run. On a GPU,
+            what the worker's allocator says; a submission could change that. None if unknown.
         contended: whether other work used the CPU while the pass, the rehearsal and the adaptation
             ran.
     """
@@ -56,6 +62,7 @@ class Adaptation:
     precision: tuple[str, ...]
     remarks: Remarks
     printed: str
+    peak_memory_bytes: int | None
     contended: bool = False
 
 
@@ -130,6 +137,7 @@ class WorkerSession:
             "hyperparameters": submission.hyperparameters_for(self._backbone),
             "shapes": [array.shape for array in images],
         }
+        memory = PeakMemory(worker.process)
         ready_deadline = self._start(worker, "adapt", episode, request, submission.files, timeout)
         pass_seconds = None
         if rehearse:
@@ -143,6 +151,8 @@ class WorkerSession:
             worker.channel.send_descriptor(descriptor)
             reply = expect(worker, "artefact", deadline, self._artefact_limit)
             seconds = time.perf_counter() - started
+        on_device = reply.fields.get("device_memory_bytes")
+        peak = memory.growth() if self._device == "cpu" else _count(on_device)
         remarks = Remarks()
         if remark:
             remarks = remarks_in(expect(worker, "remarks", deadline, 0).fields)
@@ -158,6 +168,7 @@ class WorkerSession:
             names_in(reply.fields, "precision"),
             remarks,
             worker.printed(),
+            peak,
         )
 
     def predict(
@@ -267,3 +278,9 @@ class WorkerSession:
             status = self._template.exit_code(grace=1.0)
             failure = WorkerKilled if status == -signal.SIGKILL else EpisodeFailure
             raise failure(f"the process {describe_exit(status)} while {activity}") from None
+
+
+def _count(value: object) -> int | None:
+    """Return a number of bytes that a worker sent, or None if it is not one."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_MEMORY
+    return value if is_count and isinstance(value, int) else None

@@ -156,6 +156,9 @@ class Cost(_Model):
         other_numbers: numbers that the detector holds outside tensors (see
             `attnbench.judge.parameter_count`); None in older records, which did not report them.
         artefact_bytes: the size of the artefact in bytes.
+        peak_memory_bytes: memory that the adaptation took beyond the loaded backbone, at most: on the
+            CPU resident memory, with that of a forward pass over the same images; on a GPU what its
+            allocator counted. None in older records.
         adaptation_seconds: the time from "go" until a fresh process has loaded the detector,
             including deferred work.
         adaptation_seconds_cold: the same time in a process that has not rehearsed; None for most
@@ -172,6 +175,7 @@ class Cost(_Model):
     parameters_changed: Count
     other_numbers: Count | None = None
     artefact_bytes: Count
+    peak_memory_bytes: Count | None = None
     adaptation_seconds: Seconds
     adaptation_seconds_cold: Seconds | None
     late_seconds: Seconds = 0.0
@@ -261,6 +265,8 @@ class Summary(_Model):
 
     Attributes:
         targets: the number of targets.
+        d_prime_pooled: d' from the counts of all targets together, for targets with few positives;
+            None in older records.
         precision: of all its episodes together.
         contended: the number of contended episodes.
     """
@@ -269,6 +275,7 @@ class Summary(_Model):
     d_prime: Finite | None = None
     d_prime_low: Finite | None = None
     d_prime_high: Finite | None = None
+    d_prime_pooled: Finite | None = None
     criterion: Finite | None = None
     d_a: Finite | None = None
     auc: Finite | None = None
@@ -278,6 +285,7 @@ class Summary(_Model):
     parameters_changed: Count | None = None
     other_numbers: Count | None = None
     artefact_bytes: Count | None = None
+    peak_memory_bytes: Count | None = None
     adaptation_seconds: Seconds | None = None
     adaptation_seconds_low: Finite | None = None
     adaptation_seconds_high: Finite | None = None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
 from attnbench.records.record import Cost, EpisodeResult, Record, Summary
+from attnbench.statistics.detection import d_prime, pool
 from attnbench.statistics.intervals import d_prime_interval, median_interval
 from attnbench.vocabulary import Status
 
@@ -113,6 +114,7 @@ def summarise_without_intervals(results: Sequence[EpisodeResult]) -> Summary:
     return Summary(
         targets=len(results),
         d_prime=fmean(m.d_prime for m in measures),
+        d_prime_pooled=d_prime(pool([m.counts for m in measures])),
         criterion=fmean(m.criterion for m in measures),
         d_a=fmean(m.d_a for m in measures),
         auc=fmean(m.auc for m in measures),
@@ -122,6 +124,7 @@ def summarise_without_intervals(results: Sequence[EpisodeResult]) -> Summary:
         parameters_changed=max(cost.parameters_changed for cost in costs),
         other_numbers=largest_other_numbers(costs),
         artefact_bytes=max(cost.artefact_bytes for cost in costs),
+        peak_memory_bytes=_largest(cost.peak_memory_bytes for cost in costs),
         adaptation_seconds=times.adaptation,
         adaptation_seconds_cold=times.cold,
         adaptation_passes=times.passes,
@@ -154,8 +157,11 @@ def largest_other_numbers(costs: Sequence[Cost]) -> int | None:
     Args:
         costs: the costs of episodes.
     """
-    counts = [cost.other_numbers for cost in costs if cost.other_numbers is not None]
-    return max(counts, default=None)
+    return _largest(cost.other_numbers for cost in costs)
+
+
+def _largest(counts: Iterable[int | None]) -> int | None:
+    return max((count for count in counts if count is not None), default=None)
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -140,6 +140,7 @@ def _adapt(context: _Context) -> None:
         adapt = _reload_adapt(context.source, modules_before)
     set_seed(request.fields["seed"])
     synchronise(device)
+    memory_before = _start_memory_count(device)
     channel.send(Message("ready"))
     # "go": the judge's clock runs from here until it has the artefact. The images come now and not
     # earlier, so nothing that the submission has left running can have seen them.
@@ -150,7 +151,9 @@ def _adapt(context: _Context) -> None:
     artefact = state.packer.pack(detector, context.source)
     synchronise(device)
     flush_output()
-    channel.send(Message("artefact", context.report, artefact.arrays))
+    used = _peak_memory(device) - memory_before
+    report = context.report | {"device_memory_bytes": used}
+    channel.send(Message("artefact", report, artefact.arrays))
     if request.fields["remark"]:  # after the clock has stopped
         remarks = remarks_on(
             detector,
@@ -161,6 +164,19 @@ def _adapt(context: _Context) -> None:
             detector_place=place_of_detector(detector, context.source),
         )
         channel.send(Message("remarks", asdict(remarks)))
+
+
+def _start_memory_count(device: torch.device) -> int:
+    """Return the bytes that are allocated on a GPU, whose peak is counted from here; 0 on a CPU."""
+    if device.type != "cuda":
+        return 0
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Return the most bytes that were allocated on a GPU at a time; 0 on a CPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 
 def _rehearse_until_warm(

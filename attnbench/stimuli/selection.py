@@ -58,21 +58,23 @@ class Selection:
 def draw(candidates: Indices, count: int, key: Sequence[int], seed: int) -> Indices:
     """Draw pictures without replacement, so that seeds share none as long as there are enough.
 
-    The candidates are put into a random order, the same for all seeds. Seed s takes the s-th slice of
-    it, which continues from the beginning where the candidates end.
+    The candidates are put into a random order, the same for all seeds, and seed s takes the s-th slice
+    of it. Where the candidates end, a new order begins: a secret seed, which is large, has images of
+    its own however few there are.
 
     Args:
         candidates: the pictures to draw from, int64 `[N]`.
         count: how many to draw, at most N.
-        key: seeds the random order.
+        key: seeds the random orders.
         seed: the number of the slice.
 
     Returns:
         int64 `[count]`.
     """
-    order = np.random.default_rng(key).permutation(candidates)
-    start = seed * count % len(order)
-    return order[np.arange(start, start + count) % len(order)]
+    order_number, slice_number = divmod(seed, len(candidates) // count)
+    full_key = [*key, order_number] if order_number else [*key]
+    order = np.random.default_rng(full_key).permutation(candidates)
+    return order[slice_number * count : (slice_number + 1) * count]
 
 
 def choose_partners(

@@ -51,8 +51,8 @@ def courses(task: str) -> Iterator[tuple[Backbone, Tensor, Tensor, Tensor]]:
 
 
 @cache
-def first_course(task: str) -> tuple[Backbone, Tensor, Tensor, Tensor]:
-    return next(courses(task))
+def first_courses(task: str) -> tuple[tuple[Backbone, Tensor, Tensor, Tensor], ...]:
+    return tuple(islice(courses(task), 2))
 
 
 def scores_of(detector: nn.Module, images: Tensor) -> NDArray[np.float32]:
@@ -71,12 +71,12 @@ def log_odds_of_network(backbone: Backbone, images: Tensor) -> NDArray[np.float3
 def test_the_order_of_images_is_not_that_of_bias_only(name: str) -> None:
     different = 0
     for task in TASKS:
-        backbone, pos, neg, images = first_course(task)
-        scores = scores_of(
-            adapt_submission(name, backbone, pos, neg, **LOOK_OR_REMEMBER[name]).delivered, images
-        )
-        correlation = spearmanr(scores, log_odds_of_network(backbone, images)).statistic
-        different += correlation < 0.98
+        correlations = []
+        for backbone, pos, neg, images in first_courses(task):
+            adapted = adapt_submission(name, backbone, pos, neg, **LOOK_OR_REMEMBER[name])
+            scores = scores_of(adapted.delivered, images)
+            correlations.append(spearmanr(scores, log_odds_of_network(backbone, images)).statistic)
+        different += np.mean(correlations) < 0.98
         # The other settings may not.
         if different == 2:
             return
