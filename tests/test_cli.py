@@ -259,7 +259,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
         assert done.returncode == 2 and expected in done.stderr
 
 
-@pytest.mark.parametrize("columns", [60, 80])
+@pytest.mark.parametrize("columns", [66, 80])
 def test_the_list_of_tasks_breaks_no_name(columns: int) -> None:
     done = run("tasks", COLUMNS=str(columns))
     assert max(map(len, done.stdout.splitlines())) <= columns

@@ -143,7 +143,7 @@ def _needs(track: Track, data: Path | None) -> list[str]:
         data_set = (source.hub or source.folder) + (f" ({source.size})" if source.size else "")
         if data is None:
             origin = (
-                ", from the hub (or --data)" if source.hub else ", not on the hub: needs --data"
+                ", from the hub (or --data)" if source.hub else " (not on the hub: needs --data)"
             )
             lines.append(data_set + origin)
         else:

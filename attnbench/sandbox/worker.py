@@ -51,7 +51,7 @@ from attnbench.sandbox.warm_state import (
     synchronise,
 )
 from attnbench.wire.artefact import Artefact
-from attnbench.wire.channel import Channel, Message
+from attnbench.wire.channel import Channel, ChannelClosed, Message
 from attnbench.wire.shared_images import map_private, map_shared
 
 SUBMISSION_MODULE = "submission"
@@ -164,6 +164,9 @@ def _adapt(context: _Context) -> None:
             detector_place=place_of_detector(detector, context.source),
         )
         channel.send(Message("remarks", asdict(remarks)))
+    # The judge reads from the kernel how much memory this process has used, and then ends it.
+    with contextlib.suppress(ChannelClosed):
+        channel.receive()
 
 
 def _start_memory_count(device: torch.device) -> int:
