@@ -46,7 +46,7 @@ def untimed_results(folder: Path) -> tuple[pd.DataFrame, dict[str, object]]:
     summary = {
         name: value
         for name, value in record["summary"].items()
-        if "seconds" not in name and "passes" not in name and name != "contended"
+        if not any(part in name for part in ("seconds", "passes", "memory")) and name != "contended"
     }
     return read_scores(path, Record.model_validate_json(path.read_text())).to_pandas(), summary
 
