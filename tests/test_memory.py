@@ -46,7 +46,8 @@ sys.stdin.readline()
 
 
 def test_memory_that_was_given_back_counts_too() -> None:
-    line = [sys.executable, "-c", PROCESS.format(size=200)]
+    # The kernel adds pages to its counts in batches, so a count may lack a few.
+    line = [sys.executable, "-c", PROCESS.format(size=201)]
     with subprocess.Popen(
         line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
