@@ -11,7 +11,6 @@ import typer
 
 from attnbench.cli import options
 from attnbench.text import printable
-from attnbench.vocabulary import EngineName, IsolationLevel, ProgressStyle
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,29 +59,11 @@ def curve(
         ),
     ] = None,
     device: options.Device = "cpu",
-    seeds: Annotated[
-        int, typer.Option(envvar="ATTNBENCH_SEEDS", min=1, help="The number of seeds.")
-    ] = 1,
-    engine: Annotated[
-        EngineName, typer.Option(envvar="ATTNBENCH_ENGINE", help="What runs the episodes.")
-    ] = "local",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            envvar="ATTNBENCH_WORKERS",
-            min=1,
-            metavar="N",
-            help="How many episodes run at a time. (default: one per device)",
-        ),
-    ] = None,
-    isolation: Annotated[
-        IsolationLevel,
-        typer.Option(envvar="ATTNBENCH_ISOLATION", help="How submissions are isolated."),
-    ] = "process",
-    fresh: Annotated[
-        bool,
-        typer.Option("--fresh", envvar="ATTNBENCH_FRESH", help="Make existing records again."),
-    ] = False,
+    seeds: options.Seeds = 1,
+    engine: options.Engine = "local",
+    workers: options.Workers = None,
+    isolation: options.Isolation = "process",
+    fresh: options.Fresh = False,
     data: options.Data = None,
     records: options.Records = Path("records"),
     plot: Annotated[
@@ -94,10 +75,7 @@ def curve(
             help="Also plot the curves to this file (.svg or .png).",
         ),
     ] = None,
-    progress: Annotated[
-        ProgressStyle,
-        typer.Option(envvar="ATTNBENCH_PROGRESS", help="Progress on stderr; see `evaluate`."),
-    ] = "auto",
+    progress: options.Progress = "auto",
     as_json: Annotated[
         bool,
         typer.Option("--json", envvar="ATTNBENCH_JSON", help="Print one JSON object per point."),
@@ -136,13 +114,10 @@ def curve(
             on_event=show,
         )
     if plot is not None:
-        from attnbench.files import write_atomically
         from attnbench.leaderboard.curve_plot import curve_plot
-        from attnbench.leaderboard.plot_style import png, svg
+        from attnbench.leaderboard.plot_style import write_plot
 
-        drawn = curve_plot(curves)
-        content = svg(drawn) if plot.suffix == ".svg" else png(drawn)
-        write_atomically(plot, content, plot.parent)
+        write_plot(curve_plot(curves), plot)
     if as_json:
         import json
 

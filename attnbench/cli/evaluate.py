@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from attnbench.cli import options
-from attnbench.vocabulary import EngineName, IsolationLevel, ProgressStyle
 
 
 def evaluate(
@@ -52,26 +51,9 @@ def evaluate(
         ),
     ] = None,
     device: options.Device = "cpu",
-    seeds: Annotated[
-        int,
-        typer.Option(
-            envvar="ATTNBENCH_SEEDS", min=1, metavar="N", help="Number of seeds: 0 to N - 1."
-        ),
-    ] = 1,
-    engine: Annotated[
-        EngineName,
-        typer.Option(envvar="ATTNBENCH_ENGINE", help="The engine that runs the episodes."),
-    ] = "local",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            envvar="ATTNBENCH_WORKERS",
-            min=1,
-            metavar="N",
-            help="Episodes that run at a time. If several share a CPU, their times are excluded "
-            "from the leaderboard. (default: one, or one per GPU or node)",
-        ),
-    ] = None,
+    seeds: options.Seeds = 1,
+    engine: options.Engine = "local",
+    workers: options.Workers = None,
     address: Annotated[
         str | None,
         typer.Option(
@@ -80,10 +62,7 @@ def evaluate(
             help="Address of a Ray cluster; `local` runs Slurm's tasks on this machine.",
         ),
     ] = None,
-    isolation: Annotated[
-        IsolationLevel,
-        typer.Option(envvar="ATTNBENCH_ISOLATION", help="How submissions are isolated."),
-    ] = "process",
+    isolation: options.Isolation = "process",
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -92,10 +71,7 @@ def evaluate(
             help="Time limit for one adaptation in seconds. (default: the task's)",
         ),
     ] = None,
-    fresh: Annotated[
-        bool,
-        typer.Option("--fresh", envvar="ATTNBENCH_FRESH", help="Make existing records again."),
-    ] = False,
+    fresh: options.Fresh = False,
     keep_going: Annotated[
         bool,
         typer.Option(
@@ -130,14 +106,7 @@ def evaluate(
             help="Use backbones without trained weights, for counting and timing.",
         ),
     ] = False,
-    progress: Annotated[
-        ProgressStyle,
-        typer.Option(
-            envvar="ATTNBENCH_PROGRESS",
-            help="Progress on stderr: bars, lines, or a JSON object per event. auto shows bars on "
-            "a terminal and lines elsewhere.",
-        ),
-    ] = "auto",
+    progress: options.Progress = "auto",
     wide: Annotated[
         bool,
         typer.Option(

@@ -15,14 +15,8 @@ if TYPE_CHECKING:
 
 
 def explain(
-    submission: Annotated[
-        str,
-        typer.Argument(metavar="SUBMISSION", help="A folder, or the name of a shipped submission."),
-    ],
-    task: Annotated[
-        str,
-        typer.Option(envvar="ATTNBENCH_TASK", metavar="NAME|FILE", help="A task, or a task file."),
-    ] = "imagenet-standard",
+    submission: options.Submission,
+    task: options.OneTask = "imagenet-standard",
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -32,18 +26,9 @@ def explain(
             "(default: the first)",
         ),
     ] = None,
-    seed: Annotated[
-        int, typer.Option(envvar="ATTNBENCH_SEED", metavar="N", help="The seed of the episode.")
-    ] = 0,
+    seed: options.Seed = 0,
     track: options.Track = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            envvar="ATTNBENCH_BACKBONE",
-            metavar="NAME|FILE",
-            help="The backbone to adapt, as for evaluate. (default: the first of the task)",
-        ),
-    ] = None,
+    backbone: options.TriedBackbone = None,
     data: options.Data = None,
     out: Annotated[
         Path | None,
@@ -132,9 +117,8 @@ def _describe_mean(explanations: list[Explanation]) -> str:
 def _draw(explanation: Explanation, out: Path) -> None:
     import numpy as np
 
-    from attnbench.files import write_atomically
     from attnbench.leaderboard.explanation_plot import explanation_plot
-    from attnbench.leaderboard.plot_style import png, svg
+    from attnbench.leaderboard.plot_style import write_plot
     from attnbench.stimuli.gallery import denormalise
 
     chosen = explanation.episode
@@ -149,4 +133,4 @@ def _draw(explanation: Explanation, out: Path) -> None:
         explanation.change,
         chosen.stimuli.masks_of_positives(chosen.target, chosen.seed),
     )
-    write_atomically(out, svg(plot) if out.suffix == ".svg" else png(plot), out.parent)
+    write_plot(plot, out)

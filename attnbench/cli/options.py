@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attnbench.vocabulary import DeviceKind
+from attnbench.vocabulary import DeviceKind, EngineName, IsolationLevel, ProgressStyle
 
 Track = Annotated[
     str | None,
@@ -83,6 +83,59 @@ RecordedBackbone = Annotated[
         envvar="ATTNBENCH_BACKBONE",
         metavar="FILE",
         help="The backbone.toml or FILE.py:FUNCTION of a record of your own backbone.",
+    ),
+]
+Seeds = Annotated[
+    int,
+    typer.Option(envvar="ATTNBENCH_SEEDS", min=1, metavar="N", help="Number of seeds: 0 to N - 1."),
+]
+Engine = Annotated[
+    EngineName,
+    typer.Option(envvar="ATTNBENCH_ENGINE", help="The engine that runs the episodes."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        envvar="ATTNBENCH_WORKERS",
+        min=1,
+        metavar="N",
+        help="Episodes that run at a time. If several share a CPU, their times are excluded "
+        "from the leaderboard. (default: one, or one per GPU or node)",
+    ),
+]
+Isolation = Annotated[
+    IsolationLevel,
+    typer.Option(envvar="ATTNBENCH_ISOLATION", help="How submissions are isolated."),
+]
+Fresh = Annotated[
+    bool,
+    typer.Option("--fresh", envvar="ATTNBENCH_FRESH", help="Make existing records again."),
+]
+Progress = Annotated[
+    ProgressStyle,
+    typer.Option(
+        envvar="ATTNBENCH_PROGRESS",
+        help="Progress on stderr: bars, lines, or a JSON object per event. auto shows bars on "
+        "a terminal and lines elsewhere.",
+    ),
+]
+Submission = Annotated[
+    str,
+    typer.Argument(metavar="SUBMISSION", help="A folder, or the name of a shipped submission."),
+]
+OneTask = Annotated[
+    str,
+    typer.Option(envvar="ATTNBENCH_TASK", metavar="NAME|FILE", help="A task, or a task file."),
+]
+Seed = Annotated[
+    int, typer.Option(envvar="ATTNBENCH_SEED", metavar="N", help="The seed of the episode.")
+]
+TriedBackbone = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ATTNBENCH_BACKBONE",
+        metavar="NAME|FILE",
+        help="The backbone to adapt, as for evaluate. (default: the first of the task)",
     ),
 ]
 OneObject = Annotated[

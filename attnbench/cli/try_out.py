@@ -19,32 +19,17 @@ if TYPE_CHECKING:
 
 
 def try_(
-    submission: Annotated[
-        str,
-        typer.Argument(metavar="SUBMISSION", help="A folder, or the name of a shipped submission."),
-    ],
-    task: Annotated[
-        str,
-        typer.Option(envvar="ATTNBENCH_TASK", metavar="NAME|FILE", help="A task, or a task file."),
-    ] = TRIED_TASK,
+    submission: options.Submission,
+    task: options.OneTask = TRIED_TASK,
     target: Annotated[
         str | None,
         typer.Option(
             envvar="ATTNBENCH_TARGET", metavar="NAME", help="The target. (default: the first)"
         ),
     ] = None,
-    seed: Annotated[
-        int, typer.Option(envvar="ATTNBENCH_SEED", metavar="N", help="The seed of the episode.")
-    ] = 0,
+    seed: options.Seed = 0,
     track: options.Track = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            envvar="ATTNBENCH_BACKBONE",
-            metavar="NAME|FILE",
-            help="The backbone to adapt, as for evaluate. (default: the first of the task)",
-        ),
-    ] = None,
+    backbone: options.TriedBackbone = None,
     device: options.Device = "cpu",
     data: options.Data = None,
     untrained: options.Untrained = False,

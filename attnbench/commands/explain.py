@@ -24,9 +24,9 @@ from attnbench.statistics.amplification import (
     rank_correlation,
     share_inside,
 )
+from attnbench.statistics.intervals import Floats
 from attnbench.submission import load_submission
 
-Floats = NDArray[np.float64]
 # A stage counts as reached by an adaptation if its input changes by at least this share. Frozen layers
 # may run in another order or precision, which changes inputs by less.
 _CHANGED = 0.001

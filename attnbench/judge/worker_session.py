@@ -282,5 +282,6 @@ class WorkerSession:
 
 def _count(value: object) -> int | None:
     """Return a number of bytes that a worker sent, or None if it is not one."""
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_MEMORY
-    return value if is_count and isinstance(value, int) else None
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= _MAX_MEMORY else None

@@ -7,27 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
 from attnbench.leaderboard.plot_style import (
-    BLUE,
-    GREEN,
+    COLOURS,
     INK,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
+    MARKERS,
     Plot,
     new_figure,
     styled,
 )
 from attnbench.records.learning_curves import IMAGES, Curve
-from attnbench.statistics.intervals import mean_interval
+from attnbench.statistics.intervals import Floats, mean_interval
 from attnbench.text import printable
-
-Floats = NDArray[np.float64]
-_COLOURS = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE)
-_MARKERS = "osD^vP"
 
 
 def curve_plot(curves: Sequence[Curve]) -> Plot:
@@ -69,8 +60,8 @@ def _draw(sensitivity: Axes, lag: Axes, curves: Sequence[Curve]) -> None:
     in_passes = all(curve.axis != IMAGES and None not in curve.passes for curve in curves)
     for number, curve in enumerate(curves):
         x = np.array(curve.passes if in_passes else curve.abscissa, float)
-        colour = _COLOURS[number % len(_COLOURS)]
-        marker = _MARKERS[number % len(_MARKERS)]
+        colour = COLOURS[number % len(COLOURS)]
+        marker = MARKERS[number % len(MARKERS)]
         label = printable(curve.key.submission, 40)
         for axes, values in ((sensitivity, curve.d_a), (lag, curve.lag)):
             low, high = _band(values)

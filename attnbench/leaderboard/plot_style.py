@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -19,6 +20,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from attnbench.files import write_atomically
+
 Floats = NDArray[np.float64]
 # Candidate positions of a label around its point: distances in pixels, nearest first, and angles.
 _DISTANCES = (7, 12, 18, 26, 36, 48, 62, 78, 96, 116, 138, 162, 190, 220)
@@ -26,6 +29,9 @@ _ANGLES = np.arange(24) * np.pi / 12
 # Those of Okabe & Ito's colours with enough contrast on both white and black.
 BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 SKY, PURPLE = "#56b4e9", "#cc79a7"
+# One of each for every method in a plot, in turn.
+COLOURS = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE)
+MARKERS = "osD^vP"
 # The site replaces the colours in `_DARK` for readers who prefer a dark colour scheme.
 INK, FAINT, PAPER = "#1b1b1c", "#b9b9ba", "#fefeff"
 _DARK = {INK: "#e6e6e7", FAINT: "#5c5c5e", PAPER: "#16181c", BLUE: "#3d9ddb"}
@@ -90,6 +96,16 @@ def svg(plot: Plot) -> bytes:
 def png(plot: Plot) -> bytes:
     """Return the plot as PNG."""
     return _saved(plot.figure, "png", dpi=150)
+
+
+def write_plot(plot: Plot, path: Path) -> None:
+    """Write a plot as SVG or, if the file does not end in .svg, as PNG.
+
+    Raises:
+        AttnbenchError: if the file cannot be written.
+    """
+    content = svg(plot) if path.suffix == ".svg" else png(plot)
+    write_atomically(path, content, path.parent)
 
 
 def svg_for_pages(plot: Plot) -> bytes:

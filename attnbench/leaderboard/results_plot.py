@@ -10,18 +10,12 @@ from matplotlib.figure import Figure
 
 from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.plot_style import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
+    COLOURS,
+    MARKERS,
     styled,
 )
 from attnbench.text import printable
 
-_COLOURS = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE)
-_MARKERS = "osD^vP"
 _KEYS = ["task", "track", "backbone"]
 
 
@@ -64,14 +58,14 @@ def plot(frame: pd.DataFrame) -> ResultsFigure:
             own = means[means["submission"] == name]
             places = np.array([settings.index(tuple(key)) for key in own[_KEYS].to_numpy()])
             height = places + (number + 1) * step - 0.5
-            colour = _COLOURS[number % len(_COLOURS)]
+            colour = COLOURS[number % len(COLOURS)]
             d_prime = own["d_prime"].to_numpy(float)
             ends = own["d_prime_low"].to_numpy(float), own["d_prime_high"].to_numpy(float)
             axes.errorbar(
                 d_prime,
                 height,
                 xerr=[np.maximum(0, d_prime - ends[0]), np.maximum(0, ends[1] - d_prime)],
-                fmt=_MARKERS[number % len(_MARKERS)],
+                fmt=MARKERS[number % len(MARKERS)],
                 color=colour,
                 capsize=2,
                 label=printable(name, 40),

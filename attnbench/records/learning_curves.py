@@ -9,13 +9,12 @@ from functools import cached_property
 from statistics import fmean, median
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attnbench.errors import AttnbenchError
 from attnbench.records.record import EpisodeResult, Record
 from attnbench.statistics.curves import CurveSummary, summarise_curve
+from attnbench.statistics.intervals import Floats
 
-Floats = NDArray[np.float64]
 IMAGES = "images"
 _MAX_REASONS = 3
 
@@ -103,7 +102,7 @@ def curves_of(records: Sequence[Record], parameters: Mapping[str, str]) -> list[
     grouped: dict[CurveKey, list[Record]] = defaultdict(list)
     for record in records:
         identity = record.identity
-        original = record.overrides.submission if record.overrides else identity.submission
+        original = record.original_submission
         name = original if original in parameters else identity.submission
         key = CurveKey(name, identity.task, identity.track, identity.backbone)
         grouped[key].append(record)

@@ -325,6 +325,11 @@ class Record(_Model):
     scores_sha256: Sha256
     test_images_sha256: Sha256 | None = None
 
+    @property
+    def original_submission(self) -> str:
+        """The name of the submission without overrides."""
+        return self.overrides.submission if self.overrides else self.identity.submission
+
     @model_validator(mode="after")
     def _check_overrides(self) -> Self:
         if self.overrides is not None and self.overrides.name != self.identity.submission:

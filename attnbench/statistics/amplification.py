@@ -10,8 +10,7 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from attnbench.statistics.detection import detect
-
-Floats = NDArray[np.float64]
+from attnbench.statistics.intervals import Floats
 
 
 def channel_sensitivities(

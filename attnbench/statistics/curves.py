@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 
-from attnbench.statistics.intervals import mean_interval, percentile_interval
+from attnbench.statistics.intervals import Floats, mean_interval, percentile_interval
 
-Floats = NDArray[np.float64]
 # The share of the best sensitivity that `CurveSummary.needed` refers to.
 SHARE = 0.9
 _REPLICATES = 2000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -78,9 +78,12 @@ class TrackStimuli:
         notes = [note for source in sources for note in source.notes]
         return list(filter(None, dict.fromkeys([*notes, describe_duplicates(sources)])))
 
-    def note_on_seeds(self, seeds: Iterable[int]) -> str:
+    def note_on_seeds(self, seeds: Sequence[int]) -> str:
         """Return a sentence if episodes of different seeds adapt on the same images, else nothing."""
-        if any(self._adapt.shares_images(each, self.targets, seeds) for each in self.targets):
+        # For a single seed, nothing needs to be drawn.
+        if len(seeds) > 1 and any(
+            self._adapt.shares_images(each, self.targets, seeds) for each in self.targets
+        ):
             return f"{self._adapt.name} has too few pictures: seeds share images to adapt on"
         return ""
 
@@ -122,7 +125,7 @@ class TrackStimuli:
             AttnbenchError: if there are too few pictures, one of them is damaged, or the episode
                 would adapt on a picture that it tests on.
         """
-        _, test = self._select(target, seed)
+        test = self._test.select(target, self.targets, seed)
         adapted = self.adaptation.draw(target, self.targets, seed)
         digest = adapted.digest.copy()
         tested: dict[bytes, int] = {}

@@ -24,19 +24,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from tabulate import tabulate
 
 import attnbench
 from attnbench.leaderboard.plot_style import (
-    BLUE,
+    COLOURS,
     FAINT,
-    GREEN,
     INK,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
     Plot,
     new_figure,
     styled,
@@ -45,9 +39,8 @@ from attnbench.leaderboard.plot_style import (
 from attnbench.records.record import EpisodeResult, Record
 from attnbench.records.store import RecordStore
 from attnbench.statistics.curves import Estimate, mean_height, needed_for_share
-from attnbench.statistics.intervals import mean_interval
+from attnbench.statistics.intervals import Floats, mean_interval
 
-Floats = NDArray[np.float64]
 EPOCHS = (1, 2, 3, 4, 5, 6)
 CHANCE = 0.5
 TASK = "learning-dynamics"
@@ -64,7 +57,6 @@ PEOPLE = "human"
 _DOCS = Path(__file__).parents[2] / "docs"
 PAGE, FIGURE = _DOCS / "what-adaptation-learns.md", _DOCS / "learning-dynamics.svg"
 _START, _END = "<!-- learning dynamics -->\n", "<!-- end of learning dynamics -->"
-_COLOURS = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE)
 
 
 @dataclass(frozen=True)
@@ -163,12 +155,8 @@ def measure(name: str, data: Path, records: Path) -> Learner:
         records=records,
     )
     stored = [record for _, record in RecordStore(records / "curves").load_all()[0]]
-    own = [r for r in stored if r.identity.task == TASK and _original(r) == name]
+    own = [r for r in stored if r.identity.task == TASK and r.original_submission == name]
     return learner_of(name, own)
-
-
-def _original(record: Record) -> str:
-    return record.overrides.submission if record.overrides else record.identity.submission
 
 
 def _mean(values: Floats) -> Estimate:
@@ -205,7 +193,7 @@ def figure(learners: Sequence[Learner]) -> Plot:
         drawn = new_figure(9, 4.4)
         accuracy, lag = drawn.subplots(1, 2)
         for number, learner in enumerate(learners):
-            colour = INK if learner.name == PEOPLE else _COLOURS[number % len(_COLOURS)]
+            colour = INK if learner.name == PEOPLE else COLOURS[number % len(COLOURS)]
             is_network = learner.name not in METHODS and learner.name != PEOPLE
             style = {"color": FAINT if is_network else colour, "linewidth": 1 if is_network else 2}
             epochs = np.arange(1, 1 + learner.test.shape[1])
