@@ -187,8 +187,8 @@ def test_prediction_beside_a_bare_loop(benchmark: BenchmarkFixture, keep: Keep, 
         artefact = session.adapt(submission, episode, 300.0, rehearse=False).artefact
 
         def measure() -> tuple[list[float], list[float]]:
-            prediction = session.predict(
-                submission, episode, artefact, batches, timeout=300.0, budget=300.0
+            (prediction,) = session.predict(
+                submission, [(episode, batches)], artefact, timeout=300.0, budget=300.0
             )
             template.settle()
             loop = in_process(MALLOC_TUNABLES, bare_loop, track)

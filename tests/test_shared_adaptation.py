@@ -158,6 +158,20 @@ def test_scores_are_those_of_separate_adaptations(
         assert artefacts(record) == artefacts(apart[task])
 
 
+def test_one_process_predicts_for_all_tasks(
+    tmp_path: Path,
+    write_task: Callable[..., Path],
+    submission_folder: Callable[[str, str], Path],
+) -> None:
+    speaks = submission_folder("speaks", UNIQUE.format(forward="print(os.getpid())"))
+    tasks = [write_task("clear", 0.0), write_task("noisy", 1.0)]
+    attnbench.evaluate(speaks, tasks=tasks, records=tmp_path / "records")
+    clear, noisy = records_in(tmp_path / "records").values()
+    for one, other in zip(clear.episodes, noisy.episodes, strict=True):
+        processes = [set(episode.printed.split()) for episode in (one, other)]
+        assert processes[0] == processes[1] and len(processes[0]) == 1
+
+
 def test_a_task_that_is_added_later_leaves_the_other_records_as_they_are(
     tmp_path: Path, write_task: Callable[..., Path], unique: Path
 ) -> None:

@@ -28,8 +28,8 @@ from attnbench.judge import (
     template,
     worker_session,
 )
-from attnbench.judge.evaluator import Evaluator
 from attnbench.judge.parameter_count import Contents
+from attnbench.judge.predictions import predict_all
 from attnbench.judge.template import Template
 from attnbench.judge.worker_session import WorkerSession
 from attnbench.submission import Submission
@@ -189,12 +189,12 @@ def no_charge_for_outliers(patch: pytest.MonkeyPatch) -> None:
 
 def no_charge_for_loading(patch: pytest.MonkeyPatch) -> None:
     """Do not charge for loading the detector."""
-    predict = Evaluator._predict
 
-    def predict_without_loading(*arguments: Any) -> Any:
-        return replace(predict(*arguments), loading_seconds=0.0)
+    def predict_without_loading(*arguments: Any, **options: Any) -> Any:
+        found = predict_all(*arguments, **options)
+        return [replace(prediction, loading_seconds=0.0) for prediction in found]
 
-    patch.setattr(Evaluator, "_predict", predict_without_loading)
+    patch.setattr("attnbench.judge.evaluator.predict_all", predict_without_loading)
 
 
 def no_prediction_budget(patch: pytest.MonkeyPatch) -> None:

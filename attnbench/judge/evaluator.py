@@ -5,7 +5,6 @@ The clock itself runs in `attnbench.judge.worker_session` and `attnbench.judge.p
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -14,7 +13,6 @@ import numpy as np
 
 from attnbench.backbone_names import absolute
 from attnbench.backbones.backbone import Backbone, tensors_of
-from attnbench.judge import prediction_checks
 from attnbench.judge.environment import describe_environment
 from attnbench.judge.episode_outcomes import (
     TimedAdaptation,
@@ -31,6 +29,7 @@ from attnbench.judge.parameter_count import (
 )
 from attnbench.judge.phase_timer import PhaseTimer
 from attnbench.judge.prediction_session import Prediction
+from attnbench.judge.predictions import predict_all
 from attnbench.judge.template import Template
 from attnbench.judge.trial import Trial
 from attnbench.judge.worker_session import Adaptation, WorkerSession
@@ -38,7 +37,6 @@ from attnbench.records.outcome import EpisodeOutcome
 from attnbench.records.record import Environment, EpisodeResult
 from attnbench.stimuli.episode import Episode
 from attnbench.submission import Submission
-from attnbench.wire.artefact import Artefact
 
 _T = TypeVar("_T")
 
@@ -116,10 +114,8 @@ class Evaluator:
         except EpisodeFailure as failure:
             return [failed_outcome(episode, failure, self._environment) for episode in episodes]
         with self.timer.phase("prediction"):
-            tests = [
-                (episode, self._test(submission, episode, timed, timeout)) for episode in episodes
-            ]
-        return outcomes_of(timed, tests, self._environment)
+            found = self._test(submission, episodes, timed, timeout)
+        return outcomes_of(timed, list(zip(episodes, found, strict=True)), self._environment)
 
     def time_again(
         self,
@@ -177,7 +173,14 @@ class Evaluator:
                 remarks=second.remarks,
             )
             assert first.pass_seconds is not None
-            self._predict(submission, episode, first.artefact, timeout, first.pass_seconds)
+            predict_all(
+                self._session,
+                submission,
+                [episode],
+                first.artefact,
+                timeout=timeout,
+                pass_seconds=first.pass_seconds,
+            )
         except EpisodeFailure as failure:
             return replace(
                 trial,
@@ -211,71 +214,44 @@ class Evaluator:
             raise EpisodeFailure(reason, printed=adaptation.printed) from None
 
     def _test(
-        self, submission: Submission, episode: Episode, timed: TimedAdaptation, timeout: float
-    ) -> Prediction | EpisodeFailure:
-        """Have the detector predict the test images of an episode, or say why it cannot."""
-        artefact, pass_seconds = timed.adaptation.artefact, timed.pass_seconds
+        self,
+        submission: Submission,
+        episodes: Sequence[Episode],
+        timed: TimedAdaptation,
+        timeout: float,
+    ) -> list[Prediction | EpisodeFailure]:
+        """Have the detector predict the test images of all episodes, or say why it cannot.
+
+        One process predicts for all. If it fails, each episode has processes of its own, so that a
+        detector that fails on one task has scores on the others.
+        """
         try:
-            return _again_if_killed(
-                lambda: self._predict(submission, episode, artefact, timeout, pass_seconds)
-            )
+            return [*_again_if_killed(lambda: self._predict(submission, episodes, timed, timeout))]
         except EpisodeFailure as failure:
-            failure.printed = timed.adaptation.printed + failure.printed
-            return failure
+            if len(episodes) == 1:
+                failure.printed = timed.adaptation.printed + failure.printed
+                return [failure]
+        return [
+            found
+            for episode in episodes
+            for found in self._test(submission, [episode], timed, timeout)
+        ]
 
     def _predict(
         self,
         submission: Submission,
-        episode: Episode,
-        artefact: Artefact,
+        episodes: Sequence[Episode],
+        timed: TimedAdaptation,
         timeout: float,
-        pass_seconds: float,
-    ) -> Prediction:
-        """Return one process's scores, in the episode's order, after a second process has checked some.
-
-        A score must depend on its own image only. A set of test images reveals more, such as how
-        many of them are positive.
-        """
-        images = len(episode.pos) + len(episode.neg)
-        count = len(episode.present)
-        budget = prediction_checks.budget_seconds(pass_seconds, images, count)
-        # The order is secret: nothing that a worker sees reveals it, not even the episode's seed.
-        rng = np.random.default_rng(int.from_bytes(os.urandom(16), "little"))
-        order = rng.permutation(count)
-        repeated = prediction_checks.choose_repeated(count, rng)
-        batches = list(episode.batches(order))
-        # One batch more than full batches would need, so that the sizes of batches differ.
-        parts = min(len(repeated), len(repeated) // len(batches[0]) + 1)
-        smaller_batches = np.array_split(repeated, parts)
-        first, second = (
-            self._session.predict(
-                submission,
-                episode,
-                artefact,
-                shown,
-                timeout=timeout,
-                budget=budget,
-                observe=shown is smaller_batches,
-            )
-            for shown in (batches, smaller_batches)
+    ) -> list[Prediction]:
+        return predict_all(
+            self._session,
+            submission,
+            episodes,
+            timed.adaptation.artefact,
+            timeout=timeout,
+            pass_seconds=timed.pass_seconds,
         )
-        # Back to the episode's order. This drops the scores of images that only pad the last batch.
-        positions = np.argsort(order)
-        logits = None if first.logits is None else first.logits[positions]
-        prediction = replace(
-            first, scores=first.scores[positions], logits=logits, precision=second.precision
-        )
-        scores = prediction.scores[repeated]
-        different = prediction_checks.count_different(scores, second.scores, prediction.scores)
-        if different > prediction_checks.MAX_DIFFERENT:
-            raise EpisodeFailure(
-                f"{prediction.place}{different} of {len(scores)} scores differ when the same images "
-                "come in other batches: a score may depend on its own image only, not on other images "
-                "or on chance. Compute means and thresholds in adapt and keep them with "
-                "`register_buffer`; write `F.dropout(x, training=self.training)`",
-                printed=first.printed,
-            )
-        return prediction
 
     @property
     def _environment(self) -> Environment:

@@ -53,42 +53,25 @@ class Prediction:
 
 
 class PredictionSession:
-    """Shows a detector test images and collects its scores.
+    """Shows a detector the test images of one or more episodes, and collects its scores.
 
     The images go through two shared buffers in turn. A background thread writes the next batch into
     one of them while the worker scores the other, so the worker never waits for images.
 
     Args:
         worker: a worker that is ready to receive an artefact.
-        episode: builds the test images.
-        batches: the indices of the test images in each batch, int64 `[n]`.
         image_buffers: two buffers that the worker sees, float32 `[largest batch, 3, h, w]`.
-        labels: the number of logits to ask for; 0 for none.
         budget: seconds for loading and all batches together. The time to make images does not count.
     """
 
-    def __init__(
-        self,
-        worker: Worker,
-        episode: Episode,
-        batches: Sequence[NDArray[np.int64]],
-        image_buffers: Sequence[Images],
-        *,
-        labels: int,
-        budget: float,
-    ) -> None:
+    def __init__(self, worker: Worker, image_buffers: Sequence[Images], *, budget: float) -> None:
         self._worker = worker
-        self._episode = episode
-        self._batches = batches
         self._buffers = image_buffers
-        self._labels = labels
         self._budget = budget
+        self._left = budget
         self._started = 0.0
         self._loading = 0.0
         self._place = ""
-        self._scores: list[NDArray[np.float32]] = []
-        self._logits: list[NDArray[np.float32]] = []
-        self._seconds: list[float] = []
 
     def load(self, artefact: Artefact) -> None:
         """Have the worker load the detector.
@@ -105,67 +88,76 @@ class PredictionSession:
         self._worker.channel.send(Message("artefact", arrays=artefact.arrays), deadline)
         reply = expect(self._worker, "loaded", deadline, 0)
         self._loading = self._elapsed()
+        self._left -= self._loading
         self._place = text_field(reply.fields, "place")
 
-    def run(self) -> Prediction:
-        """Have the worker score all batches, once the detector is loaded.
+    def run(
+        self, episode: Episode, batches: Sequence[NDArray[np.int64]], *, labels: int
+    ) -> Prediction:
+        """Have the worker score the test images of an episode, once the detector is loaded.
+
+        Args:
+            episode: builds the test images.
+            batches: the indices of the test images in each batch, int64 `[n]`.
+            labels: the number of logits to ask for; 0 for none.
 
         Raises:
             EpisodeFailure: if the worker reports a failure, or a score is NaN or infinite.
             ChannelClosed, ChannelTimeout, ProtocolError: see `Worker.receive`.
         """
+        scores: list[NDArray[np.float32]] = []
+        logits: list[NDArray[np.float32]] = []
+        seconds: list[float] = []
         reply = Message("scores")
-        ended = self._loading
+        ended = self._elapsed()
         with ThreadPoolExecutor(1) as background:
             shown: list[Future[float]] = []
 
             def show_next() -> None:
-                if len(shown) < len(self._batches):
-                    shown.append(background.submit(self._show, len(shown)))
+                if len(shown) < len(batches):
+                    number = len(shown)
+                    buffer, indices = number % len(self._buffers), batches[number]
+                    shown.append(background.submit(self._show, episode, indices, buffer, labels))
 
             for _ in self._buffers:
                 show_next()
-            for number in range(len(self._batches)):
+            for number, indices in enumerate(batches):
                 # The worker starts a batch once it has been shown and the previous one has ended.
                 began = max(shown[number].result(), ended)
-                reply = self._receive_scores(number)
+                reply = self._receive_scores(len(indices), labels)
                 ended = self._elapsed()
-                self._seconds.append(ended - began)
+                seconds.append(ended - began)
+                self._left -= ended - began
                 show_next()  # the buffer of this batch is free again
-                self._keep(reply, number)
-        has_logits = len(self._logits) == len(self._scores)
+                scores.append(checked_outputs(reply, "scores", (len(indices),), self._place))
+                if "logits" in reply.arrays:
+                    shape = (len(indices), labels)
+                    logits.append(checked_outputs(reply, "logits", shape, self._place))
         return Prediction(
-            np.concatenate(self._scores),
-            np.concatenate(self._logits) if has_logits else None,
+            np.concatenate(scores),
+            np.concatenate(logits) if len(logits) == len(scores) else None,
             self._loading,
-            tuple(map(len, self._batches)),
-            tuple(self._seconds),
+            tuple(map(len, batches)),
+            tuple(seconds),
             names_in(reply.fields, "nondeterministic"),
             names_in(reply.fields, "precision"),
             self._place,
             self._worker.printed(),
         )
 
-    def _show(self, number: int) -> float:
-        """Write a batch into its buffer and tell the worker. Return the seconds since loading began."""
-        buffer, count = number % len(self._buffers), len(self._batches[number])
-        self._episode.make(self._batches[number], self._buffers[buffer][:count])
-        fields = {"buffer": buffer, "count": count, "logits": self._labels > 0}
+    def _show(
+        self, episode: Episode, indices: NDArray[np.int64], buffer: int, labels: int
+    ) -> float:
+        """Write a batch into a buffer and tell the worker. Return the seconds since loading began."""
+        episode.make(indices, self._buffers[buffer][: len(indices)])
+        fields = {"buffer": buffer, "count": len(indices), "logits": labels > 0}
         self._worker.channel.send(Message("images", fields), time.monotonic() + self._budget)
         return self._elapsed()
 
-    def _receive_scores(self, number: int) -> Message:
-        left = self._budget - self._loading - sum(self._seconds)
+    def _receive_scores(self, count: int, labels: int) -> Message:
         # A float32 score, and as many float32 logits as there are labels.
-        limit = 4 * len(self._batches[number]) * (1 + self._labels)
-        return expect(self._worker, "scores", time.monotonic() + left, limit)
-
-    def _keep(self, reply: Message, number: int) -> None:
-        count = len(self._batches[number])
-        self._scores.append(checked_outputs(reply, "scores", (count,), self._place))
-        if "logits" in reply.arrays:
-            logits = checked_outputs(reply, "logits", (count, self._labels), self._place)
-            self._logits.append(logits)
+        limit = 4 * count * (1 + labels)
+        return expect(self._worker, "scores", time.monotonic() + self._left, limit)
 
     def _elapsed(self) -> float:
         return time.perf_counter() - self._started

@@ -174,48 +174,55 @@ class WorkerSession:
     def predict(
         self,
         submission: Submission,
-        episode: Episode,
+        tests: Sequence[tuple[Episode, Sequence[NDArray[np.int64]]]],
         artefact: Artefact,
-        batches: Sequence[NDArray[np.int64]],
         *,
         timeout: float,
         budget: float,
         observe: bool = False,
-    ) -> Prediction:
-        """Have a process that has not adapted score the episode's test images.
+    ) -> list[Prediction]:
+        """Have a process that has not adapted score the test images of one or more episodes.
 
         Args:
             submission: the submission, whose Python files the detector needs.
-            episode: the test images.
+            tests: episodes that share an adaptation, each with the indices of the test images in each
+                batch, int64 `[n]`.
             artefact: the detector.
-            batches: the indices of the test images in each batch, int64 `[n]`.
             timeout: seconds to import the submission.
-            budget: seconds to load the detector and to predict.
+            budget: seconds to load the detector and to predict for all episodes.
             observe: whether to observe the precision it computes in, which takes time.
+
+        Returns:
+            A prediction for each episode.
 
         Raises:
             EpisodeFailure: if the detector does not deliver valid scores in time.
         """
-        self._warm_up(batches=sorted({len(batch) for batch in batches}))
+        sizes = {len(batch) for _, batches in tests for batch in batches}
+        self._warm_up(batches=sorted(sizes))
+        first, _ = tests[0]
         # Two buffers in turn: the worker scores one batch while the next is written.
-        shapes = [(max(map(len, batches)), *episode.pos.shape[1:])] * 2
+        shapes = [(max(sizes), *first.pos.shape[1:])] * 2
         with self._worker("predicting", budget) as worker:
             request = {"shapes": shapes, "observe": observe}
             ready_deadline = self._start(
-                worker, "predict", episode, request, submission.program, timeout
+                worker, "predict", first, request, submission.program, timeout
             )
             with buffers(shapes) as (descriptor, image_buffers):
                 worker.channel.send_descriptor(descriptor)
                 expect(worker, "ready", ready_deadline, 0)
-                labels = self._labels if episode.asks_for_logits else 0
-                session = PredictionSession(
-                    worker, episode, batches, image_buffers, labels=labels, budget=budget
-                )
+                session = PredictionSession(worker, image_buffers, budget=budget)
                 # This worker gets its reachable state from the source.
                 load = BackgroundLoad(self._threads)
                 session.load(replace(artefact, reachable_state=b""))
-                prediction = session.run()
-                return replace(prediction, contended=load.is_contended())
+                predictions = [
+                    session.run(
+                        episode, batches, labels=self._labels if episode.asks_for_logits else 0
+                    )
+                    for episode, batches in tests
+                ]
+                contended = load.is_contended()
+                return [replace(each, contended=contended) for each in predictions]
 
     def _warm_up(self, *, counts: Sequence[int] = (), batches: Sequence[int] = ()) -> None:
         if self._device == "cpu":
