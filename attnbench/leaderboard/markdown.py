@@ -12,7 +12,7 @@ from tabulate import tabulate
 from attnbench.leaderboard.pareto import ParetoMember
 from attnbench.leaderboard.pooling import CostSummary, Setting, SettingResult
 from attnbench.leaderboard.standings import Standings, StandingsRow
-from attnbench.leaderboard.wording import describe_standing, describe_tests
+from attnbench.leaderboard.wording import describe_standing, describe_tests, summarise
 from attnbench.statistics.joint_means import Estimate
 
 _CONTENDED = "—"
@@ -77,6 +77,9 @@ def markdown_of(boards: Sequence[Standings], newest: str, stale: int = 0) -> str
     if not boards:
         lines += ["No records yet. Make the first with `attnbench evaluate submissions/attention`."]
         return "\n".join(lines) + "\n"
+    answers = [(standings.name, summarise(standings)) for standings in boards]
+    lines += [f"- **{name}**: {escape(text, 1000)}" for name, text in answers if text]
+    lines += [""] * any(text for _, text in answers)
     if stale:
         lines += [_stale_note(boards, stale), ""]
     lines += [*_legend(boards), ""]
@@ -263,7 +266,7 @@ def _readouts(standings: Standings) -> list[str]:
     return [_READOUT_LEGEND, "", table, ""]
 
 
-def escape(text: str) -> str:
+def escape(text: str, limit: int = _TEXT_LIMIT) -> str:
     """Return untrusted text as one bounded line of plain Markdown.
 
     Markup is escaped. Control characters and marks of text direction are removed, because they could
@@ -271,11 +274,11 @@ def escape(text: str) -> str:
     """
     visible = "".join(
         " " if character.isspace() else character
-        for character in text[: 4 * _TEXT_LIMIT]
+        for character in text[: 4 * limit]
         if character.isspace() or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co")
     )
     line = " ".join(visible.split())
-    if len(line) > _TEXT_LIMIT:
-        line = line[: _TEXT_LIMIT - 1] + "…"
+    if len(line) > limit:
+        line = line[: limit - 1] + "…"
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", line)

@@ -110,7 +110,11 @@ def write_plot(plot: Plot, path: Path) -> None:
 
 def svg_for_pages(plot: Plot) -> bytes:
     """Return the plot as an SVG whose colours follow the reader's light or dark preference."""
-    text = svg(plot).decode()
+    return follow_reader(svg(plot).decode())
+
+
+def follow_reader(text: str) -> bytes:
+    """Let the colours of an SVG follow the reader's light or dark preference."""
     names = {colour: f"--c{number}" for number, colour in enumerate(_DARK)}
     for colour, name in names.items():
         text = text.replace(colour, f"var({name})")

@@ -106,7 +106,8 @@ def standings_of(
 ) -> list[Standings]:
     """Return the standings of each track, of targets with a label and of those without.
 
-    Shipped tracks come first, by size. The standings do not depend on the order of the records.
+    Shipped tracks come first, the largest at the top. The standings do not depend on the order of
+    the records.
 
     Args:
         records: all records.
@@ -122,7 +123,7 @@ def standings_of(
     own = sorted(by_track.keys() - set(TRACKS))
     return [
         standings
-        for track in (*(track for track in TRACKS if track in by_track), *own)
+        for track in (*(track for track in reversed(TRACKS) if track in by_track), *own)
         for standings in _standings_of_track(track, by_track[track], badges, orders.get(track, {}))
     ]
 

@@ -5,6 +5,54 @@ from __future__ import annotations
 from attnbench.leaderboard.comparable import CONTROL
 from attnbench.leaderboard.standings import Standings, StandingsRow
 
+# The method that the benchmark was made for; its result is always named.
+FEATURED = "attention"
+
+
+def summarise(standings: Standings) -> str:
+    """Return how many methods beat the control, the best, the cheapest, and where `attention` is."""
+    if not standings.tests:
+        return ""
+    above = [row for row in standings.rows if row.placement.verdict == "above"]
+    if not above:
+        text = (
+            f"None of {_count(standings.tests, 'method')} is shown to detect better than {CONTROL}, "
+            "the control, which only moves the threshold."
+        )
+    else:
+        text = (
+            f"{len(above)} of {_count(standings.tests, 'method')} detect better than {CONTROL}, the "
+            f"control, which only moves the threshold. The best is {_result(above[0])}."
+        )
+        timed = [(row.costs.times.passes, row) for row in above if row.costs]
+        known = [(passes, row) for passes, row in timed if passes is not None]
+        if known:
+            _, cheapest = min(known, key=lambda pair: pair[0])
+            if cheapest is not above[0]:
+                text += f" The cheapest of them is {_result(cheapest)}."
+    for row in standings.rows:
+        if row.method.submission == FEATURED and row not in above[:1] and not row.placement.lacking:
+            standing = {"above": "is above", "below": "is below"}.get(
+                row.placement.verdict, "is not distinguished from"
+            )
+            text += f" {FEATURED} {standing} the control: {_result(row, named=False)}."
+    return text
+
+
+def _result(row: StandingsRow, named: bool = True) -> str:
+    """Return a method's difference from the control, with its interval, and its cost."""
+    difference = row.placement.difference
+    parts = [row.method.submission] if named else []
+    if difference is not None:
+        low, high = difference.interval or (difference.value, difference.value)
+        parts.append(f"{difference.value:+.2f} d_a [{low:+.2f}, {high:+.2f}]".replace("-", "−"))
+    if row.costs is not None:
+        cost = f"{row.costs.parameters[1]:,} parameters"
+        if row.costs.times.passes is not None:
+            cost += f" and the time of {row.costs.times.passes:.2g} passes"
+        parts.append(f"with {cost}")
+    return " ".join(parts) if not named else f"{parts[0]}: {' '.join(parts[1:])}"
+
 
 def describe_tests(standings: Standings) -> str:
     """Return what was compared and tested, and the differences that the tests can find."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,12 @@ from attnbench.leaderboard.entries import Entry, read_entries
 from attnbench.leaderboard.order import order_correlations
 from attnbench.leaderboard.standings import Standings, standings_of
 from attnbench.records.record import EpisodeResult, Record
+from attnbench.statistics.intervals import Floats
 
 ROOT = Path(__file__).parents[2]
 MakeRecord = Callable[..., Record]
+Make = Callable[..., list[Record]]
+TASKS = ("alpha-blend", "imagenet-a", "imagenet-standard")
 HOSTILE = (
     "<script>alert(1)</script> | `x` \x1b[31m \u202eabc\n# $x^2$ ../../x \" ' " + "long " * 900
 )
@@ -54,3 +57,46 @@ def hostile(make_record: MakeRecord) -> list[Entry]:
         Entry("published", Path(name), record, "self-reported", None)
         for name, record in zip(names, renamed, strict=True)
     ]
+
+
+@pytest.fixture(scope="session")
+def make(make_record: Callable[..., Record]) -> Make:
+    """A function that makes a method's records of d_a `[tasks, targets, seeds]`."""
+    template = make_record()
+    episode = template.episodes[0]
+    assert episode.measures is not None
+
+    def make(
+        name: str,
+        d_a: Floats,
+        tasks: Sequence[str] = TASKS,
+        has_label: bool | None = True,
+        track: str = "mini",
+    ) -> list[Record]:
+        records = []
+        for task, by_target in zip(tasks, d_a, strict=True):
+            for seed in range(by_target.shape[1]):
+                identity = {"submission": name, "task": task, "seed": seed, "track": track}
+                episodes = tuple(
+                    episode.model_copy(
+                        update={
+                            "target": f"target {target}",
+                            "has_label": has_label,
+                            "measures": episode.measures.model_copy(
+                                update={"d_a": float(value), "d_prime": float(value)}
+                            ),
+                        }
+                    )
+                    for target, value in enumerate(by_target[:, seed])
+                )
+                records.append(
+                    template.model_copy(
+                        update={
+                            "identity": template.identity.model_copy(update=identity),
+                            "episodes": episodes,
+                        }
+                    )
+                )
+        return records
+
+    return make

@@ -84,7 +84,7 @@ def test_a_row_pools_the_seeds_of_one_submission_version(make_record: MakeRecord
 
 def test_each_track_has_a_table(make_record: MakeRecord) -> None:
     page = page_of([make_record(track="small"), make_record(track="mini")])
-    assert page.index("## mini") < page.index("## small")
+    assert page.index("## small") < page.index("## mini")
     assert "## full" not in page
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 import re
 import subprocess
@@ -76,7 +77,8 @@ def test_pages_load_nothing_from_elsewhere(files: dict[str, bytes]) -> None:
             ), name
             if element.tag in ("script", "link", "img", "iframe", "source"):
                 assert "//" not in (element.get("src") or element.get("href") or ""), name
-    assert b"http" not in files["site.css"] and b"http" not in files["site.js"]
+    own = ("site.css", "site.js", "charts.js")  # vega.js names standards by their addresses
+    assert all(b"http" not in files[name] for name in own)
 
 
 def test_every_method_has_a_page_with_commands(
@@ -111,7 +113,7 @@ def test_hostile_text_stays_text(hostile: list[Entry]) -> None:
         if name.endswith((".html", ".svg")):
             page = ElementTree.fromstring(content)
             scripts = [element for element in page.iter() if element.tag == "script"]
-            assert all(not script.text for script in scripts), name
+            assert all(not script.text or json.loads(script.text) for script in scripts), name
             assert len(content) < 400_000, name
     (method,) = [files[name].decode() for name in files if name.startswith("methods/x-x-")]
     assert "attnbench verify 'published/mini/noisy-mnist/2 $(rm -rf x)'\"'\"'.json'" in (

@@ -81,24 +81,63 @@ def column(page: Any, table: str, number: int) -> list[str]:
 def test_tables_sort_by_click_and_by_enter(browser: Any, site: Path) -> None:
     monitored = MonitoredPage(browser)
     page = monitored.open(site / "index.html")
-    heading = page.locator("#track-mini th", has_text="parameters")
+    heading = page.locator("#track-mini .standings th", has_text="parameters")
     heading.get_by_role("button").click()
     assert heading.get_attribute("aria-sort") == "ascending"
-    values = page.locator("#track-mini tbody tr > :nth-child(9)").evaluate_all(
+    values = page.locator("#track-mini .standings tbody tr > :nth-child(6)").evaluate_all(
         "cells => cells.map(cell => cell.dataset.value)"
     )
     numbers = [float(value) for value in values if value is not None]
     assert numbers == sorted(numbers) and len(numbers) > 20
     heading.get_by_role("button").press("Enter")
     assert heading.get_attribute("aria-sort") == "descending"
-    method = page.locator("#track-mini th", has_text="method")
+    method = page.locator("#track-mini .standings th", has_text="method")
     method.get_by_role("button").focus()
     page.keyboard.press("Enter")
     assert method.get_attribute("aria-sort") == "ascending"
     assert heading.get_attribute("aria-sort") is None
-    names = column(page, "#track-mini", 2)
+    names = column(page, "#track-mini .standings", 1)
     assert names == sorted(names, key=str.lower)
     monitored.check()
+
+
+def test_a_method_is_followed_through_charts_and_tables(browser: Any, site: Path) -> None:
+    monitored = MonitoredPage(browser, viewport={"width": 1440, "height": 900})
+    page = monitored.open(site / "index.html")
+    charts = page.locator(".chart")
+    expect = playwright.expect
+    expect(charts.locator("svg")).to_have_count(charts.count())
+    assert not charts.locator("img").first.is_visible()
+    faint = "path => Number(path.getAttribute('opacity')) < 0.5"
+    points = charts.last.locator(".mark-symbol.role-mark path")
+    assert points.count() > 10 and not any(p.evaluate(faint) for p in points.all())
+
+    page.get_by_label("follow a method", exact=True).select_option("attention")
+    followed = page.locator("tr.followed th").all_inner_texts()
+    assert followed and set(followed) == {"attention"}
+    assert sum(not p.evaluate(faint) for p in points.all()) == 1
+
+    page.get_by_label("follow a method", exact=True).select_option("")
+    points.first.click(force=True)
+    name = page.get_by_label("follow a method", exact=True).input_value()
+    assert name and set(page.locator("tr.followed th").all_inner_texts()) == {name}
+    monitored.check()
+
+
+def test_the_answer_is_on_the_first_screen(browser: Any, site: Path) -> None:
+    for width, height in ((1440, 900), (390, 844)):
+        monitored = MonitoredPage(browser, viewport={"width": width, "height": height})
+        page = monitored.open(site / "index.html")
+        answers = page.locator(".answers li").all()
+        assert len(answers) > 1
+        boxes = [answer.bounding_box() for answer in answers]
+        assert all(box["y"] + box["height"] < height for box in boxes)
+        heads = page.locator("#track-mini .standings thead th").all()
+        edges = {head.inner_text().split("\n")[0]: head.bounding_box() for head in heads}
+        last = {1440: "badge", 390: "d′"}[width]
+        box = next(box for text, box in edges.items() if text.startswith(last) and box)
+        assert box["x"] + box["width"] <= width
+        monitored.check()
 
 
 def test_results_filter_by_task_track_backbone_device_and_name(browser: Any, site: Path) -> None:
@@ -145,7 +184,7 @@ def test_method_and_task_pages_open_from_links(browser: Any, site: Path) -> None
     assert page.get_by_role("heading", level=1).inner_text() == "linear_probe"
     page.locator("summary", has_text="noisy-mnist, mini").click()
     assert page.locator("details[open] table tbody tr").count() == EPISODES
-    page.get_by_role("link", name="noisy-mnist").first.click()
+    page.get_by_role("link", name="noisy-mnist").last.click()
     assert "noisy-mnist, mini" in page.get_by_role("heading", level=1).inner_text()
     page.wait_for_load_state("networkidle")
     broken = "images => images.filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
@@ -183,7 +222,8 @@ def test_pages_are_complete_without_scripts(browser: Any, site: Path) -> None:
     monitored = MonitoredPage(browser, java_script_enabled=False)
     page = monitored.open(site / "index.html")
     assert len(column(page, "#results", 1)) > 60
-    assert not page.locator("form").is_visible()
+    assert not any(form.is_visible() for form in page.locator("form").all())
+    assert page.locator(".chart img").first.is_visible()
     page.locator("#track-mini").get_by_role("link", name="linear_probe").click()
     page.locator("summary", has_text="noisy-mnist, mini").click()
     assert page.locator("details[open] table tbody tr").count() == EPISODES

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,53 +12,9 @@ from attnbench.leaderboard.standings import Standings, StandingsRow, standings_o
 from attnbench.records.record import Record
 from attnbench.statistics.detection import detect
 from attnbench.statistics.intervals import Floats
+from tests.leaderboard.conftest import TASKS, Make
 
-Make = Callable[..., list[Record]]
-TASKS = ("alpha-blend", "imagenet-a", "imagenet-standard")
 VERDICTS = ("below", "not distinguished", "above")
-
-
-@pytest.fixture(scope="session")
-def make(make_record: Callable[..., Record]) -> Make:
-    """A function that makes a method's records of d_a `[tasks, targets, seeds]`."""
-    template = make_record()
-    episode = template.episodes[0]
-    assert episode.measures is not None
-
-    def make(
-        name: str,
-        d_a: Floats,
-        tasks: Sequence[str] = TASKS,
-        has_label: bool | None = True,
-        track: str = "mini",
-    ) -> list[Record]:
-        records = []
-        for task, by_target in zip(tasks, d_a, strict=True):
-            for seed in range(by_target.shape[1]):
-                identity = {"submission": name, "task": task, "seed": seed, "track": track}
-                episodes = tuple(
-                    episode.model_copy(
-                        update={
-                            "target": f"target {target}",
-                            "has_label": has_label,
-                            "measures": episode.measures.model_copy(
-                                update={"d_a": float(value), "d_prime": float(value)}
-                            ),
-                        }
-                    )
-                    for target, value in enumerate(by_target[:, seed])
-                )
-                records.append(
-                    template.model_copy(
-                        update={
-                            "identity": template.identity.model_copy(update=identity),
-                            "episodes": episodes,
-                        }
-                    )
-                )
-        return records
-
-    return make
 
 
 def values(rng: np.random.Generator, mean: float, spread: float = 0.2, seeds: int = 3) -> Floats:

@@ -13,12 +13,14 @@ from attnbench.leaderboard.entries import Entry, group_entries
 from attnbench.leaderboard.exports import export_files, write_files
 from attnbench.leaderboard.plot_files import PlotSubject, RenderedPlot, render_for_pages
 from attnbench.leaderboard.pooling import method_of
+from attnbench.leaderboard.site.charts import library, standings_chart
 from attnbench.leaderboard.site.galleries import gallery
 from attnbench.leaderboard.site.method_pages import method_pages
 from attnbench.leaderboard.site.rendering import environment, static_files
 from attnbench.leaderboard.site.result_rows import ResultRow, result_rows
 from attnbench.leaderboard.site.task_pages import task_pages
 from attnbench.leaderboard.standings import Standings
+from attnbench.leaderboard.wording import summarise
 from attnbench.text import printable
 from attnbench.version import __version__
 
@@ -111,8 +113,19 @@ def _pages(
             "paths": paths,
         }
         yield task.path, page("task.html", "../", **values)
+    charts = {
+        board.name: chart
+        for board in boards
+        if (chart := standings_chart(board, paths)) is not None
+    }
+    if charts:
+        yield from library()
+    yield from ((f"plots/{chart.name}.svg", chart.picture()) for chart in charts.values())
     values = {
         "boards": boards,
+        "summaries": [(board, text) for board in boards if (text := summarise(board))],
+        "charts": charts,
+        "followed": sorted({row.method.submission for board in boards for row in board.rows}),
         "rows": rows,
         "pages": tasks,
         "plots": {board.name: plots.get((board.name, None), []) for board in boards},

@@ -16,7 +16,7 @@ from attnbench.leaderboard.wording import describe_standing, describe_tests
 from attnbench.statistics.intervals import Interval
 from attnbench.text import printable
 
-_STATIC = ("site.css", "site.js")
+_STATIC = ("site.css", "site.js", "charts.js")
 _DOI = re.compile(
     r"\b(?:doi:\s*|https?://doi\.org/)(10\.\d{4,9}/[^\s\"<>,;]{1,200})", re.IGNORECASE
 )
@@ -43,13 +43,14 @@ def environment() -> Environment:
         "integer": integer,
         "seconds": seconds,
         "linked": linked,
+        "breakable": breakable,
         "shell": lambda text: shlex.quote(printable(text)),
     }
     return jinja
 
 
 def static_files() -> Iterator[tuple[str, bytes]]:
-    """Yield the name and content of the style sheet and the script."""
+    """Yield the name and content of the style sheet and the scripts."""
     folder = files("attnbench.leaderboard.site").joinpath("static")
     for name in _STATIC:
         yield name, folder.joinpath(name).read_bytes()
@@ -108,6 +109,11 @@ def linked(text: str) -> Markup:
         parts += [Markup('<a href="{}" rel="nofollow noopener">{}</a>').format(url, shown)]
         start = match.start() + len(shown)
     return Markup("").join([*parts, Markup.escape(text[start:])])
+
+
+def breakable(name: str) -> Markup:
+    """Return a name as markup that may be broken into lines after each underscore."""
+    return Markup("_<wbr/>").join(name.split("_"))
 
 
 def is_web_url(url: str) -> bool:
