@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from attnbench.commands.compare import compare
 from attnbench.leaderboard.entries import read_entries
 from attnbench.leaderboard.order import order_correlations
 from attnbench.leaderboard.site.builder import write_site
@@ -20,6 +21,7 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
+PAGES = ("index.html", "compare.html", "data.html")
 RECORDS = Path(__file__).parents[2] / "published"
 # Episodes of linear_probe on noisy-mnist: ten targets per seed.
 EPISODES = 10 * len(list((RECORDS / "mini" / "noisy-mnist").glob("linear_probe@*.json")))
@@ -124,6 +126,38 @@ def test_a_method_is_followed_through_charts_and_tables(browser: Any, site: Path
     monitored.check()
 
 
+def test_two_methods_are_compared_without_a_server(browser: Any, site: Path) -> None:
+    monitored = MonitoredPage(browser, viewport={"width": 1440, "height": 900})
+    page = monitored.open(site / "index.html")
+    page.get_by_role("link", name="Compare").click()
+    page.get_by_label("track", exact=True).select_option("mini")
+    (expected,) = compare(
+        ["last_layer", "prototype"], records=[RECORDS], track="mini", task="noisy-mnist"
+    )
+    page.get_by_label("method", exact=True).select_option("last_layer")
+    page.get_by_label("minus", exact=True).select_option("prototype")
+    difference = expected.pairs[0].d_a
+    assert difference.interval
+    text = "{:+.2f} [{:+.2f}, {:+.2f}]".format(difference.value, *difference.interval)
+    cells = page.locator("#differences tr", has_text="noisy-mnist").locator("td").all_inner_texts()
+    assert cells == [text.replace("-", "−"), "10"]
+    # The other way round, everything changes its sign.
+    page.get_by_label("method", exact=True).select_option("prototype")
+    page.get_by_label("minus", exact=True).select_option("last_layer")
+    low, high = difference.interval
+    turned = f"{-difference.value:+.2f} [{-high:+.2f}, {-low:+.2f}]".replace("-", "−")
+    row = page.locator("#differences tr", has_text="noisy-mnist")
+    assert row.locator("td").first.inner_text() == turned
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    assert page.get_by_label("minus", exact=True).input_value() == "last_layer"
+    points = page.locator("#targets .mark-symbol.role-mark path")
+    playwright.expect(points.first).to_be_visible()
+    assert points.count() >= 10
+    monitored.check()
+
+
 def test_the_answer_is_on_the_first_screen(browser: Any, site: Path) -> None:
     for width, height in ((1440, 900), (390, 844)):
         monitored = MonitoredPage(browser, viewport={"width": width, "height": height})
@@ -198,7 +232,7 @@ def test_axe_reports_no_serious_violation(browser: Any, site: Path, scheme: str)
         "axe_playwright_python.sync_playwright", reason="axe is not installed"
     )
     monitored = MonitoredPage(browser, color_scheme=scheme, bypass_csp=True)
-    for file in (site / "index.html", site / "data.html", *pages_of_each_kind(site)):
+    for file in (*(site / name for name in PAGES), *pages_of_each_kind(site)):
         page = monitored.open(file)
         page.locator("details").evaluate_all("all => all.forEach(details => details.open = true)")
         violations = axe.Axe().run(page).response["violations"]
@@ -212,7 +246,7 @@ def pages_of_each_kind(site: Path) -> list[Path]:
 
 def test_pages_fit_the_width_of_a_phone(browser: Any, site: Path) -> None:
     monitored = MonitoredPage(browser, viewport={"width": 400, "height": 800})
-    for file in (site / "index.html", site / "data.html", *pages_of_each_kind(site)):
+    for file in (*(site / name for name in PAGES), *pages_of_each_kind(site)):
         page = monitored.open(file)
         assert page.evaluate("document.documentElement.scrollWidth") <= 400, file.name
     monitored.check()

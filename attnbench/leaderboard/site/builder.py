@@ -13,9 +13,10 @@ from attnbench.leaderboard.entries import Entry, group_entries
 from attnbench.leaderboard.exports import export_files, write_files
 from attnbench.leaderboard.plot_files import PlotSubject, RenderedPlot, render_for_pages
 from attnbench.leaderboard.pooling import method_of
-from attnbench.leaderboard.site.charts import library, standings_chart
+from attnbench.leaderboard.site.charts import difference_chart, library, standings_chart
 from attnbench.leaderboard.site.galleries import gallery
 from attnbench.leaderboard.site.method_pages import method_pages
+from attnbench.leaderboard.site.pairs import pair_data
 from attnbench.leaderboard.site.rendering import environment, static_files
 from attnbench.leaderboard.site.result_rows import ResultRow, result_rows
 from attnbench.leaderboard.site.task_pages import task_pages
@@ -86,6 +87,7 @@ def _pages(
         "records": len(entries),
         "newest": newest,
         "own_methods": own if has_published else set(),
+        "has_pairs": any(sum(not row.placement.lacking for row in b.rows) > 1 for b in boards),
     }
 
     def page(template: str, root: str, **values: object) -> bytes:
@@ -118,8 +120,10 @@ def _pages(
         for board in boards
         if (chart := standings_chart(board, paths)) is not None
     }
-    if charts:
-        yield from library()
+    yield from library()
+    pairs = [data for board in boards if (data := pair_data(board, paths)) is not None]
+    if pairs:
+        yield "compare.html", page("compare.html", "", boards=pairs, chart=difference_chart())
     yield from ((f"plots/{chart.name}.svg", chart.picture()) for chart in charts.values())
     values = {
         "boards": boards,

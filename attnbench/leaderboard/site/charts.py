@@ -28,6 +28,31 @@ _COLOURS = {
     "below the control": FAINT,
 }
 _WORDS = {"above": "above the control", "control": "the control", "below": "below the control"}
+_STYLE: Mapping[str, Any] = {
+    "background": None,
+    "font": "DejaVu Sans, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": INK,
+        "titleColor": INK,
+        "titleFontWeight": "normal",
+        "gridColor": FAINT,
+        "gridOpacity": 0.4,
+        "domainColor": INK,
+        "tickColor": INK,
+        "labelFontSize": 12,
+        "titleFontSize": 13,
+    },
+    "legend": {
+        "labelColor": INK,
+        "titleColor": INK,
+        "titleFontWeight": "normal",
+        "labelFontSize": 12,
+        "symbolBaseFillColor": INK,
+        "symbolBaseStrokeColor": INK,
+    },
+    "text": {"fontSize": 12},
+}
 _PICTURE_WIDTH, _HEIGHT = 820, 330
 _LIBRARY = "vega.js"
 
@@ -91,6 +116,45 @@ def standings_chart(standings: Standings, pages: Mapping[Method, str]) -> Chart 
         description += f" Not shown, as they have no times: {', '.join(untimed)}."
     name = f"{standings.track}{'' if standings.has_labels else '-new'}-standings"
     return Chart(name, description, _specification(points, control, description))
+
+
+def difference_chart() -> dict[str, Any]:
+    """Return the chart of differences between two methods. A script adds data and height."""
+    x = {
+        "field": "difference",
+        "type": "quantitative",
+        "axis": {"title": "difference in d_a"},
+    }
+    y = {
+        "field": "task",
+        "type": "nominal",
+        "sort": None,
+        "axis": {"title": None, "labelExpr": "split(datum.label, ', ')"},
+    }
+    tooltip: list[dict[str, Any]] = [
+        {"field": "target"},
+        *({"field": field, "format": ".2f"} for field in ("difference", "first", "second")),
+    ]
+    points = {"type": "point", "filled": True, "size": 45, "opacity": 0.55, "color": BLUE}
+    line = {"type": "rule", "strokeDash": [5, 4], "color": INK}
+    interval = {"type": "rule", "strokeWidth": 3, "color": VERMILION}
+    mean = {"type": "tick", "thickness": 3, "color": VERMILION}
+    layers: list[dict[str, Any]] = [
+        {"mark": line, "encoding": {"x": {"datum": 0, "type": "quantitative"}}},
+        {"mark": points, "encoding": {"x": x, "y": y, "tooltip": tooltip}},
+        {
+            "mark": interval,
+            "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y},
+        },
+        {"mark": mean, "encoding": {"x": {**x, "field": "mean"}, "y": y}},
+    ]
+    for layer in layers:
+        layer["mark"]["aria"] = False  # a screen reader reads the table
+    return {
+        "width": "container",
+        "layer": layers,
+        "config": _STYLE,
+    }
 
 
 def _passes(row: StandingsRow) -> float | None:
@@ -224,31 +288,7 @@ def _specification(
         "data": {"values": list(points)},
         "params": [{"name": "followed", "value": ""}],
         "layer": layers,
-        "config": {
-            "background": None,
-            "font": "DejaVu Sans, sans-serif",
-            "view": {"stroke": None},
-            "axis": {
-                "labelColor": INK,
-                "titleColor": INK,
-                "titleFontWeight": "normal",
-                "gridColor": FAINT,
-                "gridOpacity": 0.4,
-                "domainColor": INK,
-                "tickColor": INK,
-                "labelFontSize": 12,
-                "titleFontSize": 13,
-            },
-            "legend": {
-                "labelColor": INK,
-                "titleColor": INK,
-                "titleFontWeight": "normal",
-                "labelFontSize": 12,
-                "symbolBaseFillColor": INK,
-                "symbolBaseStrokeColor": INK,
-            },
-            "text": {"fontSize": 12},
-        },
+        "config": _STYLE,
     }
 
 

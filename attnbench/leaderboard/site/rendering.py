@@ -16,7 +16,7 @@ from attnbench.leaderboard.wording import describe_standing, describe_tests
 from attnbench.statistics.intervals import Interval
 from attnbench.text import printable
 
-_STATIC = ("site.css", "site.js", "charts.js")
+_STATIC = ("site.css", "site.js", "charts.js", "compare.js")
 _DOI = re.compile(
     r"\b(?:doi:\s*|https?://doi\.org/)(10\.\d{4,9}/[^\s\"<>,;]{1,200})", re.IGNORECASE
 )
