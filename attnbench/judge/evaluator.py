@@ -5,12 +5,12 @@ The clock itself runs in `attnbench.judge.worker_session` and `attnbench.judge.p
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attnbench.backbone_names import absolute
 from attnbench.backbones.backbone import Backbone, tensors_of
@@ -31,6 +31,7 @@ from attnbench.judge.parameter_count import (
 )
 from attnbench.judge.phase_timer import PhaseTimer
 from attnbench.judge.prediction_session import Prediction
+from attnbench.judge.shuffled_prediction import predict_shuffled
 from attnbench.judge.template import Template
 from attnbench.judge.trial import Trial
 from attnbench.judge.worker_session import Adaptation, WorkerSession
@@ -187,6 +188,58 @@ class Evaluator:
             )
         return trial
 
+    def deliver(
+        self,
+        submission: Submission,
+        episode: Episode,
+        timeout: float,
+        *,
+        onto: Artefact | None = None,
+    ) -> tuple[Artefact, ArtefactSize]:
+        """Adapt once, and return the artefact with its size.
+
+        Args:
+            submission: the submission.
+            episode: the images to adapt on.
+            timeout: seconds for the adaptation.
+            onto: the artefact of another target, whose network is adapted in place of the backbone.
+
+        Raises:
+            EpisodeFailure: if the submission delivers none.
+        """
+        adaptation = _again_if_killed(
+            lambda: self._session.adapt(submission, episode, timeout, rehearse=False, onto=onto)
+        )
+        return adaptation.artefact, self._measure(adaptation, submission)
+
+    def outputs(
+        self, submission: Submission, episode: Episode, artefact: Artefact, timeout: float
+    ) -> NDArray[np.float32]:
+        """Return the outputs `[n, labels]` of a detector's network on the test images of an episode.
+
+        Args:
+            submission: the submission.
+            episode: the test images; the target is one of the backbone's labels.
+            artefact: the detector, which may be of another target.
+            timeout: seconds to import the submission, and to predict.
+
+        Raises:
+            EpisodeFailure: if the detector does not keep the backbone's outputs, or fails.
+        """
+        assert episode.label is not None
+        wanted = replace(episode, rivals=(episode.label,))
+        prediction = _again_if_killed(
+            lambda: predict_shuffled(
+                self._session, submission, wanted, artefact, timeout=timeout, budget=timeout
+            )
+        )
+        if prediction.logits is None:
+            raise EpisodeFailure(
+                "its detector does not keep the outputs of the backbone: it has no `logits`",
+                status="not applicable",
+            )
+        return prediction.logits
+
     def _adapt(
         self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
     ) -> TimedAdaptation:
@@ -231,51 +284,13 @@ class Evaluator:
         timeout: float,
         pass_seconds: float,
     ) -> Prediction:
-        """Return one process's scores, in the episode's order, after a second process has checked some.
-
-        A score must depend on its own image only. A set of test images reveals more, such as how
-        many of them are positive.
-        """
+        """Have the detector predict within its budget; see `predict_shuffled`."""
         images = len(episode.pos) + len(episode.neg)
         count = len(episode.present)
         budget = prediction_checks.budget_seconds(pass_seconds, images, count)
-        # The order is secret: nothing that a worker sees reveals it, not even the episode's seed.
-        rng = np.random.default_rng(int.from_bytes(os.urandom(16), "little"))
-        order = rng.permutation(count)
-        repeated = prediction_checks.choose_repeated(count, rng)
-        batches = list(episode.batches(order))
-        # One batch more than full batches would need, so that the sizes of batches differ.
-        parts = min(len(repeated), len(repeated) // len(batches[0]) + 1)
-        smaller_batches = np.array_split(repeated, parts)
-        first, second = (
-            self._session.predict(
-                submission,
-                episode,
-                artefact,
-                shown,
-                timeout=timeout,
-                budget=budget,
-                observe=shown is smaller_batches,
-            )
-            for shown in (batches, smaller_batches)
+        return predict_shuffled(
+            self._session, submission, episode, artefact, timeout=timeout, budget=budget
         )
-        # Back to the episode's order. This drops the scores of images that only pad the last batch.
-        positions = np.argsort(order)
-        logits = None if first.logits is None else first.logits[positions]
-        prediction = replace(
-            first, scores=first.scores[positions], logits=logits, precision=second.precision
-        )
-        scores = prediction.scores[repeated]
-        different = prediction_checks.count_different(scores, second.scores, prediction.scores)
-        if different > prediction_checks.MAX_DIFFERENT:
-            raise EpisodeFailure(
-                f"{prediction.place}{different} of {len(scores)} scores differ when the same images "
-                "come in other batches: a score may depend on its own image only, not on other images "
-                "or on chance. Compute means and thresholds in adapt and keep them with "
-                "`register_buffer`; write `F.dropout(x, training=self.training)`",
-                printed=first.printed,
-            )
-        return prediction
 
     @property
     def _environment(self) -> Environment:

@@ -38,8 +38,13 @@ from attnbench.leaderboard.plot_style import (
 )
 from attnbench.records.record import EpisodeResult, Record
 from attnbench.records.store import RecordStore
-from attnbench.statistics.curves import Estimate, mean_height, needed_for_share
-from attnbench.statistics.intervals import Floats, mean_interval
+from attnbench.statistics.curves import (
+    Estimate,
+    mean_estimate,
+    mean_height,
+    needed_for_share,
+)
+from attnbench.statistics.intervals import Floats
 
 EPOCHS = (1, 2, 3, 4, 5, 6)
 CHANCE = 0.5
@@ -75,13 +80,13 @@ class Learner:
     @property
     def lag(self) -> Estimate:
         """The generalisation lag: train minus test, the mean over epochs."""
-        return _mean((self.train - self.test).mean(axis=1))
+        return mean_estimate((self.train - self.test).mean(axis=1))
 
     @property
     def area(self) -> Estimate:
         """Data efficiency: the accuracy on test pictures, the mean over log2 of the epochs."""
         epochs = np.arange(1.0, 1 + self.test.shape[1])
-        return _mean(mean_height(epochs, self.test))
+        return mean_estimate(mean_height(epochs, self.test))
 
     @property
     def needed(self) -> float:
@@ -157,10 +162,6 @@ def measure(name: str, data: Path, records: Path) -> Learner:
     stored = [record for _, record in RecordStore(records / "curves").load_all()[0]]
     own = [r for r in stored if r.identity.task == TASK and r.original_submission == name]
     return learner_of(name, own)
-
-
-def _mean(values: Floats) -> Estimate:
-    return Estimate(float(values.mean()), *mean_interval(values))
 
 
 def table(learners: Sequence[Learner]) -> str:
