@@ -78,15 +78,17 @@ def interference(
     request = Request(device, seeds, isolation, timeout, untrained=False)
     with open_judge(conditions, resources) as judge:
         # The judge's processes are importing torch now. Import it here at the same time.
-        from attnbench.runs.interference_runs import make_interference_record
+        from attnbench.runs.interference_runs import make_interference_records
         from attnbench.runs.planning import make_plans
 
-        made = [
-            make_interference_record(
-                plan, judge, store, pairs=pairs, fresh=fresh, report=on_event or _ignore
-            )
-            for plan in make_plans(chosen, tasks, request, resources)
-        ]
+        made = make_interference_records(
+            make_plans(chosen, tasks, request, resources),
+            judge,
+            store,
+            pairs=pairs,
+            fresh=fresh,
+            report=on_event or _ignore,
+        )
     return interference_of(made)
 
 

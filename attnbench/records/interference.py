@@ -195,11 +195,11 @@ class Interference:
                 if each.status != "ok" or each.pair.similar != similar:
                     continue
                 if what == "lost":
-                    after, before = each.d_a_first, d_a[each.pair.first]
+                    after, before = each.d_a_first, d_a.get(each.pair.first)
                 else:
-                    after, before = each.d_a_second, d_a[each.pair.second]
-                assert after is not None and before is not None
-                changes[frozenset((each.pair.first, each.pair.second))].append(after - before)
+                    after, before = each.d_a_second, d_a.get(each.pair.second)
+                if after is not None and before is not None:
+                    changes[frozenset((each.pair.first, each.pair.second))].append(after - before)
         return _mean_of(list(changes.values()))
 
 
