@@ -48,6 +48,7 @@ from attnbench.statistics.curves import (
 )
 from attnbench.statistics.intervals import Floats
 from attnbench.submission import load_submission
+from benchmarks.studies.pages import DOCS, write_block
 
 EPOCHS = (1, 2, 3, 4, 5, 6)
 CHANCE = 0.5
@@ -82,9 +83,7 @@ METHODS = {
 }
 PEOPLE = "human"
 
-_DOCS = Path(__file__).parents[2] / "docs"
-PAGE, FIGURE = _DOCS / "what-adaptation-learns.md", _DOCS / "learning-dynamics.svg"
-_START, _END = "<!-- learning dynamics -->\n", "<!-- end of learning dynamics -->"
+PAGE, FIGURE = DOCS / "what-adaptation-learns.md", DOCS / "learning-dynamics.svg"
 
 
 @dataclass(frozen=True)
@@ -243,8 +242,8 @@ def figure(learners: Sequence[Learner]) -> Plot:
             axes.grid(True)
         handles, labels = accuracy.get_legend_handles_labels()
         unique = dict(zip(map(str, labels), handles, strict=True))
-        drawn.legend(handles=list(unique.values()), loc="upper center", ncols=6, fontsize=9)
-        drawn.tight_layout(rect=(0, 0, 1, 0.92))
+        drawn.legend(handles=list(unique.values()), loc="upper center", ncols=4, fontsize=9)
+        drawn.tight_layout(rect=(0, 0, 1, 0.89))
     description = (
         "Accuracy on test pictures and generalisation lag of people, networks and submissions"
     )
@@ -267,10 +266,10 @@ def main() -> None:
         learners.append(measure(name, options.data, options.records))
     print(table(learners))
     if options.write:
-        before, after = PAGE.read_text("utf-8").split(_START)
-        text = before + _START + table(learners) + _END + after.split(_END, 1)[1]
-        PAGE.write_text(text, "utf-8")
-        FIGURE.write_bytes(svg(figure(learners)))
+        plot = figure(learners)
+        FIGURE.write_bytes(svg(plot))
+        text = f"![{plot.description}]({FIGURE.name})\n\n{table(learners)}"
+        write_block(PAGE, "learning dynamics", text)
 
 
 if __name__ == "__main__":
