@@ -14,6 +14,7 @@ import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 import attnbench
@@ -232,6 +233,24 @@ def test_curves_resume_and_other_commands_do_not_see_their_records(
     ((_, record),) = RecordStore(tmp_path).load_all()[0]
     measures = [episode.measures.d_a for episode in record.episodes if episode.measures]
     assert again[0].d_a[:, -1] == pytest.approx(measures)
+
+
+def test_a_curve_is_that_of_an_independent_script(tmp_path: Path, task: Path) -> None:
+    (curve,) = attnbench.curve("prototype", tasks=task, records=tmp_path, images=[2, "all"])
+    submission = load_submission("prototype")
+    adapt = import_adapt(submission.folder)
+    for target, auc, auc_seen in zip(curve.targets, curve.auc, curve.auc_seen, strict=True):
+        episode = attnbench.episode(task, target)
+        held_out = torch.from_numpy(episode.drawn.make(np.arange(len(episode.present))))
+        for place, n in enumerate((2, 8)):
+            pos, neg = episode.pos[:n], episode.neg[: 2 * n]  # there are twice as many negatives
+            settings = submission.hyperparameters_for(episode.backbone.name)
+            detector = adapt(episode.backbone, pos, neg, **settings)
+            with torch.no_grad():
+                scores, seen = detector(held_out), detector(torch.cat([pos, neg]))
+            assert auc[place] == pytest.approx(roc_auc_score(episode.present, scores), abs=0.002)
+            is_positive = np.arange(3 * n) < n
+            assert auc_seen[place] == pytest.approx(roc_auc_score(is_positive, seen), abs=0.002)
 
 
 def test_a_budget_is_an_axis_of_its_own(tmp_path: Path, task: Path) -> None:
