@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from attnbench.commands.curve import curve
     from attnbench.commands.evaluate import evaluate
     from attnbench.commands.explain import explain
+    from attnbench.commands.interference import interference
     from attnbench.commands.new import new
     from attnbench.commands.open_episode import episode
     from attnbench.commands.publish import publish
@@ -39,6 +40,7 @@ __all__ = [
     "episode",
     "evaluate",
     "explain",
+    "interference",
     "log_odds",
     "new",
     "plot",
@@ -60,6 +62,7 @@ _MODULES = {
     "episode": "attnbench.commands.open_episode",
     "evaluate": "attnbench.commands.evaluate",
     "explain": "attnbench.commands.explain",
+    "interference": "attnbench.commands.interference",
     "log_odds": "attnbench.adaptation",
     "new": "attnbench.commands.new",
     "plot": "attnbench.leaderboard.results_plot",

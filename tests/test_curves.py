@@ -11,19 +11,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+from torch import nn
 
 import attnbench
 from attnbench.backbones import load
+from attnbench.backbones.backbone import Backbone, Preprocessing
 from attnbench.commands.check import noise_episode
 from attnbench.commands.curve import CURVES
+from attnbench.commands.try_out import import_adapt
 from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.curve_plot import curve_plot
 from attnbench.leaderboard.plot_style import svg
 from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
 from attnbench.statistics.curves import mean_height, needed_for_share, summarise_curve
+from attnbench.submission import load_submission
 
 TASK = """
 name = "{name}"
@@ -150,6 +156,48 @@ def test_subsets_are_nested_and_keep_the_ratio_of_classes() -> None:
     assert np.array_equal(images[~seen.present], larger.neg)
 
 
+# A closed form.
+
+
+def test_the_curve_of_lda_on_gaussian_features_is_the_one_of_theory() -> None:
+    # Two normal classes in p dimensions with means a distance D apart. With n images of each, the means
+    # have errors and the covariance has v = 2 n - 2 degrees of freedom. For n and p that grow together,
+    # d_a = D^2 / sqrt(D^2 + 2 p / n) sqrt(1 - p / v) (Raudys 1967; Fujikoshi 2000).
+    p, distance, draws = 12, 2.5, 60
+    mean = torch.zeros(p)
+    mean[0] = distance
+    backbone = Backbone(
+        {"flat": nn.Flatten()},
+        name="test/flat",
+        labels=None,
+        preprocessing=Preprocessing(2, 2, (0, 0, 0), (1, 1, 1)),
+    )
+    submission = load_submission("lda")
+    adapt = import_adapt(submission.folder)
+    # One candidate: no shrinkage to speak of.
+    settings = {"lowest": -9.0, "candidates": 1, "precision": "float32"}
+    numbers = np.array([16.0, 32.0, 64.0, 128.0])
+    d_a = np.empty((draws, len(numbers)))
+    generator = torch.Generator().manual_seed(0)
+    for draw in range(draws):
+        images = (
+            torch.randn(2, 128, p, generator=generator) + torch.stack([mean, 0 * mean])[:, None]
+        )
+        pos, neg = images.unflatten(2, (3, 2, 2))
+        for place, n in enumerate(numbers.astype(int)):  # nested subsets
+            weight = adapt(backbone, pos[:n], neg[:n], **settings).weight.detach()
+            # Of a linear read-out of normal features, d_a is known without test images.
+            d_a[draw, place] = weight @ mean / weight.norm()
+    theory = (
+        distance**2 / np.sqrt(distance**2 + 2 * p / numbers) * np.sqrt(1 - p / (2 * numbers - 2))
+    )
+    assert d_a.mean(axis=0) == pytest.approx(theory, rel=0.03)
+    # The area under the curve is therefore that of theory, too, and without lag here.
+    summary = summarise_curve(numbers, d_a, np.zeros_like(d_a))
+    assert summary.area.value == pytest.approx(mean_height(numbers, theory[None])[0], rel=0.03)
+    assert summary.needed.value == pytest.approx(needed_for_share(numbers, theory), rel=0.1)
+
+
 # From the submission to the curve.
 
 
@@ -163,6 +211,8 @@ def test_a_memorising_method_has_the_largest_lag(
     # It knows every image that it has seen.
     assert (memorising.auc_seen == 1).all()
     assert memorising.summary.lag.value > untouched.summary.lag.high
+    # A method without parameters has learned nothing by heart.
+    assert untouched.summary.lag.low < 0 < untouched.summary.lag.high
     # The untouched network does not depend on how many images there are.
     assert np.ptp(untouched.d_a, axis=1) == pytest.approx(0)
     assert svg(curve_plot(curves)).startswith(b"<?xml")
@@ -185,12 +235,41 @@ def test_curves_resume_and_other_commands_do_not_see_their_records(
     assert again[0].d_a[:, -1] == pytest.approx(measures)
 
 
+def test_a_curve_is_that_of_an_independent_script(tmp_path: Path, task: Path) -> None:
+    (curve,) = attnbench.curve("prototype", tasks=task, records=tmp_path, images=[2, "all"])
+    submission = load_submission("prototype")
+    adapt = import_adapt(submission.folder)
+    for target, auc, auc_seen in zip(curve.targets, curve.auc, curve.auc_seen, strict=True):
+        episode = attnbench.episode(task, target)
+        held_out = torch.from_numpy(episode.drawn.make(np.arange(len(episode.present))))
+        for place, n in enumerate((2, 8)):
+            pos, neg = episode.pos[:n], episode.neg[: 2 * n]  # there are twice as many negatives
+            settings = submission.hyperparameters_for(episode.backbone.name)
+            detector = adapt(episode.backbone, pos, neg, **settings)
+            with torch.no_grad():
+                scores, seen = detector(held_out), detector(torch.cat([pos, neg]))
+            assert auc[place] == pytest.approx(roc_auc_score(episode.present, scores), abs=0.002)
+            is_positive = np.arange(3 * n) < n
+            assert auc_seen[place] == pytest.approx(roc_auc_score(is_positive, seen), abs=0.002)
+
+
 def test_a_budget_is_an_axis_of_its_own(tmp_path: Path, task: Path) -> None:
     (curve,) = attnbench.curve("attention", tasks=task, records=tmp_path, budget=[1, 4])
     assert (curve.axis, curve.abscissa, curve.key.submission) == ("steps", (1, 4), "attention")
     records = [record for _, record in RecordStore(tmp_path / CURVES).load_all()[0]]
     assert {record.identity.images for record in records} == {8}
     assert len({_artefact(record) for record in records}) == 2  # one adaptation for each value
+
+
+def test_methods_without_a_budget_are_points_beside_those_with_one(
+    tmp_path: Path, task: Path
+) -> None:
+    curves = attnbench.curve(["bias_only", "none"], tasks=task, records=tmp_path, budget="declared")
+    along, point = curves
+    assert along.axis == "steps" and len(along.abscissa) > 1
+    assert (point.axis, point.abscissa, point.d_a.shape[1]) == ("no budget", (1.0,), 1)
+    assert np.isfinite([*along.contended_passes, *point.contended_passes]).all()
+    assert b"Pareto" in svg(curve_plot(curves))
 
 
 def _artefact(record: Record) -> str | None:

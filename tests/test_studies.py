@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from attnbench.records.learning_curves import Curve, CurveKey
 from attnbench.stimuli.embedded import FIGURES_PER_CLASS
 from attnbench.stimuli.figures import CLASSES
 from attnbench.tasks import list_tasks, load_task
@@ -16,8 +17,10 @@ from benchmarks.studies import (
     learning_dynamics,
     learning_rates,
     meta_mapping,
+    pages,
     spiking,
     task_sizes,
+    what_adaptation_learns,
 )
 
 TRIALS = Path(__file__).parents[2] / "shared" / "data" / "learning-dynamics" / "trials.csv.gz"
@@ -157,3 +160,46 @@ def test_the_table_of_task_sizes_is_that_of_the_tasks() -> None:
     assert task_sizes.page_with_table(page) == page, (
         "renew it with `python -m benchmarks.studies.task_sizes --write`"
     )
+
+
+def test_a_block_of_a_page_is_replaced_and_must_exist(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- x -->\nold\n<!-- end of x -->\nb\n", "utf-8")
+    pages.write_block(page, "x", "new\n")
+    assert page.read_text("utf-8") == "a\n<!-- x -->\nnew\n<!-- end of x -->\nb\n"
+    with pytest.raises(ValueError, match="no block y"):
+        pages.write_block(page, "y", "new")
+
+
+def test_all_parts_of_the_page_have_a_block() -> None:
+    text = what_adaptation_learns.PAGE.read_text("utf-8")
+    for name in ("learning dynamics", *what_adaptation_learns.PARTS):
+        assert f"<!-- {name} -->\n" in text and f"<!-- end of {name} -->" in text
+
+
+def test_the_front_has_only_points_that_are_better_than_all_faster_ones() -> None:
+    def curve(name: str, values: list[float], passes: list[float], d_a: list[float]) -> Curve:
+        row = np.array([d_a])
+        return Curve(
+            key=CurveKey(name, "digits", "mini", "shipped/digits-cnn"),
+            axis="steps" if len(values) > 1 else "no budget",
+            abscissa=tuple(values),
+            targets=("3",),
+            d_a=row,
+            d_prime=row,
+            auc=row,
+            auc_seen=row,
+            passes=(None,) * len(values),
+            contended_passes=tuple(passes),
+            failures=(),
+        )
+
+    found = [
+        curve("slow", [1, 2, 4], [2, 4, 8], [1.0, 1.5, 1.4]),
+        curve("fast", [1], [3], [1.2]),
+    ]
+    assert list(what_adaptation_learns._budget_rows(found)) == [
+        ("slow", "1 steps", "2.0", "1.00"),
+        ("fast", "", "3.0", "1.20"),
+        ("slow", "2 steps", "4.0", "1.50"),
+    ]

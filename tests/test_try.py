@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 import attnbench
-from attnbench.commands.try_out import try_out
+from attnbench.commands.try_out import import_adapt, try_out
 from attnbench.errors import AttnbenchError, NotApplicable
 
 Write = Callable[[str, str], Path]
@@ -194,6 +194,13 @@ def test_a_syntax_error_shows_its_line(submission_folder: Write) -> None:
     assert done.returncode == 1 and "SyntaxError" in done.stderr
     assert f'{folder / "submission.py"}", line 2' in done.stderr
     assert "/attnbench/" not in done.stderr
+
+
+def test_submissions_can_be_imported_in_turn(submission_folder: Write) -> None:
+    code = "name = {!r}\ndef adapt(backbone, pos, neg):\n    return name\n"
+    folders = {name: submission_folder(name, code.format(name)) for name in ("one", "other")}
+    for name in ("one", "other", "one"):
+        assert import_adapt(folders[name])(None, None, None) == name
 
 
 def test_helpers_hyperparameters_and_refusals(submission_folder: Write) -> None:

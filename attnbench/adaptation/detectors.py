@@ -145,6 +145,14 @@ class Detector(nn.Module):
         return self.from_logits(self.logits(images))
 
     @property
+    def network(self) -> nn.Sequential:
+        """What maps images to the outputs that `logits` returns; the modules are shared.
+
+        `attnbench interference` hands it on, as the backbone of the next adaptation.
+        """
+        return nn.Sequential(self.frozen, self.trainable, self.threshold)
+
+    @property
     def scorer(self) -> nn.Sequential:
         """The layers behind the frozen part: features `[n, ...]` to scores `[n]`.
 

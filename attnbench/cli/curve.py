@@ -151,7 +151,8 @@ def print_curves(curves: Sequence[Curve], console: Console) -> None:
             table.add_section()
         console.print(table)
         for each in own:
-            console.print(printable(_sentence(each)))
+            if len(each.abscissa) > 1:
+                console.print(printable(_sentence(each)))
             for reason in each.failures:
                 console.print(printable(f"{each.key.submission}: {reason}", 200), style="yellow")
         console.print()
@@ -171,7 +172,7 @@ def _sentence(curve: Curve) -> str:
 
 
 def _figures(row: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{row['value']:g}"
+    yield "–" if row["axis"] == "no budget" else f"{row['value']:g}"
     yield from (f"{row[name]:.2f}" for name in ("d_prime", "d_a", "auc", "auc_seen"))
     yield f"{row['auc_seen'] - row['auc']:+.2f}"
     passes = row["adaptation_passes"]

@@ -22,6 +22,7 @@ from attnbench.cli import (
     curve,
     evaluate,
     explain,
+    interference,
     leaderboard,
     new,
     new_task,
@@ -83,6 +84,7 @@ app.command("check")(check.check)
 app.command("compare")(compare.compare)
 app.command("curve")(curve.curve)
 app.command("explain")(explain.explain)
+app.command("interference")(interference.interference)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("verify")(verify.verify)
 app.command("publish")(publish.publish)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.commands.evaluate import run_evaluation
 from attnbench.errors import AttnbenchError
 from attnbench.overrides import Value
-from attnbench.records.learning_curves import Curve, curves_of
+from attnbench.records.learning_curves import NO_BUDGET, Curve, curves_of
 from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
 from attnbench.submission import Submission, load_submission
@@ -44,7 +44,8 @@ def curve(
         images: the numbers of positives to adapt on, or "all"; negatives are in proportion. By default
             the powers of two and all, or only all if there is a budget.
         budget: the values of the hyperparameter that a submission declares as its budget; "declared"
-            for the values that it declares, too.
+            for the values that it declares, too. Then submissions without a budget are single points
+            beside those with one.
         tasks: names of tasks, or paths of task files.
         records: the folder of records.
         on_event: called with each event of the run.
@@ -64,15 +65,18 @@ def curve(
     along_budget = budget is not None and (images is None or len(images) == 1)
     if along_budget and images is None:
         sizes = ["all"]
+    # A method without a budget is a point among the curves of others, but no curve.
+    points = along_budget and budget == DECLARED and any(map(_has_budget, listed))
     found: list[Record] = []
     parameters: dict[str, str] = {}
     for names in [listed] if budget is None else [[name] for name in listed]:
-        settings = {}
+        settings: dict[str, list[Value]] = {}
         if budget is not None:
             submission = load_submission(names[0])
-            settings = _settings(submission, budget)
+            if _has_budget(names[0]) or not points:
+                settings = _settings(submission, budget)
             if along_budget:
-                parameters[submission.name] = next(iter(settings))
+                parameters[submission.name] = next(iter(settings), NO_BUDGET)
         evaluation = run_evaluation(
             names,
             settings=settings,
@@ -85,6 +89,10 @@ def curve(
         store = RecordStore(records / CURVES)
         found += [store.read(Path(str(row["record"]))) for row in evaluation.rows if row["record"]]
     return curves_of(found, parameters)
+
+
+def _has_budget(submission: str | Path) -> bool:
+    return load_submission(submission).manifest.budget is not None
 
 
 def _settings(submission: Submission, values: str | Sequence[Value]) -> dict[str, list[Value]]:

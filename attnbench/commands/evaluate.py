@@ -198,7 +198,7 @@ def run_evaluation(
         modules=tuple(sorted({name for submission in chosen for name in submission.modules})),
         hidden=(records, *(folder for task in chosen_tasks for folder in task.folders)),
         data=data,
-        backbone_files=_own_backbone_files(chosen_tasks),
+        backbone_files=own_backbone_files(chosen_tasks),
         untrained=untrained,
         workers=workers,
     )
@@ -292,7 +292,7 @@ def _ignore(event: Event) -> None:
     """Show nothing of a run's events."""
 
 
-def _own_backbone_files(tasks: Sequence[ChosenTask]) -> tuple[Path, ...]:
+def own_backbone_files(tasks: Sequence[ChosenTask]) -> tuple[Path, ...]:
     """Return the files of the user's own backbones, which the fork server must read."""
     names = {name for task in tasks for name in task.backbones}
     own = sorted(filter(is_own, names))

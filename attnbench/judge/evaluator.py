@@ -10,9 +10,11 @@ from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attnbench.backbone_names import absolute
 from attnbench.backbones.backbone import Backbone, tensors_of
+from attnbench.judge import prediction_checks
 from attnbench.judge.environment import describe_environment
 from attnbench.judge.episode_outcomes import (
     TimedAdaptation,
@@ -37,6 +39,7 @@ from attnbench.records.outcome import EpisodeOutcome
 from attnbench.records.record import Environment, EpisodeResult
 from attnbench.stimuli.episode import Episode
 from attnbench.submission import Submission
+from attnbench.wire.artefact import Artefact
 
 _T = TypeVar("_T")
 
@@ -173,14 +176,7 @@ class Evaluator:
                 remarks=second.remarks,
             )
             assert first.pass_seconds is not None
-            predict_all(
-                self._session,
-                submission,
-                [episode],
-                first.artefact,
-                timeout=timeout,
-                pass_seconds=first.pass_seconds,
-            )
+            self._predict(submission, [episode], first.artefact, timeout, first.pass_seconds)
         except EpisodeFailure as failure:
             return replace(
                 trial,
@@ -189,6 +185,58 @@ class Evaluator:
                 not_applicable=failure.status == "not applicable",
             )
         return trial
+
+    def deliver(
+        self,
+        submission: Submission,
+        episode: Episode,
+        timeout: float,
+        *,
+        onto: Artefact | None = None,
+    ) -> tuple[Artefact, ArtefactSize]:
+        """Adapt once, and return the artefact with its size.
+
+        Args:
+            submission: the submission.
+            episode: the images to adapt on.
+            timeout: seconds for the adaptation.
+            onto: the artefact of another target, whose network is adapted in place of the backbone.
+
+        Raises:
+            EpisodeFailure: if the submission delivers none.
+        """
+        adaptation = _again_if_killed(
+            lambda: self._session.adapt(submission, episode, timeout, rehearse=False, onto=onto)
+        )
+        return adaptation.artefact, self._measure(adaptation, submission)
+
+    def outputs(
+        self, submission: Submission, episode: Episode, artefact: Artefact, timeout: float
+    ) -> NDArray[np.float32]:
+        """Return the outputs `[n, labels]` of a detector's network on the test images of an episode.
+
+        Args:
+            submission: the submission.
+            episode: the test images; the target is one of the backbone's labels.
+            artefact: the detector, which may be of another target.
+            timeout: seconds to import the submission, and to predict.
+
+        Raises:
+            EpisodeFailure: if the detector does not keep the backbone's outputs, or fails.
+        """
+        assert episode.label is not None
+        wanted = replace(episode, rivals=(episode.label,))
+        (prediction,) = _again_if_killed(
+            lambda: predict_all(
+                self._session, submission, [wanted], artefact, timeout=timeout, budget=timeout
+            )
+        )
+        if prediction.logits is None:
+            raise EpisodeFailure(
+                "its detector does not keep the outputs of the backbone: it has no `logits`",
+                status="not applicable",
+            )
+        return prediction.logits
 
     def _adapt(
         self, submission: Submission, episode: Episode, timeout: float, *, cold: bool
@@ -226,7 +274,17 @@ class Evaluator:
         detector that fails on one task has scores on the others.
         """
         try:
-            return [*_again_if_killed(lambda: self._predict(submission, episodes, timed, timeout))]
+            return [
+                *_again_if_killed(
+                    lambda: self._predict(
+                        submission,
+                        episodes,
+                        timed.adaptation.artefact,
+                        timeout,
+                        timed.pass_seconds,
+                    )
+                )
+            ]
         except EpisodeFailure as failure:
             if len(episodes) == 1:
                 failure.printed = timed.adaptation.printed + failure.printed
@@ -241,16 +299,16 @@ class Evaluator:
         self,
         submission: Submission,
         episodes: Sequence[Episode],
-        timed: TimedAdaptation,
+        artefact: Artefact,
         timeout: float,
+        pass_seconds: float,
     ) -> list[Prediction]:
+        """Have the detector predict within its budget; see `predict_all`."""
+        images = len(episodes[0].pos) + len(episodes[0].neg)
+        count = sum(len(episode.present) for episode in episodes)
+        budget = prediction_checks.budget_seconds(pass_seconds, images, count)
         return predict_all(
-            self._session,
-            submission,
-            episodes,
-            timed.adaptation.artefact,
-            timeout=timeout,
-            pass_seconds=timed.pass_seconds,
+            self._session, submission, episodes, artefact, timeout=timeout, budget=budget
         )
 
     @property

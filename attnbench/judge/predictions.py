@@ -25,7 +25,7 @@ def predict_all(
     artefact: Artefact,
     *,
     timeout: float,
-    pass_seconds: float,
+    budget: float,
 ) -> list[Prediction]:
     """Return one process's scores for each episode, after a second process has checked some.
 
@@ -38,7 +38,7 @@ def predict_all(
         episodes: the episodes, which share the adaptation.
         artefact: the detector.
         timeout: seconds to import the submission.
-        pass_seconds: the duration of a forward pass of the backbone over the images to adapt on.
+        budget: seconds to load the detector and to predict for all episodes.
 
     Returns:
         A prediction for each episode, with scores in the episode's order.
@@ -49,9 +49,6 @@ def predict_all(
     # The order is secret: nothing that a worker sees reveals it, not even the episode's seed.
     rng = np.random.default_rng(int.from_bytes(os.urandom(16), "little"))
     showings = [_Showing.plan(episode, rng) for episode in episodes]
-    images = len(episodes[0].pos) + len(episodes[0].neg)
-    count = sum(len(episode.present) for episode in episodes)
-    budget = prediction_checks.budget_seconds(pass_seconds, images, count)
     first, second = (
         session.predict(
             submission,

@@ -99,6 +99,7 @@ class WorkerSession:
         *,
         rehearse: bool,
         remark: bool = False,
+        onto: Artefact | None = None,
     ) -> Adaptation:
         """Have a worker run the submission's `adapt`, and time it.
 
@@ -110,6 +111,7 @@ class WorkerSession:
                 images.
             remark: whether to have the worker look at the detector afterwards, for
                 `attnbench check`.
+            onto: the detector of another target, whose network is adapted in place of the backbone.
 
         Raises:
             EpisodeFailure: if it does not deliver a valid artefact in time.
@@ -118,7 +120,7 @@ class WorkerSession:
         self._template.settle()  # no earlier worker may still be running
         load = BackgroundLoad(self._threads)
         with self._worker("adapting", timeout) as worker:
-            adaptation = self._adapt(worker, submission, episode, timeout, rehearse, remark)
+            adaptation = self._adapt(worker, submission, episode, timeout, rehearse, remark, onto)
             return replace(adaptation, contended=load.is_contended())
 
     def _adapt(
@@ -129,6 +131,7 @@ class WorkerSession:
         timeout: float,
         rehearse: bool,
         remark: bool,
+        onto: Artefact | None,
     ) -> Adaptation:
         images = (episode.pos, episode.neg)
         request = {
@@ -137,6 +140,8 @@ class WorkerSession:
             "hyperparameters": submission.hyperparameters_for(self._backbone),
             "shapes": [array.shape for array in images],
         }
+        # The worker gets its reachable state from the source.
+        earlier = {} if onto is None else replace(onto, reachable_state=b"").arrays
         memory = PeakMemory(worker.process)
         ready_deadline = self._start(worker, "adapt", episode, request, submission.files, timeout)
         pass_seconds = None
@@ -147,7 +152,7 @@ class WorkerSession:
             deadline = time.monotonic() + timeout
             # The clock runs from "go" until the whole artefact has arrived.
             started = time.perf_counter()
-            worker.channel.send(Message("go"), deadline)
+            worker.channel.send(Message("go", {}, earlier), deadline)
             worker.channel.send_descriptor(descriptor)
             reply = expect(worker, "artefact", deadline, self._artefact_limit)
             seconds = time.perf_counter() - started

@@ -57,26 +57,43 @@ def _setting(curve: Curve) -> tuple[str, str, str, str]:
 
 def _draw(sensitivity: Axes, lag: Axes, curves: Sequence[Curve]) -> None:
     """Draw the curves of one setting into two panels."""
-    in_passes = all(curve.axis != IMAGES and None not in curve.passes for curve in curves)
+    along = "images of the target"
+    if curves[0].axis != IMAGES:
+        along = "adaptation time in passes"
+        if contended := any(None in curve.passes for curve in curves):
+            along += " (beside other work)"
     for number, curve in enumerate(curves):
-        x = np.array(curve.passes if in_passes else curve.abscissa, float)
+        x = np.array(curve.abscissa, float)
+        if curve.axis != IMAGES:
+            x = np.array(curve.contended_passes if contended else curve.passes, float)
         colour = COLOURS[number % len(COLOURS)]
-        marker = MARKERS[number % len(MARKERS)]
+        marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
         label = printable(curve.key.submission, 40)
         for axes, values in ((sensitivity, curve.d_a), (lag, curve.lag)):
             low, high = _band(values)
-            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
             mean = values.mean(axis=0)
+            if len(x) == 1:
+                axes.vlines(x, low, high, color=colour, alpha=0.4, linewidth=1)
+            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
             axes.plot(x, mean, color=colour, marker=marker, markersize=4, label=label)
+    if curves[0].axis != IMAGES:
+        _draw_front(sensitivity)
     for axes in (sensitivity, lag):
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.grid(True)
-        along = "images of the target" if curves[0].axis == IMAGES else "budget"
-        axes.set_xlabel("adaptation time in passes" if in_passes else along)
+        axes.set_xlabel(along)
     sensitivity.set_ylabel("d_a on held-out images")
     lag.set_ylabel("generalisation lag (AUC)")
     lag.axhline(0, color=INK, linewidth=0.8)
+
+
+def _draw_front(axes: Axes) -> None:
+    """Draw the Pareto front of all points of all curves: the best d_a for up to so many passes."""
+    x, y = (np.concatenate([line.get_data()[n] for line in axes.lines]) for n in (0, 1))
+    order = np.argsort(x, kind="stable")
+    best = np.maximum.accumulate(y[order])
+    axes.step(x[order], best, "--", where="post", label="Pareto front", color=INK, linewidth=1)
 
 
 def _band(values: Floats) -> tuple[Floats, Floats]:

@@ -16,6 +16,8 @@ from attnbench.statistics.curves import CurveSummary, summarise_curve
 from attnbench.statistics.intervals import Floats
 
 IMAGES = "images"
+# The axis of a method without a budget, among others that have one: it is a single point.
+NO_BUDGET = "no budget"
 _MAX_REASONS = 3
 
 
@@ -35,12 +37,14 @@ class Curve:
 
     Attributes:
         key: what it is of.
-        axis: what varies: "images", the number of positives, or the hyperparameter of a budget.
+        axis: what varies: "images", the number of positives, the hyperparameter of a budget, or
+            "no budget".
         abscissa: its k values, ascending.
         targets: the n targets that have all points.
         d_a, d_prime, auc: float `[n, k]`, measures on held-out images, means over seeds.
         auc_seen: float `[n, k]`, the AUC on the images adapted on.
         passes: the median adaptation time at each point, in passes; None without uncontended times.
+        contended_passes: the same of all times, also of those that other work made longer.
         failures: why some targets or points are missing, each reason once.
     """
 
@@ -53,6 +57,7 @@ class Curve:
     auc: Floats = field(repr=False)
     auc_seen: Floats = field(repr=False)
     passes: tuple[float | None, ...]
+    contended_passes: tuple[float, ...]
     failures: tuple[str, ...]
 
     @property
@@ -93,8 +98,8 @@ def curves_of(records: Sequence[Record], parameters: Mapping[str, str]) -> list[
 
     Args:
         records: of all points, on held-out and on seen images.
-        parameters: by submission, the hyperparameter that its curve is along; the number of images for
-            other submissions.
+        parameters: by submission, the hyperparameter that its curve is along, or "no budget"; the
+            number of images for other submissions.
 
     Raises:
         AttnbenchError: if a curve has no target with all points.
@@ -144,7 +149,10 @@ def _curve(key: CurveKey, records: Sequence[Record], parameter: str | None) -> C
         d_prime=_table(columns, complete, "d_prime", seen=False),
         auc=_table(columns, complete, "auc", seen=False),
         auc_seen=_table(columns, complete, "auc", seen=True),
-        passes=tuple(_median_passes(point, complete) for point in columns),
+        passes=tuple(_median_passes(point, complete, contended=False) for point in columns),
+        contended_passes=tuple(
+            _median_passes(point, complete, contended=True) or float("nan") for point in columns
+        ),
         failures=tuple(failures),
     )
 
@@ -154,6 +162,8 @@ def _value(record: Record, parameter: str | None) -> float:
     if parameter is None:
         assert record.identity.images is not None
         return record.identity.images
+    if parameter == NO_BUDGET:
+        return 1.0
     assert record.overrides is not None
     return float(record.overrides.hyperparameters[parameter])
 
@@ -168,11 +178,11 @@ def _table(points: Sequence[_Point], targets: Sequence[str], measure: str, *, se
     )
 
 
-def _median_passes(point: _Point, targets: Sequence[str]) -> float | None:
+def _median_passes(point: _Point, targets: Sequence[str], *, contended: bool) -> float | None:
     costs = [episode.cost for target in targets for episode in point[False, target]]
     times = [
         cost.adaptation_seconds / cost.pass_seconds
         for cost in costs
-        if cost is not None and not cost.contended
+        if cost is not None and (contended or not cost.contended)
     ]
     return median(times) if times else None

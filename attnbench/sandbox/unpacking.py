@@ -22,11 +22,25 @@ def unpack(artefact: Artefact, backbone: Backbone) -> nn.Module:
         TypeError: if the artefact holds something other than a module.
         Exception: whatever unpickling the submission's own classes raises.
     """
-    tensors = safetensors.torch.load(artefact.tensors)
-    detector = _DetectorUnpickler(artefact.structure, tensors, backbone).load()
+    return unpack_named(artefact, backbone)[0]
+
+
+def unpack_named(artefact: Artefact, backbone: Backbone) -> tuple[nn.Module, dict[int, str]]:
+    """Return the detector, and which of its tensors stand in the places of the backbone's.
+
+    Returns:
+        The detector, and the names of the backbone's tensors by the ids of the tensors in their places.
+
+    Raises:
+        TypeError, Exception: as `unpack`.
+    """
+    unpickler = _DetectorUnpickler(
+        artefact.structure, safetensors.torch.load(artefact.tensors), backbone
+    )
+    detector = unpickler.load()
     if not isinstance(detector, nn.Module):
         raise TypeError(f"the artefact holds a {type(detector).__name__}, not a module")
-    return detector
+    return detector, unpickler.names
 
 
 class _DetectorUnpickler(pickle.Unpickler):
@@ -39,6 +53,7 @@ class _DetectorUnpickler(pickle.Unpickler):
         self._backbone_tensors = tensors_of(backbone)
         self._loaded: dict[tuple[Any, ...], Any] = {}
         self._device = next(iter(self._backbone_tensors.values())).device
+        self.names = {id(tensor): name for name, tensor in self._backbone_tensors.items()}
 
     def persistent_load(self, pid: tuple[Any, ...]) -> Any:
         if pid not in self._loaded:
@@ -57,5 +72,9 @@ class _DetectorUnpickler(pickle.Unpickler):
         if channels_last:
             tensor = tensor.contiguous(memory_format=torch.channels_last)
         if parameter:
-            return nn.Parameter(tensor, requires_grad=requires_grad)
-        return tensor.requires_grad_(requires_grad)
+            tensor = nn.Parameter(tensor, requires_grad=requires_grad)
+        else:
+            tensor.requires_grad_(requires_grad)
+        if origin in ("backbone", "changed"):
+            self.names[id(tensor)] = name
+        return tensor

@@ -32,6 +32,7 @@ from attnbench.sandbox.contract import (
     find_adapt,
 )
 from attnbench.sandbox.failures import ContractViolation, describe_failure
+from attnbench.sandbox.handing_on import handed_on
 from attnbench.sandbox.places import (
     line_of_error,
     place_of_detector,
@@ -144,10 +145,13 @@ def _adapt(context: _Context) -> None:
     channel.send(Message("ready"))
     # "go": the judge's clock runs from here until it has the artefact. The images come now and not
     # earlier, so nothing that the submission has left running can have seen them.
-    channel.receive()
+    earlier = channel.receive().arrays
     descriptor = channel.receive_descriptor()
     pos, neg = (_to_device(images, device) for images in map_private(descriptor, shapes))
-    detector = _call_adapt(adapt, context.source, state.backbone, pos, neg, settings)
+    backbone = state.backbone
+    if earlier:  # the detector of another target, whose network is to be adapted further
+        backbone = handed_on(Artefact.of_arrays(earlier), backbone)
+    detector = _call_adapt(adapt, context.source, backbone, pos, neg, settings)
     artefact = state.packer.pack(detector, context.source)
     synchronise(device)
     flush_output()

@@ -71,16 +71,21 @@ def summarise_curve(abscissa: Floats, d_a: Floats, lag: Floats, seed: int = 0) -
     drawn = np.random.default_rng(seed).integers(targets, size=(_REPLICATES, targets))
     curves, lags = d_a[drawn].mean(axis=1), lag[drawn].mean(axis=1)
     return CurveSummary(
-        area=_mean(mean_height(abscissa, d_a)),
+        area=mean_estimate(mean_height(abscissa, d_a)),
         needed=_bootstrapped(
             needed_for_share(abscissa, d_a.mean(axis=0)),
             np.array([needed_for_share(abscissa, curve) for curve in curves]),
         ),
-        lag=_mean(mean_height(abscissa, lag)),
+        lag=mean_estimate(mean_height(abscissa, lag)),
         peak=_bootstrapped(
             float(abscissa[lag.mean(axis=0).argmax()]), abscissa[lags.argmax(axis=1)]
         ),
     )
+
+
+def mean_estimate(values: Floats) -> Estimate:
+    """Return the mean of values `[n]` with Student's t interval."""
+    return Estimate(float(values.mean()), *mean_interval(values))
 
 
 def mean_height(abscissa: Floats, values: Floats) -> Floats:
@@ -121,10 +126,6 @@ def needed_for_share(abscissa: Floats, curve: Floats, share: float = SHARE) -> f
         return float(abscissa[-1])
     position = np.interp(share * best, curve[[last, last + 1]], np.log2(abscissa[[last, last + 1]]))
     return float(2**position)
-
-
-def _mean(values: Floats) -> Estimate:
-    return Estimate(float(values.mean()), *mean_interval(values))
 
 
 def _bootstrapped(value: float, replicates: NDArray[np.floating[Any]]) -> Estimate:

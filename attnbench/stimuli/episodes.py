@@ -180,6 +180,18 @@ class TrackStimuli:
         selection = self._test.select(target, self.targets, seed)
         return self._test.masks(selection.pictures[: selection.positive_count])
 
+    def labels_of_test(self, target: str, seed: int) -> NDArray[np.int64]:
+        """Return which of the backbone's labels each test image shows, int64 `[n]`.
+
+        -1 where it is none of them, or where two pictures are blended.
+        """
+        selection = self._test.select(target, self.targets, seed)
+        if selection.partners is not None:
+            return np.full(len(selection.pictures), -1)
+        indices = map(self._label_of, self._test.classes)
+        of_classes = np.array([-1 if index is None else index for index in indices])
+        return of_classes[self._test.pictures.labels[selection.pictures]]
+
     def adaptation_positives(self, target: str) -> int:
         """Return how many positives there are to adapt on. Raises AttnbenchError if too few."""
         return self._adapt.select(target, self.targets, 0).positive_count
