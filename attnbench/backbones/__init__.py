@@ -16,8 +16,9 @@ def load(name: str, *, untrained: bool = False, data: Path | None = None) -> Bac
     Args:
         name: `shipped/NAME`, `torchvision/NAME` or `timm/NAME`; `sixteen/NAME` for a torchvision
             network that answers with sixteen everyday categories (see `attnbench.backbones.sixteen`);
-            or a backbone of the user's own: the path of a `backbone.toml`, `FILE.py:FUNCTION`, or what an installed package offers. The
-            code of such a backbone runs in this process (see `attnbench.backbones.own_file`).
+            or a backbone of the user's own: the path of a `backbone.toml`, `FILE.py:FUNCTION`, or
+            what an installed package offers. The code of such a backbone runs in this process (see
+            `attnbench.backbones.own_file`).
         untrained: initialise the weights with seed 0 instead of loading trained ones.
         data: a data folder. Weights of torchvision and timm networks in its `weights` sub-folder are
             preferred to a download.

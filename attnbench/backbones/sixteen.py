@@ -52,9 +52,7 @@ CATEGORIES: tuple[str, ...] = tuple(_RUNS)
 
 def wnids_of_category(category: str) -> tuple[str, ...]:
     """Return the WordNet ids of the ImageNet classes that belong to one of `CATEGORIES`."""
-    return tuple(
-        wnid for first, last in _RUNS[category] for wnid in WNIDS[first : last + 1]
-    )
+    return tuple(wnid for first, last in _RUNS[category] for wnid in WNIDS[first : last + 1])
 
 
 class CategoryLogits(nn.Module):
@@ -66,6 +64,8 @@ class CategoryLogits(nn.Module):
     Args:
         labels: the WordNet id of each logit.
     """
+
+    log_weights: Tensor
 
     def __init__(self, labels: Sequence[str]) -> None:
         super().__init__()
