@@ -136,9 +136,8 @@ def test_the_threshold_at_peoples_rate_is_moved_for_each_target(
     (comparison,) = beside_people({"never": named}, trials, replicates=10)
     detector = comparison.detectors["never"]
     assert detector.present.value == pytest.approx(0)  # it never says "present"
-    own = comparison.own.present.value
-    assert own is not None and detector.matched.present.value is not None
-    assert detector.matched.present.value > own
+    assert detector.matched.present.value is not None
+    assert detector.matched.present.value > 0.2
 
 
 def test_compare_prints_people_and_differences_between_methods(

@@ -148,7 +148,8 @@ def test_d_prime_and_criterion_of_people_are_those_of_detectors_with_their_answe
 
 def test_targets_that_a_person_has_no_positives_of_are_left_out_for_this_person() -> None:
     targets, present = np.repeat([0, 1], 20), np.tile(np.arange(20) < 10, 2)
-    decisions = np.stack([present, present])
+    decisions = np.stack([present, present & (targets == 0)])
+    decisions[0, 20:] = decisions[0, :20]
     known = np.ones((2, 40), bool)
     known[1, 20:30] = False
     both = people_detection(decisions, present, targets, known=known)
