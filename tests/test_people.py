@@ -22,12 +22,15 @@ from attnbench.commands.compare_people import compare_with_people
 from attnbench.commands.leaderboard import build_leaderboard
 from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.people import BesidePeople, ScoredImages, beside_people
+from attnbench.leaderboard.people_settings import trials_in_data
 from attnbench.records.outcome import scores_table
 from attnbench.records.record import Measures, Record
 from attnbench.records.store import RecordStore
 from attnbench.records.summary import summarise
 from attnbench.records.trials import read_trials
 from attnbench.statistics.detection import detect
+from attnbench.stimuli.opening import open_dataset
+from attnbench.tasks import HubSource, load_task
 from attnbench.vocabulary import SIXTEEN_CATEGORIES
 
 DATA = Path(os.environ.get("ATTNBENCH_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -292,6 +295,19 @@ def test_people_are_as_accurate_as_was_counted() -> None:
     for kind, accuracy in zip(KINDS, (0.87, 0.75, 0.78), strict=True):
         trials = read_trials(DATA / kind / "human-trials.csv")
         assert (trials.answer == trials.category).mean() == pytest.approx(accuracy, abs=0.005)
+
+
+@needs_trials
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_person_has_answered_every_picture_of_the_task(kind: str) -> None:
+    track = load_task("people").tracks[kind]
+    assert isinstance(track.test.source, HubSource)
+    dataset = open_dataset(track.test.source, DATA)
+    names = [dataset.image_name(row).rpartition("/")[2] for row in range(len(dataset.labels))]
+    file = trials_in_data("people", kind, DATA)
+    assert file is not None
+    answers = read_trials(file).about(names).answers()
+    assert answers.shape == (10, len(names)) and (answers != "").all()
 
 
 def test_detectors_of_different_images_are_not_compared(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,19 +114,21 @@ def people_table(data: Path) -> str:
     return markdown(rows, PEOPLE_HEADS)
 
 
-def by_speed(data: Path, records: Path) -> tuple[list[BesidePeople], list[BesidePeople]]:
-    """Return the methods beside people's fast answers, and beside their slow ones, by kind."""
+def by_speed(
+    names: Sequence[str], kinds: Sequence[str], data: Path, records: Path
+) -> tuple[list[BesidePeople], list[BesidePeople]]:
+    """Return methods beside people's fast answers, and beside their slow ones, for each kind."""
     scores = {
         (record.identity.track, record.identity.submission): scored_images(
             [StoredRecord(records, path, record)]
         )
         for path, record in RecordStore(records).load_all()[0]
-        if record.identity.task == TASK and record.identity.submission in METHODS
+        if record.identity.task == TASK and record.identity.submission in names
     }
     fast, slow = [], []
-    for kind in KINDS:
-        detectors = {name: scores[kind, name] for name in METHODS}
-        files = sorted(set(detectors[UNTOUCHED].files.tolist()))
+    for kind in kinds:
+        detectors = {name: scores[kind, name] for name in names}
+        files = sorted({file for one in detectors.values() for file in one.files.tolist()})
         trials = read_trials(data / kind / "human-trials.csv").about(files)
         is_fast = trials.fast()
         fast += beside_people(detectors, trials.where(is_fast))
@@ -140,7 +142,8 @@ def budget_table(data: Path, records: Path) -> str:
     for name, (parameter, values) in BUDGETS.items():
         labels = {override_name(name, parameter, v): f"{name}, {parameter} {v:g}" for v in values}
         settings = [_setting(list(labels), kind, data, records) for kind in BUDGET_KINDS]
-        rows += budget_rows(labels, settings)
+        fast, slow = by_speed(list(labels), BUDGET_KINDS, data, records)
+        rows += budget_rows(labels, settings, fast, slow)
     return markdown(rows, BUDGET_HEADS)
 
 
@@ -159,7 +162,7 @@ def sections(data: Path, records: Path) -> dict[str, str]:
         "methods": methods_table(settings),
         "differences": differences_table(comparisons, METHODS, (UNTOUCHED, CONTROL)),
         "answer": answer(comparisons, ADAPTED, UNTOUCHED, CONTROL),
-        "speed": speed_table(*by_speed(data, records), METHODS),
+        "speed": speed_table(*by_speed(METHODS, KINDS, data, records), METHODS),
         "budgets": budget_table(data, records),
     }
 

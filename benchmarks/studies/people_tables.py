@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -174,39 +174,44 @@ def answer(
         adapted: what a method adapts, by its name.
         untouched, control: the names of the untouched network and of the shift of the criterion.
     """
-    lines = []
-    for rate, where in (
-        (OWN, "Read out at the threshold that a method learned"),
-        (MATCHED, "Read out so that it says “present” as often as people do"),
-    ):
-        clauses = [
-            f"adapting {what} makes misses {_verdict(difference)} (Δκ {difference.text()})"
-            for name, what in adapted.items()
-            for difference in [change(comparisons, name, untouched, rate, "present")]
-        ]
-        lines.append(f"- **{where}:** {'; '.join(clauses)}.")
-    closer = [
-        f"{what} ({difference.text()})"
-        for name, what in adapted.items()
-        for difference in [change(comparisons, name, control, MATCHED, "present")]
-        if difference.interval[0] > 0
-    ]
-    lines.append(
-        "- **Beyond one bias**, which cannot change the order of a target's images: "
-        + (f"{', '.join(closer)} came closer to people." if closer else "none came closer.")
-    )
-    return "\n".join(lines) + "\n"
 
+    def changes(rate: str, names: Iterable[str], reference: str = untouched) -> dict[str, Joint]:
+        return {name: change(comparisons, name, reference, rate, "present") for name in names}
 
-def _verdict(difference: Joint) -> str:
-    low, high = difference.interval
-    if low > 0:
-        return "more like people's"
+    own, matched = changes(OWN, adapted), changes(MATCHED, adapted)
+    words = dict(adapted) | {control: "one bias"}
+
+    def listed(found: Mapping[str, Joint]) -> str:
+        return ", ".join(f"{joint.text()} with {words[name]}" for name, joint in found.items())
+
+    beyond = changes(OWN, adapted, control)
     return (
-        "less like people's"
-        if high < 0
-        else "neither more nor less like people's, as far as we can tell"
+        f"**{_headline(own, matched, words)}**\n\n"
+        f"- At the threshold that each has learned, κ on trials with the target changes by "
+        f"{listed(own | changes(OWN, [control]))}, against the untouched network.\n"
+        f"- Against one bias, it changes by {listed(beyond)}.\n"
+        f"- At people's rate of “present”, it changes by {listed(matched)}, against the untouched "
+        "network and one bias alike.\n"
     )
+
+
+def _headline(
+    own: Mapping[str, Joint], matched: Mapping[str, Joint], words: Mapping[str, str]
+) -> str:
+    closer = [words[name] for name, found in matched.items() if found.interval[0] > 0]
+    if closer:
+        return (
+            f"Yes: with {' or '.join(closer)} adapted, a network finds pictures hard that people find "
+            "hard, more than before and whatever its criterion."
+        )
+    nearer = [words[name] for name, found in own.items() if found.interval[0] > 0]
+    if nearer:
+        return (
+            f"Only through the criterion: with {' or '.join(nearer)} adapted, a network says “present” "
+            "more often, and its misses become more like people's. Which pictures it finds hard does "
+            "not, with any kind of adapting."
+        )
+    return "Not as far as can be told: no kind of adapting made misses more like people's."
 
 
 def speed_table(
@@ -230,27 +235,39 @@ def _among_people(comparison: BesidePeople) -> MeanKappa:
 
 
 def budget_rows(
-    labels: Mapping[str, str], settings: Sequence[SettingBesidePeople]
+    labels: Mapping[str, str],
+    settings: Sequence[SettingBesidePeople],
+    fast: Sequence[BesidePeople],
+    slow: Sequence[BesidePeople],
 ) -> list[tuple[str, ...]]:
     """Return d_a and kappa for each value of a budget, joint over kinds of pictures.
 
     Args:
         labels: the label of each record, by the submission's name.
         settings: one for each kind of pictures.
+        fast, slow: the same with people's fast answers, and with their slow ones.
     """
     rows = []
     comparisons = [setting.comparisons[0] for setting in settings]
     for name, label in labels.items():
         d_a = float(np.mean([setting.measures[name].d_a for setting in settings]))
+        of = ((OWN, comparisons), (MATCHED, comparisons), (MATCHED, fast), (MATCHED, slow))
         kappas = [
-            joint([kappa_of(name, rate, "present")(one) for one in comparisons])
-            for rate in (OWN, MATCHED)
+            joint([kappa_of(name, rate, "present")(one) for one in answered])
+            for rate, answered in of
         ]
         rows.append((label, f"{d_a:.2f}", *(kappa.text(".2f") for kappa in kappas)))
     return rows
 
 
-BUDGET_HEADS = ("", "d_a", "κ present", "κ present at people's rate")
+BUDGET_HEADS = (
+    "",
+    "d_a",
+    "κ present",
+    "at people's rate",
+    "with fast answers",
+    "with slow answers",
+)
 
 
 def markdown(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> str:
