@@ -175,6 +175,10 @@ def test_shape_bias_is_by_pictures_with_exactly_one_cue() -> None:
     # The mean over observers; one who never answers has no bias.
     two = shape_bias(np.array([shape, texture]), shape, texture, np.arange(40), replicates=50)
     assert two.bias == pytest.approx(0.5) and two.interval == pytest.approx((0, 1))
+    half = np.ones((1, 40), bool)
+    half[0, 6:10] = False  # the answers that were wrong, by shape
+    answered = shape_bias(decisions, shape, texture, np.arange(40), known=half, replicates=50)
+    assert (answered.by_shape, answered.by_texture) == (1.0, 0.2)
     never = np.zeros((1, 40), bool)
     assert shape_bias(never, shape, texture, np.arange(40), replicates=50).bias is None
     with pytest.raises(ValueError, match="needs trials"):

@@ -181,13 +181,21 @@ def _compare(
             for trials_of_class in (present, ~present)
         ]
         kappas = [(*one.detectors, one.people) for one in by_class]
-        observers = [*(row[None] for row in of_detectors), decisions]
-        biases = [
-            None
-            if textures is None
-            else shape_bias(rows, present, textures == targets, columns, replicates=replicates)
-            for rows in observers
-        ]
+        biases: list[ShapeBias | None] = [None] * len(kappas[0])
+        if textures is not None:
+            # For detectors and then for people: decisions, and which of them there are.
+            observers = [(row[None], np.ones_like(row[None])) for row in of_detectors]
+            biases = [
+                shape_bias(
+                    rows,
+                    present,
+                    textures == targets,
+                    columns,
+                    known=answered,
+                    replicates=replicates,
+                )
+                for rows, answered in [*observers, (decisions, known)]
+            ]
         sides = [Beside(*group) for group in zip(*kappas, biases, strict=True)]
         return sides[:-1], sides[-1], np.stack([one.by_person for one in by_class], axis=1)
 

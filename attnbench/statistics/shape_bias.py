@@ -37,6 +37,7 @@ def shape_bias(
     texture: Bools,
     pictures: NDArray[np.int64],
     *,
+    known: Bools | None = None,
     replicates: int = 1000,
     seed: int = 0,
 ) -> ShapeBias:
@@ -50,6 +51,7 @@ def shape_bias(
         decisions: bool `[m, n]`, whether each observer called the target of each trial present.
         shape, texture: bool `[n]`, whether the picture's shape, and its texture, is the target's.
         pictures: int `[n]`, the picture of each trial; pictures are resampled as a whole.
+        known: bool `[m, n]`, whether the observer has answered; by default all have.
         replicates: number of bootstrap replicates.
         seed: of the random generator.
 
@@ -61,27 +63,30 @@ def shape_bias(
         raise ValueError("a shape bias needs trials with the target's shape and with its texture")
     _, numbers = np.unique(pictures, return_inverse=True)
     size = int(numbers.max()) + 1
-    hits = np.array(
-        [[np.bincount(numbers, one & kind, size) for one in decisions] for kind in kinds]
-    )
-    trials = np.array([np.bincount(numbers, kind, size) for kind in kinds])
+    known = np.ones_like(decisions) if known is None else known
+
+    def counts(of: Bools) -> Floats:
+        """Return the number of trials of each kind, observer and picture, float `[2, m, size]`."""
+        return np.array([[np.bincount(numbers, row & kind, size) for row in of] for kind in kinds])
+
+    hits, trials = counts(decisions & known), counts(known)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(size, np.full(size, 1 / size), replicates).astype(np.float64)
     m = len(decisions)
     observers = rng.multinomial(m, np.full(m, 1 / m), replicates)
-    rates = hits.sum(axis=2) / trials.sum(axis=1)[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
-        resampled = (hits @ drawn.T) / (trials @ drawn.T)[:, None]
+        rates = hits.sum(axis=2) / trials.sum(axis=2)
+        resampled = (hits @ drawn.T) / (trials @ drawn.T)
     replicate_biases = _mean_bias(resampled.transpose(0, 2, 1), observers.astype(np.float64))
     bias = float(_mean_bias(rates, np.ones(m)))
     defined = replicate_biases[~np.isnan(replicate_biases)]
     is_defined = not np.isnan(bias)
     return ShapeBias(
-        by_shape=float(rates[0].mean()),
-        by_texture=float(rates[1].mean()),
+        by_shape=float(np.nanmean(rates[0])),
+        by_texture=float(np.nanmean(rates[1])),
         bias=bias if is_defined else None,
         interval=percentile_interval(defined) if is_defined and len(defined) else None,
-        trials=(int(trials[0].sum()), int(trials[1].sum())),
+        trials=(int(kinds[0].sum()), int(kinds[1].sum())),
     )
 
 
