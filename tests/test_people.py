@@ -156,7 +156,7 @@ def test_compare_prints_people_and_differences_between_methods(
     for text in (
         "people, edge",
         "4 people, 24 pictures",
-        "parrot − other",
+        "parrot − other =",
         "pooled d′",
         "parrot =",
     ):

@@ -76,12 +76,10 @@ def _tables(setting: SettingBesidePeople, comparison: BesidePeople) -> Iterator[
     for name, side in comparison.detectors.items():
         kappas += [(_short(name), *_kappas(side)), (f"{_short(name)} =", *_kappas(side.matched))]
     for one, other in combinations(comparison.detectors, 2):
-        first, second = comparison.detectors[one], comparison.detectors[other]
-        differences = (
-            difference(getattr(first, trials), getattr(second, trials))
-            for trials in ("present", "absent")
-        )
-        kappas.append((f"{_short(one)} − {_short(other)}", *differences))
+        pair = comparison.detectors[one], comparison.detectors[other]
+        name = f"{_short(one)} − {_short(other)}"
+        kappas.append((name, *_differences(*pair)))
+        kappas.append((f"{name} =", *_differences(*(side.matched for side in pair))))
     yield tabulate(
         kappas,
         ("", "κ present [95 %]", "κ absent [95 %]"),
@@ -117,8 +115,15 @@ def _kappa(kappa: MeanKappa) -> str:
     return f"{kappa.value:.2f}{_interval(kappa.interval)} ({kappa.largest:.2f})"
 
 
-def difference(first: MeanKappa, second: MeanKappa) -> str:
-    """Return first - second with its interval, as text; the replicates of both are paired."""
+def _differences(first: Beside, second: Beside) -> tuple[str, str]:
+    """Return first - second on present and on absent trials; the replicates of both are paired."""
+    return (
+        _difference(first.present, second.present),
+        _difference(first.absent, second.absent),
+    )
+
+
+def _difference(first: MeanKappa, second: MeanKappa) -> str:
     if first.value is None or second.value is None:
         return "undefined"
     differences = first.replicates - second.replicates
