@@ -46,30 +46,35 @@ from benchmarks.studies.people_tables import (
     speed_table,
 )
 
+Settings = Mapping[str, bool | int]
+
 # What was published from these trials: the share of answers that name the shape.
 PUBLISHED = {"edge": 0.87, "silhouette": 0.75, "cue-conflict": 0.78}
 KINDS = tuple(PUBLISHED)
 UNTOUCHED, CONTROL = "none", "bias_only"
 
 
-def override_name(submission: str, parameter: str, value: float | bool) -> str:
-    """Return the name that a submission has in records with another value of a hyperparameter."""
-    overrides = Overrides(submission=submission, hyperparameters={parameter: toml_of(value)})
-    return overrides.name
+def record_name(submission: str, settings: Settings) -> str:
+    """Return the name that a submission has in records with other values of hyperparameters."""
+    if not settings:
+        return submission
+    texts = {name: toml_of(value) for name, value in sorted(settings.items())}
+    return Overrides(submission=submission, hyperparameters=texts).name
 
 
-# With the learning rate of the manifest: trying three would take three times as long.
-FULL = override_name("full_finetune", "choose_rate", False)
+# Fine-tuning has the learning rate of the manifest: trying three would take three times as long.
+FINE_TUNING: Settings = {"choose_rate": False}
+FULL = record_name("full_finetune", FINE_TUNING)
 # What each method adapts, by the name of its records.
 ADAPTED = {"attention": "attention", "last_layer": "the last layer", FULL: "everything"}
 METHODS = (UNTOUCHED, CONTROL, *ADAPTED)
 # Every second target of tasks/people.toml.
 TARGETS = ("bear", "boat", "car", "chair", "elephant", "truck")
 TASK = "people-study"
-# Methods with a budget: the hyperparameter and its values.
-BUDGETS: Mapping[str, tuple[str, tuple[float, ...]]] = {
-    "attention": ("steps", (1, 2, 8)),
-    "glimpse_saccade": ("kept_fraction", (0.1, 0.3, 1.0)),
+# Methods with a budget: their other settings, the hyperparameter, and its values.
+BUDGETS: Mapping[str, tuple[Settings, str, tuple[int, ...]]] = {
+    "attention": ({}, "steps", (1, 2, 8)),
+    "full_finetune": (FINE_TUNING, "epochs", (1, 3)),
 }
 # These have few pictures, so that budgets do not take hours.
 BUDGET_KINDS = ("edge", "silhouette")
@@ -94,9 +99,9 @@ def run_judge(data: Path, records: Path) -> None:
     common: dict[str, Any] = {"tasks": task, "data": data, "records": records}
     plain = [name for name in METHODS if name != FULL]
     attnbench.evaluate(plain, track=KINDS, **common)
-    attnbench.evaluate("full_finetune", track=KINDS, settings={"choose_rate": False}, **common)
-    for name, (parameter, values) in BUDGETS.items():
-        settings = {parameter: list(values)}
+    attnbench.evaluate("full_finetune", track=KINDS, settings=FINE_TUNING, **common)
+    for name, (fixed, parameter, values) in BUDGETS.items():
+        settings: dict[str, Any] = {**fixed, parameter: list(values)}
         attnbench.evaluate(name, track=BUDGET_KINDS, settings=settings, **common)
 
 
@@ -139,8 +144,11 @@ def by_speed(
 def budget_table(data: Path, records: Path) -> str:
     """Return d_a and kappa for each value of the budgets."""
     rows = []
-    for name, (parameter, values) in BUDGETS.items():
-        labels = {override_name(name, parameter, v): f"{name}, {parameter} {v:g}" for v in values}
+    for name, (fixed, parameter, values) in BUDGETS.items():
+        labels = {
+            record_name(name, {**fixed, parameter: value}): f"{name}, {parameter} {value}"
+            for value in values
+        }
         settings = [_setting(list(labels), kind, data, records) for kind in BUDGET_KINDS]
         fast, slow = by_speed(list(labels), BUDGET_KINDS, data, records)
         rows += budget_rows(labels, settings, fast, slow)
