@@ -76,7 +76,8 @@ def _print_list(tasks: list[TaskDefinition], data: Path | None) -> None:
     for task in tasks:
         console.print(Text(task.name, style="bold"))
         table = Table.grid(padding=(0, 1))
-        # The same widths for all tasks, but for those with long names. Only the last column may be broken, and only between words.
+        # The same widths for all tasks, unless a track has a long name. Only the last column may be
+        # broken, and only between words.
         table.add_column(min_width=_NAME_WIDTH, no_wrap=True)
         table.add_column(min_width=max(map(len, backbones)), no_wrap=True)
         table.add_column()
