@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from attnbench.commands.audit import audit
     from attnbench.commands.check import check
     from attnbench.commands.compare import compare
+    from attnbench.commands.compare_people import compare_with_people
     from attnbench.commands.curve import curve
     from attnbench.commands.evaluate import evaluate
     from attnbench.commands.explain import explain
@@ -35,6 +36,7 @@ __all__ = [
     "audit",
     "check",
     "compare",
+    "compare_with_people",
     "curve",
     "detect",
     "episode",
@@ -57,6 +59,7 @@ _MODULES = {
     "audit": "attnbench.commands.audit",
     "check": "attnbench.commands.check",
     "compare": "attnbench.commands.compare",
+    "compare_with_people": "attnbench.commands.compare_people",
     "curve": "attnbench.commands.curve",
     "detect": "attnbench.statistics.detection",
     "episode": "attnbench.commands.open_episode",

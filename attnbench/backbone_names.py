@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-FAMILIES = ("shipped", "torchvision", "timm")
+FAMILIES = ("shipped", "torchvision", "timm", "sixteen")
 _FUNCTION = re.compile(r"(.+):([A-Za-z_]\w*)")
 
 

@@ -72,6 +72,9 @@ class HubSource(_Definition):
         by_class: whether a slice in `split` is taken of each class's pictures, so that
             `train[:50%]+valid` is half of each class and all of `valid`.
         classes: the only classes that are read, by name. All classes if it is empty.
+        categories: "sixteen" if classes of ImageNet are merged into the sixteen categories of
+            `attnbench.backbones.sixteen`, and pictures of other classes are left out.
+        file_names: whether records name pictures by their files, and not by numbers.
         config: the dataset's configuration on the hub, if it has several.
         image: the column of pictures.
         label: the column of class indices.
@@ -86,6 +89,8 @@ class HubSource(_Definition):
     split: str
     by_class: bool = Field(default=False, exclude_if=not_)
     classes: tuple[str, ...] = Field(default=(), exclude_if=not_)
+    categories: Literal["sixteen"] | None = Field(default=None, exclude_if=not_)
+    file_names: bool = Field(default=False, exclude_if=not_)
     config: str | None = None
     image: str = "image"
     label: str = "label"
@@ -256,6 +261,8 @@ class Track(_Definition):
         logits: whether detectors that keep the backbone's logits are also read out by arg-max.
         labels: for each class that the backbone knows under another name, the backbone's label: its
             text, a synonym, a WordNet id, or its index.
+        trials: a file of people's answers to the test pictures, in the folder of their data set; see
+            `attnbench.records.trials`. The judge does not read it.
         adapt: the images to adapt on.
         test: the images to test on.
     """
@@ -265,6 +272,7 @@ class Track(_Definition):
     timeout: Timeout
     logits: bool = False
     labels: Labels = Field(default={}, exclude_if=not_)
+    trials: str | None = Field(default=None, exclude_if=not_)
     adapt: Sample
     test: Sample
 

@@ -23,6 +23,14 @@ Badge = Literal[
 # Which outputs compete when a detector that keeps the backbone's logits is read out by arg-max.
 ArgmaxRule = Literal["argmax-all", "argmax-targets"]
 
+# The everyday categories that people chose from in the experiments of Geirhos et al.
+SIXTEEN_CATEGORIES = (
+    *("airplane", "bear", "bicycle", "bird", "boat", "bottle", "car", "cat"),
+    *("chair", "clock", "dog", "elephant", "keyboard", "knife", "oven", "truck"),
+)
+# What stands for people where names of submissions are expected.
+PEOPLE = "people"
+
 # The folder of one's own records, and the folder of those that the leaderboard is made from.
 RECORDS_FOLDER = "records"
 PUBLISHED_FOLDER = "published"

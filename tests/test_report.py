@@ -141,6 +141,13 @@ def test_rows_of_a_task_stand_together() -> None:
     assert len(names) == 2 * 4 and names.index(tasks[1]) == 4
 
 
+def test_rows_of_several_tracks_name_them() -> None:
+    rows = pd.concat([frame().head(1).assign(track=track) for track in ("edge", "silhouette")])
+    table = report_text(100, rows).splitlines()
+    assert table[0].startswith("task / track ")
+    assert [line.split()[0] for line in table[3:5]] == ["edge", "silhouette"]
+
+
 def test_failure_is_printed_without_control_characters() -> None:
     text = report_text(120)
     assert "failed: broken, imagenet-standard" in text

@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from attnbench.leaderboard.people import Beside, BesidePeople, DetectorBesidePeople
 from attnbench.records.learning_curves import Curve, CurveKey
+from attnbench.statistics.people_consistency import MeanKappa
+from attnbench.statistics.people_detection import people_detection
 from attnbench.stimuli.embedded import FIGURES_PER_CLASS
 from attnbench.stimuli.figures import CLASSES
 from attnbench.tasks import list_tasks, load_task
@@ -18,6 +21,8 @@ from benchmarks.studies import (
     learning_rates,
     meta_mapping,
     pages,
+    people,
+    people_tables,
     spiking,
     task_sizes,
     what_adaptation_learns,
@@ -203,3 +208,58 @@ def test_the_front_has_only_points_that_are_better_than_all_faster_ones() -> Non
         ("fast", "", "3.0", "1.20"),
         ("slow", "2 steps", "4.0", "1.50"),
     ]
+
+
+def _beside(values: dict[str, tuple[float, float]]) -> BesidePeople:
+    """A comparison in which methods have these kappas at their own threshold and at people's rate."""
+
+    def side(kappa: float) -> Beside:
+        noise = np.random.default_rng(0).normal(0, 0.01, 200)
+        return Beside(*[MeanKappa(kappa, 1.0, kappa + noise)] * 2, None)
+
+    detectors = {
+        name: DetectorBesidePeople(*[side(own).present] * 2, None, side(matched), np.zeros((2, 1)))
+        for name, (own, matched) in values.items()
+    }
+    detection = people_detection(np.eye(2, 4, dtype=bool), np.arange(4) < 2, np.zeros(4, np.int64))
+    return BesidePeople("made up", None, ("a", "b"), 4, 1, detection, side(0.5), detectors)
+
+
+@pytest.mark.parametrize(
+    ("own", "matched", "expected"),
+    [
+        (0.3, 0.1, "Only through the criterion: with attention adapted"),
+        (0.3, 0.2, "Yes: with attention adapted"),
+        (0.1, 0.1, "Not as far as can be told"),
+    ],
+)
+def test_the_answer_about_people_follows_from_intervals(
+    own: float, matched: float, expected: str
+) -> None:
+    kappas = {"none": (0.1, 0.1), "bias_only": (0.25, 0.1), "attention": (own, matched)}
+    names = ({"attention": "attention"}, "none", "bias_only")
+    text = people_tables.answer([_beside(kappas)] * 3, *names)
+    assert text.startswith(f"**{expected}")
+    assert f"{own - 0.1:+.3f} [" in text and "+0.150 [" in text and f"{own - 0.25:+.3f} [" in text
+
+
+def test_kinds_of_pictures_are_independent_and_methods_are_paired() -> None:
+    kappas = {"none": (0.1, 0.1), "bias_only": (0.2, 0.1)}
+    comparisons = [_beside(kappas)] * 3
+    found = people_tables.change(comparisons, "bias_only", "none", people_tables.OWN, "present")
+    assert found.value == pytest.approx(0.1)
+    assert found.interval == pytest.approx((0.1, 0.1))  # the same noise in both
+    kappa = people_tables.kappa_of("none", people_tables.OWN, "present")
+    one, three = (
+        people_tables.joint([kappa(comparison) for comparison in comparisons[:number]])
+        for number in (1, 3)
+    )
+    assert three.replicates.std() == pytest.approx(one.replicates.std() / 3**0.5, rel=0.2)
+
+
+def test_measured_parts_of_the_page_of_people_are_replaced() -> None:
+    page = people.PAGE.read_text("utf-8")
+    names = ("people", "answer", "differences", "methods", "speed", "budgets")
+    changed = people.with_sections(page, dict.fromkeys(names, "new\n"))
+    assert changed.count("\nnew\n<!-- end of ") == len(names)
+    assert people.with_sections(changed, {}) == changed

@@ -49,8 +49,8 @@ def _write(folder: Path, text: str) -> Path:
 def test_a_task_has_the_name_of_its_file_and_a_mini_track(name: str) -> None:
     task = load_task(name)
     assert task.name == name
-    # Pictures that are not embedded are those of a study.
-    assert "mini" in task.tracks or list(task.tracks) == ["study"]
+    # Pictures that are not embedded are those of studies with people.
+    assert "mini" in task.tracks or name in ("learning-dynamics", "people")
 
 
 def test_a_run_of_all_tasks_leaves_out_those_without_the_track() -> None:
@@ -59,6 +59,23 @@ def test_a_run_of_all_tasks_leaves_out_those_without_the_track() -> None:
     assert "learning-dynamics" not in [each.task.name for each in chosen]
     (named,) = choose_tasks(["learning-dynamics"], None, None)
     assert named.track == "study"
+
+
+def test_a_run_may_have_several_tracks() -> None:
+    chosen = choose_tasks(["people"], ["edge", "silhouette"], None)
+    assert [each.track for each in chosen] == ["edge", "silhouette"]
+    with pytest.raises(AttnbenchError, match=r"edges.*did you mean edge"):
+        choose_tasks(["people"], ["edge", "edges"], None)
+
+
+def test_the_kinds_of_pictures_shown_to_people_share_one_adaptation() -> None:
+    tracks = load_task("people").tracks
+    for prefix in ("", "full-"):
+        of_kinds = [tracks[prefix + kind] for kind in ("edge", "silhouette", "cue-conflict")]
+        tests = [track.test.source for track in of_kinds]
+        assert len({source.folder for source in tests if isinstance(source, HubSource)}) == 3
+        same = of_kinds[0].test
+        assert len({repr(track.model_copy(update={"test": same})) for track in of_kinds}) == 1
 
 
 # scikit-learn has some 180 pictures of each digit, of which 61 are left to test on.
@@ -187,6 +204,7 @@ def test_new_keys_do_not_change_the_hashes_of_tasks() -> None:
         "imagenet-standard": "c08846ef6cb5d055",
         "learning-dynamics": "47b56033e76da0c3",
         "noisy-mnist": "b6290b0e92bc450b",
+        "people": "0f5f8267bcb82fdf",
     }
 
 

@@ -14,9 +14,11 @@ def load(name: str, *, untrained: bool = False, data: Path | None = None) -> Bac
     """Return the backbone called `name`, frozen and in eval mode.
 
     Args:
-        name: `shipped/NAME`, `torchvision/NAME` or `timm/NAME`; or a backbone of the user's own: the
-            path of a `backbone.toml`, `FILE.py:FUNCTION`, or what an installed package offers. The
-            code of such a backbone runs in this process (see `attnbench.backbones.own_file`).
+        name: `shipped/NAME`, `torchvision/NAME` or `timm/NAME`; `sixteen/NAME` for a torchvision
+            network that answers with sixteen everyday categories (see `attnbench.backbones.sixteen`);
+            or a backbone of the user's own: the path of a `backbone.toml`, `FILE.py:FUNCTION`, or
+            what an installed package offers. The code of such a backbone runs in this process (see
+            `attnbench.backbones.own_file`).
         untrained: initialise the weights with seed 0 instead of loading trained ones.
         data: a data folder. Weights of torchvision and timm networks in its `weights` sub-folder are
             preferred to a download.
@@ -34,6 +36,10 @@ def load(name: str, *, untrained: bool = False, data: Path | None = None) -> Bac
         from attnbench.backbones.shipped import load_shipped
 
         return load_shipped(network, untrained=untrained)
+    if family == "sixteen":
+        from attnbench.backbones.sixteen import with_sixteen_outputs
+
+        return with_sixteen_outputs(load(f"torchvision/{network}", untrained=untrained, data=data))
     from attnbench.backbones.libraries import library_network
     from attnbench.backbones.published_weights import load_published
 

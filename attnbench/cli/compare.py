@@ -1,4 +1,4 @@
-"""`attnbench compare A B…`: paired differences and error consistency."""
+"""`attnbench compare A B…`: paired differences and error consistency, with people too."""
 
 from __future__ import annotations
 
@@ -6,17 +6,27 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attnbench.cli import options
 from attnbench.text import printable
+from attnbench.vocabulary import PEOPLE
+
+if TYPE_CHECKING:
+    from attnbench.commands.compare_people import SettingBesidePeople
+    from attnbench.leaderboard.comparison import TrackComparison
 
 
 def compare(
     submissions: Annotated[
-        list[str], typer.Argument(metavar="A B…", help="Names of submissions that have records.")
+        list[str],
+        typer.Argument(
+            metavar="A B…",
+            help="Names of submissions that have records. `people` stands for people who answered "
+            "the same pictures.",
+        ),
     ],
     records: Annotated[
         list[Path] | None,
@@ -46,6 +56,16 @@ def compare(
             help="Compare on this backbone only. (default: all)",
         ),
     ] = None,
+    trials: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="ATTNBENCH_TRIALS",
+            metavar="FILE",
+            dir_okay=False,
+            help="People's trials as CSV, for one track. (default: those of the task, in --data)",
+        ),
+    ] = None,
+    data: options.Data = None,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -63,19 +83,22 @@ def compare(
     and image. The test is on d_a, with Holm's correction for all pairs of a track. Intervals are
     95 %, by Student's t over targets. A task in parentheses has no results of bias_only and is
     not in the joint difference. κ is Cohen's kappa of the decisions; in parentheses is the
-    largest that two detectors with these rates can reach.
+    largest that two detectors with these rates can reach. With `people`, submissions are also
+    compared with people who answered the same pictures.
     """
-    with _progress() as report:
-        from attnbench.commands.compare import compare as compare_submissions
+    others = [name for name in submissions if name != PEOPLE]
+    wanted = {"track": track, "task": task, "backbone": backbone}
+    settings: list[SettingBesidePeople] = []
+    if PEOPLE in submissions:
+        from attnbench.commands.compare_people import compare_with_people
 
-        comparisons = compare_submissions(
-            submissions,
-            records=records,
-            track=track,
-            task=task,
-            backbone=backbone,
-            report=report,
-        )
+        settings = compare_with_people(others, trials=trials, data=data, records=records, **wanted)
+    comparisons: list[TrackComparison] = []
+    if PEOPLE not in submissions or len(others) > 1:
+        with _progress() as report:
+            from attnbench.commands.compare import compare as compare_submissions
+
+            comparisons = compare_submissions(others, records=records, report=report, **wanted)
     if plot is not None:
         from attnbench.leaderboard.difference_plot import plot_differences
 
@@ -88,7 +111,12 @@ def compare(
             asdict(comparison) | {"conclusions": comparison.conclusions}
             for comparison in comparisons
         ]
-        typer.echo(json.dumps({"submissions": submissions, "tracks": tracks}))
+        result: dict[str, object] = {"submissions": submissions, "tracks": tracks}
+        if settings:
+            from attnbench.cli.people_table import as_json as people_as_json
+
+            result[PEOPLE] = [people_as_json(setting) for setting in settings]
+        typer.echo(json.dumps(result))
         return
     from rich.console import Console
 
@@ -101,6 +129,10 @@ def compare(
     if len(used := names_by_folder(comparisons)) > 1:
         for folder, names in used.items():
             console.print(f"From {folder}: {', '.join(names)}.")
+    if settings:
+        from attnbench.cli.people_table import print_people
+
+        print_people(settings, console)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from attnbench.cli import options
 
 def evaluate(
     submissions: options.Submissions,
-    track: options.Track = None,
+    track: options.Tracks = None,
     task: Annotated[
         list[str] | None,
         typer.Option(
@@ -145,7 +145,7 @@ def evaluate(
     with display(progress, sys.stderr) as show:
         evaluation = run_evaluation(
             submissions,
-            track=track,
+            track=track or None,
             tasks=task or None,
             targets=target or None,
             backbone=backbone,

@@ -52,6 +52,15 @@ def leaderboard(
             help="Also write all results as CSV and Parquet.",
         ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="ATTNBENCH_DATA",
+            metavar="DIR",
+            file_okay=False,
+            help="The data folder. The site shows people beside methods if their trials are in it.",
+        ),
+    ] = None,
     check: Annotated[
         bool,
         typer.Option(
@@ -79,7 +88,7 @@ def leaderboard(
     if not (records or site or plots or export):
         folders = folders[:1]  # the page needs the published records only
     with spinner(f"reading the records of {' and '.join(map(str, folders))}"):
-        board = build_leaderboard(folders)
+        board = build_leaderboard(folders, data if site is not None else None)
     for problem in board.problems:
         typer.echo(f"skipped: {printable(problem)}", err=True)
     if check:

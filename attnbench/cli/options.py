@@ -18,6 +18,15 @@ Track = Annotated[
         "(default: mini, or the only track of the task)",
     ),
 ]
+Tracks = Annotated[
+    list[str] | None,
+    typer.Option(
+        envvar="ATTNBENCH_TRACK",
+        metavar="NAME",
+        help="The scale of the tasks: mini, small, full, or a track of your task file; may be "
+        "repeated. (default: mini, or the only track of the task)",
+    ),
+]
 Device = Annotated[
     DeviceKind, typer.Option(envvar="ATTNBENCH_DEVICE", help="The device to run on.")
 ]

@@ -91,7 +91,7 @@ def print_report(
 def _varying(rows: Sequence[Row]) -> list[str]:
     """Return the columns that distinguish the rows: the task, and those that vary within a task."""
     values: dict[tuple[str, str], set[object]] = defaultdict(set)
-    for row, column in itertools.product(rows, ("submission", "backbone", "seed")):
+    for row, column in itertools.product(rows, ("submission", "track", "backbone", "seed")):
         values[column, row["task"]].add(row[column])
     varying = [column for (column, _), within in values.items() if len(within) > 1]
     return ["task", *dict.fromkeys(varying)]

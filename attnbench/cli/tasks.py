@@ -13,6 +13,9 @@ from attnbench.cli import options
 if TYPE_CHECKING:
     from attnbench.tasks import TaskDefinition, Track
 
+# Of the column of tracks: two spaces and `photographs`.
+_NAME_WIDTH = 13
+
 
 def tasks(
     name: Annotated[
@@ -68,13 +71,14 @@ def _print_list(tasks: list[TaskDefinition], data: Path | None) -> None:
     from rich.text import Text
 
     console = Console(highlight=False)
-    tracks = [(name, track) for task in tasks for name, track in task.tracks.items()]
-    backbones = [backbone for _, track in tracks for backbone in track.backbones]
+    tracks = [track for task in tasks for track in task.tracks.values()]
+    backbones = [backbone for track in tracks for backbone in track.backbones]
     for task in tasks:
         console.print(Text(task.name, style="bold"))
         table = Table.grid(padding=(0, 1))
-        # The same widths for all tasks. Only the last column may be broken, and only between words.
-        table.add_column(min_width=2 + max(len(name) for name, _ in tracks), no_wrap=True)
+        # The same widths for all tasks, unless a track has a long name. Only the last column may be
+        # broken, and only between words.
+        table.add_column(min_width=_NAME_WIDTH, no_wrap=True)
         table.add_column(min_width=max(map(len, backbones)), no_wrap=True)
         table.add_column()
         for name, track in task.tracks.items():

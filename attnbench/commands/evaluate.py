@@ -83,7 +83,7 @@ def _as_frame(run: Callable[P, Evaluation]) -> Callable[P, pd.DataFrame]:
 def run_evaluation(
     submissions: Submitted | Sequence[Submitted],
     *,
-    track: str | None = None,
+    track: str | Sequence[str] | None = None,
     tasks: str | Path | Sequence[str | Path] | None = None,
     targets: Sequence[str] | None = None,
     backbone: str | None = None,
@@ -112,8 +112,8 @@ def run_evaluation(
             are accepted too. They run in this process, without isolation and without records, and
             exceptions that they raise are not caught. For them, only `track`, `tasks`, `targets`,
             `backbone`, `device`, `seeds`, `data`, `untrained` and `on_event` have an effect.
-        track: `mini`, `small`, `full`, or a track of a task file. By default `mini`, or the only
-            track of a task that has no `mini`.
+        track: `mini`, `small`, `full`, or a track of a task file; one or several. By default `mini`,
+            or the only track of a task that has no `mini`.
         tasks: names of tasks, or paths of task files; one or several. By default every task that has
             the track.
         targets: run only these targets. A record is written once all of its targets have run; until

@@ -14,6 +14,7 @@ from attnbench.files import write_file
 from attnbench.leaderboard.entries import Entry, read_entries
 from attnbench.leaderboard.markdown import markdown_of
 from attnbench.leaderboard.order import order_correlations
+from attnbench.leaderboard.people_settings import PeopleOfSettings, people_of_settings
 from attnbench.leaderboard.staleness import count_stale
 from attnbench.leaderboard.standings import Standings, standings_of
 from attnbench.vocabulary import PUBLISHED_FOLDER
@@ -27,6 +28,7 @@ class Leaderboard:
         entries: the records that could be read.
         problems: why other records could not be read.
         boards: the standings of each track, and kind of targets.
+        people: people beside the methods, where there are trials; see `people_of_settings`.
         page: the contents of `leaderboard.md`, a deterministic function of the published records.
         listed: the number of records that the page is made from.
     """
@@ -34,6 +36,7 @@ class Leaderboard:
     entries: list[Entry]
     problems: list[str]
     boards: Sequence[Standings]
+    people: PeopleOfSettings
     page: bytes
     listed: int
 
@@ -52,7 +55,7 @@ class Leaderboard:
         """Build the static site in a folder. Return the number of files."""
         from attnbench.leaderboard.site.builder import write_site
 
-        return write_site(folder, self.entries, self.boards)
+        return write_site(folder, self.entries, self.boards, self.people)
 
     def write_plots(self, folder: Path) -> int:
         """Write all plots as SVG and PNG. Return the number of files."""
@@ -68,13 +71,15 @@ class Leaderboard:
         return write_files(folder, export_files(self.entries, self.boards))
 
 
-def build_leaderboard(folders: Sequence[Path]) -> Leaderboard:
+def build_leaderboard(folders: Sequence[Path], data: Path | None = None) -> Leaderboard:
     """Compute the leaderboard of some folders of records.
 
     Args:
         folders: the folders, all of which exist. If one is named `published`, the page is made
             from its records only, else from all. Of records with the same identity, that of the
             first folder is used.
+        data: a data folder with people's trials, which the site shows. They are not needed for the
+            page.
     """
     entries, problems = read_entries(folders)
     boards = _standings(entries)
@@ -85,7 +90,8 @@ def build_leaderboard(folders: Sequence[Path]) -> Leaderboard:
     records = [entry.record for entry in listed]
     newest = max((record.created for record in records), default="")
     page = markdown_of(listed_boards, newest, stale=count_stale(records)).encode()
-    return Leaderboard(entries, problems, boards, page, len(listed))
+    people = people_of_settings(entries, folders, data) if data is not None else {}
+    return Leaderboard(entries, problems, boards, people, page, len(listed))
 
 
 def _standings(entries: Sequence[Entry]) -> list[Standings]:

@@ -45,25 +45,28 @@ class ChosenTask:
     def uses_data_folder(self) -> bool:
         """Whether the data folder can matter: a data set of the hub, or published weights."""
         sources = (self.definition.adapt.source, self.definition.test.source)
-        published = ("torchvision/", "timm/")
+        published = ("torchvision/", "timm/", "sixteen/")
         return any(source.kind == "hub" for source in sources) or any(
             backbone.startswith(published) for backbone in self.backbones
         )
 
 
 def choose_tasks(
-    tasks: Sequence[str | Path] | None, track: str | None, backbone: str | None
+    tasks: Sequence[str | Path] | None, track: str | Sequence[str] | None, backbone: str | None
 ) -> list[ChosenTask]:
     """Return the tasks of a run.
 
     Args:
         tasks: names of tasks or paths of task files. None for every task that has the track.
-        track: the track's name. None for `mini`, or for the only track of a task without `mini`.
+        track: the name of a track, or of several, each of which is then run. None for `mini`, or for
+            the only track of a task without `mini`.
         backbone: the backbone to adapt. None for those of the track.
 
     Raises:
         AttnbenchError: if a task or track is unknown, or a task file is not valid.
     """
+    if track is not None and not isinstance(track, str):
+        return [chosen for name in track for chosen in choose_tasks(tasks, name, backbone)]
     definitions = [load_task(name) for name in (tasks or list_tasks())]
     # The only track of a task counts if the task is named, not among all tasks.
     wanted = track or (None if tasks else DEFAULT_TRACK)

@@ -57,17 +57,15 @@ def consistency(
     n = len(first)
     counts = np.array([(first & second).sum(), (first & ~second).sum(), (~first & second).sum()])
     both, only_first, only_second = (float(count) / n for count in counts)
-    kappa = float(_kappa(np.array([both, only_first, only_second])))
+    shares = np.array([both, only_first, only_second])
+    kappa = float(kappa_of_shares(shares))
     if np.isnan(kappa):
         return Consistency(None, None, None, None, n)
-    p, q = both + only_first, both + only_second
-    expected = p * q + (1 - p) * (1 - q)
     # Rounding can leave the share of images that neither calls present just below 0.
     rates = np.array([both, only_first, only_second, max(0.0, 1 - both - only_first - only_second)])
     drawn = np.random.default_rng(seed).multinomial(n, rates / rates.sum(), replicates) / n
-    low, high = np.nanquantile(_kappa(drawn[:, :3].T), [0.025, 0.975])
-    largest = (1 - abs(p - q) - expected) / (1 - expected)
-    return Consistency(kappa, float(low), float(high), float(largest), n)
+    low, high = np.nanquantile(kappa_of_shares(drawn[:, :3].T), [0.025, 0.975])
+    return Consistency(kappa, float(low), float(high), float(largest_kappa_of_shares(shares)), n)
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def consistency_matrix(decisions: Bools, decided: Bools) -> ConsistencyMatrix:
     only_first = present @ known.T - both
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = np.stack([both, only_first, only_first.T]) / images
-        kappa = _kappa(shares)
+        kappa = kappa_of_shares(shares)
         both, only_first, only_second = shares
         p, q = both + only_first, both + only_second
         expected = p * q + (1 - p) * (1 - q)
@@ -114,13 +112,13 @@ def consistency_matrix(decisions: Bools, decided: Bools) -> ConsistencyMatrix:
             - (agreed * expected - 2 * expected + agreed) ** 2
         )
         half = _Z * np.sqrt(np.maximum(variance, 0) / images) / (1 - expected) ** 2
-        largest = np.where(np.isnan(kappa), np.nan, (1 - abs(p - q) - expected) / (1 - expected))
+        largest = largest_kappa_of_shares(shares)
     low, high = np.maximum(kappa - half, -1), np.minimum(kappa + half, 1)
     return ConsistencyMatrix(kappa, low, high, largest, images.astype(np.int64))
 
 
-def _kappa(shares: Floats) -> Floats:
-    """Return kappa `[...]`, NaN where it is undefined.
+def kappa_of_shares(shares: Floats) -> Floats:
+    """Return kappa `[...]` (see `consistency`), NaN where it is undefined.
 
     Args:
         shares: float `[3, ...]`, fractions of images called present by both detectors, only by the
@@ -133,3 +131,19 @@ def _kappa(shares: Floats) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         kappa: Floats = np.where(1 - expected > 1e-12, (agreed - expected) / (1 - expected), np.nan)
     return kappa
+
+
+def largest_kappa_of_shares(shares: Floats) -> Floats:
+    """Return the largest kappa `[...]` that observers with these rates can reach; NaN where undefined.
+
+    Args:
+        shares: as for `kappa_of_shares`.
+    """
+    both, only_first, only_second = shares
+    p, q = both + only_first, both + only_second
+    expected = p * q + (1 - p) * (1 - q)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        largest: Floats = np.where(
+            1 - expected > 1e-12, (1 - abs(p - q) - expected) / (1 - expected), np.nan
+        )
+    return largest

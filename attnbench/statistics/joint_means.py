@@ -17,7 +17,7 @@ from attnbench.statistics.intervals import Floats, Interval
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval; None where a single target says nothing about others."""
+    """A mean with its 95 % interval; None where a single target or person says nothing about others."""
 
     value: float
     interval: Interval | None

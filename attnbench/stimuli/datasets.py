@@ -27,7 +27,8 @@ class Dataset:
         store: the bytes of the picture files.
         numbers: the number in `store` of every picture, int64 `[N]`.
         cache_name: the name of its files in the cache.
-        named_by_file: whether pictures are named by their files in records.
+        named_by_file: whether pictures are named by the paths of their files in records.
+        file_names: whether the name of a picture's file takes the place of its number in records.
         notes: what was left out, as sentences for people.
     """
 
@@ -38,15 +39,19 @@ class Dataset:
     numbers: NDArray[np.int64]
     cache_name: str
     named_by_file: bool = False
+    file_names: bool = False
     notes: tuple[str, ...] = ()
 
     def image_name(self, row: int) -> str:
-        """Return a picture's name in records: its file, or data set, class and number.
+        """Return a picture's name in records: its file, or data set, class, and file or number.
 
         A number does not depend on how the data is stored.
         """
         if self.named_by_file:
             return self.store.name(int(self.numbers[row]))
+        if self.file_names:
+            file = self.store.file_name(int(self.numbers[row]))
+            return f"{self.name}/{self.classes[int(self.labels[row])]}/{file}"
         return numbered_name(self.name, self.classes, self.labels, row)
 
     def location(self, row: int) -> str:

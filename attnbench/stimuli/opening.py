@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnbench.backbones.imagenet_names import as_wnids
+from attnbench.backbones.sixteen import CATEGORIES, wnids_of_category
 from attnbench.errors import AttnbenchError
 from attnbench.stimuli import splits
 from attnbench.stimuli.class_labels import find_class
@@ -78,7 +80,11 @@ def open_dataset(definition: HubSource, data: Path | None) -> Dataset:
     dataset = _labelled(name, contents, numbers, definition.split)
     # The hub's ImageNet has English class names. Tasks and backbones go by WordNet ids.
     dataset = replace(dataset, classes=as_wnids(dataset.classes, name))
-    return _only_classes(dataset, definition.classes) if definition.classes else dataset
+    if definition.classes:
+        dataset = _only_classes(dataset, definition.classes)
+    if definition.categories is not None:
+        dataset = _merged(dataset, {name: wnids_of_category(name) for name in CATEGORIES})
+    return _with_file_names(dataset) if definition.file_names else dataset
 
 
 def open_folder(definition: FolderSource, part: str) -> Dataset:
@@ -204,6 +210,39 @@ def _only_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     sizes = [int((dataset.labels == index).sum()) for index in indices]
     labels = np.repeat(np.arange(len(names)), sizes)
     return replace(dataset, classes=names, labels=labels, numbers=dataset.numbers[rows])
+
+
+def _merged(dataset: Dataset, categories: Mapping[str, Sequence[str]]) -> Dataset:
+    """Return the pictures of classes that belong to a category, with the categories as classes.
+
+    Args:
+        dataset: the data set.
+        categories: the classes of each category. Categories without pictures are left out.
+    """
+    members = {name: np.isin(dataset.classes, names) for name, names in categories.items()}
+    rows = {name: np.flatnonzero(is_member[dataset.labels]) for name, is_member in members.items()}
+    rows = {name: found for name, found in rows.items() if len(found)}
+    if not rows:
+        raise AttnbenchError(f"no class of {dataset.name} belongs to {', '.join(categories)}")
+    return replace(
+        dataset,
+        classes=tuple(rows),
+        labels=np.repeat(np.arange(len(rows)), [len(found) for found in rows.values()]),
+        numbers=dataset.numbers[np.concatenate(list(rows.values()))],
+    )
+
+
+def _with_file_names(dataset: Dataset) -> Dataset:
+    """Return a data set whose pictures records name by their files, each of which has its own."""
+    named = replace(dataset, file_names=True)
+    names = Counter(map(named.image_name, range(len(named.labels))))
+    name, count = names.most_common(1)[0]
+    if count > 1 or any(name.endswith("/") for name in names):
+        raise AttnbenchError(
+            f"{dataset.name} does not give each picture of a class a file name of its own ({name!r}), "
+            "by which the task identifies it; fetch the data set again"
+        )
+    return named
 
 
 def _labelled(name: str, contents: Contents, numbers: NDArray[np.int64], split: str) -> Dataset:

@@ -26,6 +26,9 @@ class PictureStore(Protocol):
     def name_in_class(self, number: int) -> str:
         """Return the picture's name without the folder of its class."""
 
+    def file_name(self, number: int) -> str:
+        """Return the name of the picture's file without its folder; empty if it has none."""
+
     def location(self, number: int) -> str:
         """Return where the picture is, as a message names it: a path that can be opened."""
 
@@ -61,6 +64,9 @@ class FileStore:
 
     def name_in_class(self, number: int) -> str:
         return writable(self.files[number])
+
+    def file_name(self, number: int) -> str:
+        return writable(os.path.basename(self.files[number]))
 
     def location(self, number: int) -> str:
         return writable(self._path(number))
@@ -105,10 +111,12 @@ class ArrowStore:
     def name_in_class(self, number: int) -> str:
         return self.name(number)
 
+    def file_name(self, number: int) -> str:
+        return writable(os.path.basename(self._path(number)))
+
     def location(self, number: int) -> str:
         table, row = self._table_and_row(number)
-        picture = self.pictures[number]
-        file = picture["path"].as_py() if picture.is_valid else None
+        file = self._path(number)
         return f"{self.tables[table][1]}, row {row}" + (f" ({file})" if file else "")
 
     def size(self, number: int) -> int:
@@ -126,6 +134,11 @@ class ArrowStore:
 
     def state(self, numbers: Sequence[int]) -> str:
         return _state_of_files(file for _, file, _ in self.tables)
+
+    def _path(self, number: int) -> str:
+        """Return the path that a row gives for its picture, which need not exist; empty without."""
+        picture = self.pictures[number]
+        return (picture["path"].as_py() or "") if picture.is_valid else ""
 
     def _table_and_row(self, number: int) -> tuple[int, int]:
         ends = list(accumulate(rows for _, _, rows in self.tables))

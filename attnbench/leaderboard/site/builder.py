@@ -7,10 +7,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 
 from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.entries import Entry, group_entries
 from attnbench.leaderboard.exports import export_files, write_files
+from attnbench.leaderboard.people_settings import PeopleOfSettings
 from attnbench.leaderboard.plot_files import PlotSubject, RenderedPlot, render_for_pages
 from attnbench.leaderboard.pooling import method_of
 from attnbench.leaderboard.site.charts import difference_chart, library, standings_chart
@@ -29,7 +31,12 @@ from attnbench.version import __version__
 _LIST = ".attnbench-site.json"
 
 
-def write_site(folder: Path, entries: Sequence[Entry], boards: Sequence[Standings]) -> int:
+def write_site(
+    folder: Path,
+    entries: Sequence[Entry],
+    boards: Sequence[Standings],
+    people: PeopleOfSettings = MappingProxyType({}),
+) -> int:
     """Write the site and return its number of files.
 
     Files of an earlier build that the site no longer has are removed. All other files in the folder
@@ -39,6 +46,7 @@ def write_site(folder: Path, entries: Sequence[Entry], boards: Sequence[Standing
         folder: created if needed.
         entries: all records.
         boards: the standings of these records.
+        people: people beside the methods of some settings.
 
     Raises:
         AttnbenchError: if the folder cannot be written.
@@ -47,7 +55,7 @@ def write_site(folder: Path, entries: Sequence[Entry], boards: Sequence[Standing
     names = []
 
     def noting_names() -> Iterator[tuple[str, bytes]]:
-        for name, content in site_files(entries, boards):
+        for name, content in site_files(entries, boards, people):
             names.append(name)
             yield name, content
 
@@ -60,17 +68,20 @@ def write_site(folder: Path, entries: Sequence[Entry], boards: Sequence[Standing
 
 
 def site_files(
-    entries: Sequence[Entry], boards: Sequence[Standings]
+    entries: Sequence[Entry],
+    boards: Sequence[Standings],
+    people: PeopleOfSettings = MappingProxyType({}),
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the name and content of every file of the site; the same records give the same bytes."""
     with ProcessPoolExecutor() as pool:
         plots = render_for_pages(entries, boards, pool)
-        yield from _pages(entries, boards, plots)
+        yield from _pages(entries, boards, people, plots)
 
 
 def _pages(
     entries: Sequence[Entry],
     boards: Sequence[Standings],
+    people: PeopleOfSettings,
     pending_plots: Mapping[PlotSubject, Future[list[RenderedPlot]]],
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the files without plots first: the plots are being drawn in the meantime."""
@@ -113,6 +124,7 @@ def _pages(
             "plots": {setting: plots.get((task.track, setting)) for setting in task.settings},
             "gallery": picture and picture[0],
             "paths": paths,
+            "people": {setting: people.get((task.track, setting), ()) for setting in task.settings},
         }
         yield task.path, page("task.html", "../", **values)
     charts = {
