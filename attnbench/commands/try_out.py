@@ -103,8 +103,9 @@ def import_adapt(folder: Path) -> Callable[..., object]:
         file = getattr(loaded, "__file__", None)
         if name == module or (file is not None and Path(file).is_relative_to(folder)):
             del sys.modules[name]
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))  # for good: `adapt` may import a helper when it runs
+    # In front of the folders of earlier submissions, and for good: `adapt` may import a helper when it
+    # runs.
+    sys.path[:] = [str(folder), *(entry for entry in sys.path if entry != str(folder))]
     importlib.invalidate_caches()
     try:
         return find_adapt(vars(importlib.import_module(module)))
