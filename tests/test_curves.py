@@ -25,6 +25,8 @@ from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
 from attnbench.statistics.curves import mean_height, needed_for_share, summarise_curve
 
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
+
 TASK = """
 name = "{name}"
 version = 1
