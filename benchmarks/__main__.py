@@ -1,92 +1,15 @@
-"""Benchmarks of attnbench: run them, put the results into the documentation, compare results.
-
-python -m benchmarks run [--out FILE] [PYTEST ARGUMENTS]
-python -m benchmarks report [--check]
-python -m benchmarks compare FILE
-"""
+"""`python -m benchmarks`: see `benchmarks.commands`, and `benchmarks.gpu.command` for `gpu`."""
 
 from __future__ import annotations
 
-import json
-import re
 import sys
-import tempfile
-from pathlib import Path
-from typing import Annotated
-
-import pytest
-import typer
-
-from attnbench.errors import AttnbenchError
-from benchmarks.measured import RESULTS, compared, keep, read, results_of, table
-
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
-
-app = typer.Typer(help=__doc__, add_completion=False, no_args_is_help=True)
-
-
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def run(
-    context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Results file, to which results are added.")] = RESULTS,
-) -> None:
-    """Run all benchmarks, or those that pytest arguments select, and store their results."""
-    read(out)  # Report a file with other contents before anything is measured.
-    arguments = context.args
-    if not any(Path(argument.split("::")[0]).exists() for argument in arguments):
-        arguments = [str(Path(__file__).parent), *arguments]
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
-        options = ["-m", "", "--timeout", "0", "-s", "--benchmark-enable", "--benchmark-json"]
-        status = pytest.main([*arguments, *options, str(report)])
-        if report.exists() and report.stat().st_size:
-            keep(results_of(json.loads(report.read_text("utf-8"))), out)
-    raise typer.Exit(int(status))
-
-
-@app.command()
-def report(
-    check: Annotated[bool, typer.Option(help="Only check whether the page is up to date.")] = False,
-) -> None:
-    """Write the tables in docs/performance.md from the results."""
-    before = PAGE.read_text("utf-8")
-    after = with_tables(before)
-    if not check:
-        PAGE.write_text(after, "utf-8")
-    elif before != after:
-        typer.echo(
-            "docs/performance.md is out of date; update it with `python -m benchmarks report`",
-            err=True,
-        )
-        raise typer.Exit(1)
-
-
-def with_tables(page: str) -> str:
-    """Replace the tables between `<!-- benchmarks: NAME -->` and `<!-- end -->` of a page."""
-    results = read(RESULTS)
-
-    def replacement(match: re.Match[str]) -> str:
-        return f"{match[1]}\n{table(match[2], results)}\n{match[3]}"
-
-    pattern = r"(<!-- benchmarks: ([^>]+) -->)\n.*?(<!-- end -->)"
-    return re.sub(pattern, replacement, page, flags=re.DOTALL)
-
-
-@app.command()
-def compare(results: Path) -> None:
-    """Compare results with the committed ones; fail if one is worse by more than its noise."""
-    lines = compared(read(results), read(RESULTS))
-    for line, _ in lines:
-        typer.echo(line)
-    if not lines:
-        typer.echo(f"{results} has nothing to compare with {RESULTS.name}", err=True)
-        raise typer.Exit(2)
-    raise typer.Exit(int(any(worse for _, worse in lines)))
-
 
 if __name__ == "__main__":
-    try:
-        app()
-    except AttnbenchError as error:
-        typer.echo(error, err=True)
-        sys.exit(2)
+    # `gpu` runs where typer, pytest and pydantic are missing, so nothing else may be imported first.
+    if sys.argv[1:2] == ["gpu"]:
+        from benchmarks.gpu.command import main as main_of_gpu
+
+        sys.exit(main_of_gpu(sys.argv[2:]))
+    from benchmarks.commands import main
+
+    main()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,6 +13,8 @@ from torch import Tensor, nn
 from attnbench.adaptation import balanced_loss, batches, frozen_features
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone
+from attnbench.sandbox.warm_state import synchronise
+from attnbench.vocabulary import DeviceKind
 from benchmarks.measured import Figure
 from benchmarks.rounds import seconds_of
 
@@ -38,17 +39,40 @@ class Course:
     losses: dict[str, float]
 
     @classmethod
-    def on(cls, name: str, losses: dict[str, float]) -> Course:
-        """Return the course on a backbone."""
-        backbone = load(name, untrained=name.startswith("torchvision/"))
+    def on(
+        cls,
+        name: str,
+        losses: dict[str, float],
+        *,
+        device: DeviceKind = "cpu",
+        per_class: int = IMAGES_PER_CLASS,
+    ) -> Course:
+        """Return the course on a backbone.
+
+        Args:
+            name: of the backbone. torchvision's have their weights as initialised.
+            losses: final losses of contenders that ran before.
+            device: where the backbone and the images are.
+            per_class: the number of positives, and of negatives.
+        """
+        backbone = load(name, untrained=name.startswith("torchvision/")).to(device)
         backbone.target = TARGET
         size = backbone.preprocessing.size
-        images = torch.randn(
-            2, IMAGES_PER_CLASS, 3, size, size, generator=torch.Generator().manual_seed(0)
-        )
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(2, per_class, 3, size, size, generator=generator)
         # Positives are a little brighter at the top left, so that there is something to learn.
         images[0, :, :, : size // 2, : size // 2] += 0.3
-        return cls(backbone, images[0], images[1], dict(losses))
+        return cls(backbone, images[0].to(device), images[1].to(device), dict(losses))
+
+    def seconds_of(self, function: Callable[[], object]) -> float:
+        """Return how long a call takes until the device has finished its work, in seconds."""
+
+        def finish() -> None:
+            function()
+            synchronise(self.pos.device)
+
+        synchronise(self.pos.device)
+        return seconds_of(finish)
 
 
 @dataclass(frozen=True)
@@ -101,23 +125,27 @@ def run(race: Race, backbone: str, rounds: int, losses: dict[str, float]) -> dic
     course = Course.on(backbone, losses)
     times = {PASS: Times(), BEST_PASS: Times()}
     for _ in range(rounds):
-        times[PASS].seconds.append(seconds_of(lambda: run_pass(course)))
-        times[BEST_PASS].seconds.append(seconds_of(lambda: run_best_pass(course)))
+        times[PASS].seconds.append(course.seconds_of(lambda: run_pass(course)))
+        times[BEST_PASS].seconds.append(course.seconds_of(lambda: run_best_pass(course)))
         for contender in race(course):
             if contender.once and contender.name in course.losses:
                 continue
             entry = times.setdefault(contender.name, Times(contender.aim))
-            _measure(entry, contender, course)
+            measure(entry, contender, course)
             course.losses[contender.name] = entry.loss
     return times
 
 
-def _measure(times: Times, contender: Contender, course: Course) -> None:
+def measure(times: Times, contender: Contender, course: Course) -> None:
+    """Run a contender once, and add its seconds, and at first its loss, to its times."""
     backbone = copy.deepcopy(course.backbone)
     torch.manual_seed(0)
-    started = time.perf_counter()
-    detector = contender.adapt(backbone, course.pos, course.neg)
-    times.seconds.append(time.perf_counter() - started)
+    returned: list[nn.Module] = []
+    adapt = contender.adapt
+    times.seconds.append(
+        course.seconds_of(lambda: returned.append(adapt(backbone, course.pos, course.neg)))
+    )
+    (detector,) = returned
     if math.isnan(times.loss):  # It is the same in every round.
         times.loss = loss_of(detector, course)
 

@@ -6,10 +6,10 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
+if TYPE_CHECKING:  # `python -m benchmarks gpu` runs where there is no pytest
+    from pytest_benchmark.fixture import BenchmarkFixture
 
 Arguments = ParamSpec("Arguments")
 Value = TypeVar("Value")
@@ -59,6 +59,8 @@ def in_process(
         function: of a module, so that it can be pickled.
         args, kwargs: its arguments.
     """
+    import pytest
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLIBC_TUNABLES", tunables)
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:

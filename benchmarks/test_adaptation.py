@@ -17,25 +17,22 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
-from attnbench.adaptation import (
-    Gains,
-    middle_stage,
-    num_channels,
-    stages_with_maps,
-)
 from attnbench.adaptation.detectors import LogOdds
 from attnbench.backbones.backbone import Backbone
 from attnbench.judge.template import MALLOC_TUNABLES
-from attnbench.submission import load_submission
 from benchmarks.conftest import Keep
+from benchmarks.contenders import (
+    BATCH_SIZE,
+    EPOCHS,
+    attended_stage,
+    plain_attention,
+    plain_last_layer,
+    shipped,
+)
 from benchmarks.measured import Figure
-from benchmarks.race import TARGET, Adapt, Contender, Course, Race, figures_of, run
+from benchmarks.race import TARGET, Contender, Course, Race, figures_of, run
 from benchmarks.rounds import in_process, in_rounds
-from tests.submissions.adapted import load_program
-
-EPOCHS, BATCH_SIZE = 10, 16
 
 # For VGG-16: upper limits in passes for bfloat16, and in the best passes in float32 for float32.
 AIMED_AT = "torchvision/vgg16"
@@ -51,50 +48,6 @@ AIMS = {
 MEMORY = {"as in a worker": MALLOC_TUNABLES, "as PyTorch comes": ""}
 
 
-def shipped(name: str, **overrides: object) -> Adapt:
-    """Return a shipped submission with the hyperparameters of its manifest, and some overrides."""
-    submission, program = load_submission(name), load_program(name)
-
-    def adapt(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
-        hyperparameters = submission.hyperparameters_for(backbone.name) | overrides
-        detector: nn.Module = program.adapt(backbone, pos, neg, **hyperparameters)
-        return detector
-
-    return adapt
-
-
-# Plain loops: the whole network runs in each step of Adam, with 16 images per step, for 10 epochs.
-
-
-def train(detector: nn.Module, pos: Tensor, neg: Tensor, learning_rate: float) -> nn.Module:
-    trained = [parameter for parameter in detector.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.Adam(trained, learning_rate)
-    images = torch.cat([pos, neg])
-    signs = torch.cat([torch.ones(len(pos)), -torch.ones(len(neg))])
-    for _ in range(EPOCHS):
-        for rows in torch.randperm(len(images)).split(BATCH_SIZE):
-            optimiser.zero_grad()
-            loss = softplus(-signs[rows] * detector(images[rows])).mean()
-            torch.autograd.backward(loss)
-            optimiser.step()
-    return detector
-
-
-def attended_stage(backbone: Backbone, pos: Tensor) -> tuple[str, int]:
-    """Return the stage in front of `attention`'s layer, and its number of channels."""
-    shapes = stages_with_maps(backbone, pos[:1])
-    after = load_submission("attention").hyperparameters_for(backbone.name)["after"]
-    after = str(after) or middle_stage(backbone, shapes)
-    return after, num_channels(shapes[after])
-
-
-def plain_attention(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
-    after, channels = attended_stage(backbone, pos)
-    gains = Gains(torch.ones(channels))
-    network = nn.Sequential(backbone.upto(after), gains, backbone.after(after))
-    return train(nn.Sequential(network, LogOdds(TARGET)), pos, neg, learning_rate=0.03)
-
-
 def published_in_keras(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
     """Run the same loop in Keras. Building the network, about a second, is included."""
     from benchmarks.published_in_keras import KerasAttention
@@ -104,11 +57,6 @@ def published_in_keras(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Modul
     gains = network.fit(pos, neg, learning_rate=0.03, epochs=EPOCHS, batch_size=BATCH_SIZE)
     with_gains = nn.Sequential(backbone.upto(after), gains, backbone.after(after))
     return nn.Sequential(with_gains, LogOdds(TARGET))
-
-
-def plain_last_layer(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:
-    backbone.stage(backbone.stages[-1]).requires_grad_(True)
-    return train(nn.Sequential(backbone, LogOdds(TARGET)), pos, neg, learning_rate=3e-4)
 
 
 def plain_probe(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attnbench.backbones.backbone import Backbone, Preprocessing
+from attnbench.judge import template
 from attnbench.judge.background_load import BackgroundLoad
 from attnbench.records.record import Cost, EpisodeResult, Measures, Record
 from attnbench.records.summary import summarise
 from attnbench.vocabulary import Status
+from tests.fork_servers import ForkServers
 
 # Examples have no deadline, because other work on the machine can slow any of them down.
 # `pytest --hypothesis-profile fuzz tests/test_untrusted_text.py` searches for minutes.
@@ -73,6 +75,22 @@ def idle_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """
     if request.node.get_closest_marker("real_load") is None:
         monkeypatch.setattr(BackgroundLoad, "is_contended", lambda _: False)
+
+
+@pytest.fixture(scope="session")
+def fork_servers() -> Iterator[ForkServers]:
+    """The process that the fork servers of `quick_fork_servers` are forks of."""
+    servers = ForkServers(template._environment("process"))
+    yield servers
+    servers.close()
+
+
+@pytest.fixture(scope="module")
+def quick_fork_servers(fork_servers: ForkServers) -> Iterator[ForkServers]:
+    """Start the fork servers of this module quickly, for tests of what comes after that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(template, "subprocess", fork_servers)
+        yield fork_servers
 
 
 @pytest.fixture

@@ -31,6 +31,8 @@ from attnbench.records.store import RecordStore
 from attnbench.statistics.curves import mean_height, needed_for_share, summarise_curve
 from attnbench.submission import load_submission
 
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
+
 TASK = """
 name = "{name}"
 version = 1

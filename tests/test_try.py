@@ -68,6 +68,16 @@ def test_trying_gives_the_figures_of_an_evaluation(evaluated: pd.DataFrame) -> N
     assert cost.parameters_added == evaluated["parameters_added"][0]
 
 
+def test_methods_can_be_tried_in_turn() -> None:
+    """Each module is called `submission`: the folder of an earlier one must not come first."""
+    added = [
+        attempt.result.cost.parameters_added
+        for name in ("attention", "bias_only", "attention")
+        if (attempt := try_out(name, task=TASK)).result.cost is not None
+    ]
+    assert added[0] == added[2] > added[1] == 1
+
+
 def test_an_open_episode_has_the_images_that_the_judge_shows(evaluated: pd.DataFrame) -> None:
     episode = attnbench.episode(TASK, "3")
     assert episode.backbone.target is not None and episode.target == "3"
