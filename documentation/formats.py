@@ -136,26 +136,25 @@ def markdown(*names: str) -> str:
 
 def _section(title: str, table: Mapping[str, Any]) -> Iterator[str]:
     yield f"## {title}\n"
-    yield _escape(table["description"]) + "\n"
-    yield "| key | type | required | description |"
-    yield "|---|---|---|---|"
+    yield table["description"] + "\n"
     choices = table.get("anyOf", ())
     required = set(table.get("required", ()))
     unless = set(choices[-1]["required"]) if choices else set()
     for key, value in table["properties"].items():
         if key in required:
-            need = "yes"
+            need = "required"
         elif key in unless:
-            need = "here or in `adaptation`"
+            need = "required here or in the adaptation file"
         else:
             need = _default(value)
-        kind, text = _type(value), _escape(value.get("description", ""))
-        yield f"| `{key}` | {kind} | {need} | {text} |"
+        remarks = ", ".join(filter(None, (_type(value), need)))
+        text = value.get("description", "")
+        yield f"- **`{key}`** ({remarks})" + (f": {text}" if text else "")
 
 
 def _default(value: Mapping[str, Any]) -> str:
     default = value.get("default")
-    return "no" if default in (None, "", [], {}) else f"no: `{json.dumps(default)}`"
+    return "" if default in (None, "", [], {}) else f"default `{json.dumps(default)}`"
 
 
 def _type(value: Mapping[str, Any]) -> str:
@@ -179,9 +178,5 @@ def _type(value: Mapping[str, Any]) -> str:
         case {"type": "object", "patternProperties": dict(patterns)}:
             return f"table of {_type(next(iter(patterns.values())))}"
         case {"type": str(kind)}:
-            return {"object": "table", "number": "number", "array": "list"}.get(kind, kind)
+            return "table" if kind == "object" else kind
     return "any"
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|")

@@ -20,6 +20,8 @@ _BLOCK = re.compile(
 )
 # The width of the terminal. Times, which differ between runs, do not fit into tables of this width.
 _COLUMNS = "60"
+# What `evaluate` says on a machine that does other work meanwhile.
+_BUSY = re.compile(r"^–: no times.*?(?=^Records?:)", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ def steps(text: str) -> Iterator[Step]:
 def run(step: Step, folder: Path) -> str:
     """Write the files of a step, run its commands, and return what they print to standard output.
 
+    A note that the machine was busy is left out.
+
     Args:
         step: the step.
         folder: the working directory.
@@ -88,7 +92,7 @@ def run(step: Step, folder: Path) -> str:
     )
     if done.returncode != 0:
         raise RuntimeError(f"{step.commands}{done.stderr}")
-    return done.stdout
+    return _BUSY.sub("", done.stdout)
 
 
 def with_outputs(text: str, folder: Path) -> str:
