@@ -34,7 +34,12 @@ class _Model(BaseModel):
 
 
 class BackboneSettings(_Model):
-    """A submission's settings for one backbone, which override its general settings."""
+    """A submission's settings for one backbone, which override its general settings.
+
+    Attributes:
+        declared_parameters: how many parameters it adds or changes on this backbone.
+        hyperparameters: the values that differ on this backbone.
+    """
 
     declared_parameters: _Count | None = None
     hyperparameters: Hyperparameters = Field(default_factory=dict)

@@ -13,13 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from attnbench.resources import submissions_folder
 from attnbench.text import printable
 from attnbench.version import __version__
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
-DATA = Path(os.environ.get("ATTNBENCH_DATA", ROOT.parent / "shared" / "data"))
 
 
 def _links(page: Path) -> list[tuple[Path, str]]:
@@ -75,20 +73,8 @@ def test_readme_commands_that_add_a_method_work(tmp_path: Path) -> None:
     commands = _commands_of_readme("attnbench new")
     assert [command[0] for command in commands] == ["new", "try", "check", "evaluate"]
     for command in commands:
-        if command[0] != "check":  # CONTRIBUTING.md has the same one, and the test below runs it
-            _run(command, tmp_path)
+        _run(command, tmp_path)
     assert list(tmp_path.glob("records/mini/noisy-mnist/my-method@*.json"))
-
-
-def test_contributing_shows_the_real_output_of_its_commands(tmp_path: Path) -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    examples = re.findall(r"```sh\nattnbench ([^`]*?)\n```\n\n```text\n(.*?)\n```", text, re.DOTALL)
-    # `try` prints times, and is not followed by its output.
-    assert [command.split()[0] for command, _ in examples] == ["new", "check", "evaluate"]
-    for command, output in examples[:2]:  # the output of the third one contains times
-        line = [sys.executable, "-m", "attnbench", *command.split()]
-        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
-        assert done.stdout.rstrip() == output
 
 
 def _figures(table: str) -> dict[str, list[str]]:
@@ -131,37 +117,20 @@ def test_readme_shows_the_figures_of_its_first_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_readme_shows_the_figures_of_several_methods(tmp_path: Path) -> None:
-    _, shown, *_ = re.findall(r"```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    _same_figures(shown, _evaluate(tmp_path, "attention", "bias_only", "last_layer", "none"))
+def test_a_tutorial_shows_the_figures_of_several_methods(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "tutorials" / "reading-the-leaderboard.md").read_text("utf-8")
+    command, shown = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    assert command.startswith("attnbench evaluate ")
+    _same_figures(shown, _evaluate(tmp_path, *shlex.split(command)[2:]))
 
 
-def test_readme_commands_that_do_not_evaluate_work(tmp_path: Path) -> None:
+def test_readme_commands_that_show_something_work(tmp_path: Path) -> None:
     commands = _commands_of_readme("--gallery")
     records = Path("published", "mini", "noisy-mnist")
     shutil.copytree(ROOT / records, tmp_path / records)
     for command in commands:
-        if command[0] != "evaluate":
-            _run(command, tmp_path)
+        _run(command, tmp_path)
     assert (tmp_path / "digits.png").exists() and (tmp_path / "leaderboard.md").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason=f"no MNIST in {DATA}")
-def test_readme_commands_that_evaluate_work(tmp_path: Path) -> None:
-    (tmp_path / "submissions").symlink_to(submissions_folder())
-    for command in _commands_of_readme("--gallery"):
-        if command[0] == "evaluate":
-            names = [
-                str(path.relative_to(tmp_path))
-                for word in command
-                if "*" in word
-                for path in sorted(tmp_path.glob(word))
-                if path.is_dir()
-            ]
-            words = [word for word in command if "*" not in word]
-            data = ["--data", str(DATA)] if "small" in words else []
-            _run([words[0], *names, *words[1:], *data], tmp_path)
 
 
 def test_first_command_of_the_readme_installs_and_evaluates() -> None:

@@ -34,6 +34,12 @@ class Identity(_Model):
     """What a record is about. Two runs with the same identity measure the same thing.
 
     Attributes:
+        submission, task, track, backbone: names.
+        submission_sha256, task_sha256, backbone_sha256: SHA-256 (hex) of the submission's files, the
+            task's definition, the backbone's weights and labels.
+        task_version: the task's version.
+        seed, untrained: what the images were drawn with; whether the weights were untrained.
+        device, isolation: what the submission ran on, and how it was isolated.
         images: for a point of a learning curve, how many positives were adapted on; None for all.
         seen: for a point of a learning curve, whether the detector was tested on the images that it
             had adapted to.
@@ -61,7 +67,7 @@ class Environment(_Model):
     Attributes:
         device_name: the name of the CPU or GPU.
         threads: CPU threads of the episode.
-        python, torch, torchvision, numpy, attnbench: versions.
+        python, torch, torchvision, numpy, attnbench: the version; several if machines differed.
         confinement: names of the restrictions that the kernel enforced on workers (see
             `attnbench.isolation.confinement`).
     """
@@ -76,30 +82,16 @@ class Environment(_Model):
     confinement: tuple[Text, ...] = ()
 
 
-def merge_environments(environments: Sequence[Environment]) -> Environment:
-    """Merge the environments of a record's episodes, which may have run on several machines.
-
-    If names or versions differ, all of them are listed. The number of threads is the smallest one. The
-    confinement is what all environments have in common.
-
-    Args:
-        environments: at least one.
-    """
-    dumps = [environment.model_dump() for environment in environments]
-    texts = ("device_name", "python", "torch", "torchvision", "numpy", "attnbench")
-    joined = {name: ", ".join(sorted({dump[name] for dump in dumps})) for name in texts}
-    common = set.intersection(*(set(environment.confinement) for environment in environments))
-    return environments[0].model_copy(
-        update=joined
-        | {
-            "threads": min(environment.threads for environment in environments),
-            "confinement": tuple(layer for layer in environments[0].confinement if layer in common),
-        }
-    )
-
-
 class Readout(_Model):
-    """Detection at one threshold, or by arg-max; see `attnbench.statistics.detection`."""
+    """Detection at one threshold, or by arg-max; see `attnbench.statistics.detection`.
+
+    Attributes:
+        hits, false_alarms: positives and negatives that were called present.
+        positives, negatives: test images with and without the target.
+        hit_rate, false_alarm_rate: shares of the images, with the log-linear correction.
+        d_prime: sensitivity at this threshold, z(hit rate) - z(false-alarm rate).
+        criterion: minus half the sum of both z-scores.
+    """
 
     hits: Count
     positives: Annotated[int, Field(ge=1, le=10**12)]
@@ -123,7 +115,12 @@ class Readout(_Model):
 
 
 class Measures(Readout):
-    """Detection by the score: at the threshold 0, and over all thresholds."""
+    """Detection by the score: at the threshold 0, and over all thresholds.
+
+    Attributes:
+        auc: the area under the ROC curve.
+        d_a: sensitivity over all thresholds, the square root of 2 times z(AUC).
+    """
 
     auc: Finite
     d_a: Finite
@@ -239,13 +236,6 @@ class EpisodeResult(_Model):
             raise ValueError("an episode is ok if and only if it has measures and a cost")
         return self
 
-    def has_same_failure(self, other: EpisodeResult) -> bool:
-        """Return whether both episodes failed for the same reason, in the same lines of code."""
-        return self.status == other.status == "failed" and (self.reason, self.detail) == (
-            other.reason,
-            other.detail,
-        )
-
 
 def failed_alike(episodes: Sequence[EpisodeResult]) -> bool:
     """Return whether the first two episodes failed in the same way. Then a run stops by default.
@@ -253,22 +243,28 @@ def failed_alike(episodes: Sequence[EpisodeResult]) -> bool:
     Args:
         episodes: the episodes of a record so far, in the order of the task's targets.
     """
-    return len(episodes) > 1 and episodes[0].has_same_failure(episodes[1])
+    reasons = {(episode.status, episode.reason, episode.detail) for episode in episodes[:2]}
+    return len(episodes) > 1 and len(reasons) == 1 and episodes[0].status == "failed"
 
 
 class Summary(_Model):
     """A record's summary: means over targets, and medians of times.
 
     Unless all episodes are ok, the values are None.
-
     Times are those of uncontended episodes; they are None if all episodes are contended.
 
     Attributes:
-        targets: the number of targets.
+        targets, contended: the number of targets, and of contended episodes.
+        d_prime, criterion, d_a, auc, hit_rate, false_alarm_rate: means over targets.
+        d_prime_low, d_prime_high: the 95 % interval over targets.
         d_prime_pooled: d' from the counts of all targets together, for targets with few positives;
             None in older records.
+        parameters_added, parameters_changed, other_numbers, artefact_bytes, peak_memory_bytes: the
+            largest over targets.
+        adaptation_seconds, adaptation_seconds_cold, prediction_seconds: medians over targets.
+        adaptation_seconds_low, adaptation_seconds_high: the 95 % interval of the median.
+        adaptation_passes: the median over targets of adaptation time over the time of a pass.
         precision: of all its episodes together.
-        contended: the number of contended episodes.
     """
 
     targets: Count
@@ -300,6 +296,12 @@ class Record(_Model):
     """The result of a submission on a task, track and backbone with one seed.
 
     Attributes:
+        schema_version, created: the version of this format; when it was written (ISO 8601).
+        identity: what the record is about.
+        title, declared_parameters: as in the submission's manifest.
+        environment: the machine and the versions that it was measured with.
+        status, reason: whether all episodes succeeded, and if not, why, in one line.
+        summary: means and medians over targets.
         overrides: the hyperparameters that replaced those of the submission's manifest, if any.
         not_run: how many targets have no episode, because the first two failed in the same way.
         episodes: in the order of the task's targets.

@@ -14,13 +14,13 @@ import pyarrow as pa
 
 from attnbench.engines.engine import CompletedJob, Job, RunJobs, UnusableImages
 from attnbench.errors import AttnbenchError
+from attnbench.records.environments import merge_environments
 from attnbench.records.outcome import EpisodeOutcome
 from attnbench.records.record import (
     EpisodeResult,
     Identity,
     Record,
     failed_alike,
-    merge_environments,
 )
 from attnbench.records.rows import row_of, row_of_summary
 from attnbench.records.store import RecordStore

@@ -10,8 +10,9 @@ from pathlib import Path
 from attnbench.engines.engine import Job, RunJobs, UnusableImages
 from attnbench.errors import AttnbenchError
 from attnbench.judge.background_load import is_quiet
+from attnbench.records.environments import merge_environments
 from attnbench.records.outcome import EpisodeOutcome
-from attnbench.records.record import EpisodeResult, Identity, Record, merge_environments
+from attnbench.records.record import EpisodeResult, Identity, Record
 from attnbench.records.rows import row_of
 from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
