@@ -13,8 +13,9 @@ from attnbench.cli.main import app
 def markdown() -> str:
     """Return the reference of all commands: usage, arguments and options of each."""
     command = typer.main.get_command(app)
-    with typer.Context(command, info_name="attnbench") as context:
-        text = get_docs_for_click(obj=command, ctx=context, name="attnbench")
-    # The page that this is inserted into has a title of its own.
+    context = typer.Context(command, info_name="attnbench")
+    text = get_docs_for_click(obj=command, ctx=context, name="attnbench")
+    # The page that this is inserted into has a title of its own, and each command has a section.
     _, _, body = text.partition("\n")
-    return re.sub(r"^\* `(--?[\w-])", r"- `\1", body.strip(), flags=re.MULTILINE)
+    without_lists = re.sub(r"\*\*Commands\*\*:.*?(?=^#)", "", body, flags=re.MULTILINE | re.DOTALL)
+    return without_lists.strip()

@@ -129,8 +129,10 @@ def markdown(*names: str) -> str:
     for name in names:
         schema = json_schema(name)
         for title, part in models_within(FORMATS[name]).items():
-            table = schema if part is FORMATS[name] else schema["$defs"][title]
-            parts.setdefault(title, "\n".join(_section(title, table)))
+            if part is FORMATS[name]:
+                parts[title] = "\n".join(_section(f"Keys of the {name} file", schema))
+            else:
+                parts.setdefault(title, "\n".join(_section(title, schema["$defs"][title])))
     return "\n\n".join(parts.values())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -27,7 +27,7 @@ _OUTSIDE = {
     "examples/backbones/README.md": "examples-of-backbones.md",
 }
 _GENERATED = re.compile(r"^<!-- generated: (\S+) ?(.*?) -->$", re.MULTILINE)
-_GENERATORS = {
+_GENERATORS: dict[str, Callable[..., str]] = {
     "command-line": command_line.markdown,
     "format": formats.markdown,
     "python": python_api.markdown,
