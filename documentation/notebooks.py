@@ -70,7 +70,7 @@ def _output(output: dict[str, Any], stem: str, pictures: dict[str, bytes]) -> It
         yield f"![Figure {len(pictures)}]({name})"
     elif "text/html" in data:
         table = re.sub(r"<style.*?</style>", "", "".join(data["text/html"]), flags=re.DOTALL)
-        # A blank line would end the HTML, and the table would lose the class that lets it scroll.
-        yield re.sub(r"\n\s*", "\n", table)
+        # A blank line would end the HTML.
+        yield re.sub(r"\n\s*", "\n", table.replace(' border="1"', ""))
     elif "text/plain" in data:
-        yield "```text\n" + "".join(data["text/plain"]).rstrip() + "\n```"
+        yield "```{ .text .output }\n" + "".join(data["text/plain"]).rstrip() + "\n```"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import inspect
 import json
 import os
 import re
@@ -98,6 +100,12 @@ def test_the_site_loads_nothing_from_elsewhere(pages: dict[Path, _Page]) -> None
             assert (path.parent / loaded.partition("?")[0]).exists(), f"{path.name}: {loaded}"
 
 
+def _words(text: str) -> str:
+    """The words of a text with or without HTML, separated by single spaces."""
+    visible = re.sub(r"<[^>]*>", "", text)
+    return " ".join(re.findall(r"[A-Za-z]+", html.unescape(visible)))
+
+
 def test_the_reference_has_every_command_and_every_public_name(
     site: Path, pages: dict[Path, _Page]
 ) -> None:
@@ -114,6 +122,10 @@ def test_the_reference_has_every_command_and_every_public_name(
         anchors = pages[site / "reference" / f"{name}.html"].anchors
         public = [each for each in module.__all__ if not each.startswith("_")]
         assert {f"{module.__name__}.{each}" for each in public} <= anchors
+        words = _words((site / "reference" / f"{name}.html").read_text("utf-8"))
+        for each in public:
+            first_line, *_ = (inspect.getdoc(getattr(module, each)) or each).splitlines()
+            assert _words(first_line) in words, f"{name} does not describe {each}"
 
 
 @pytest.mark.parametrize("name", formats.FORMATS)
