@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ from documentation import notebooks, walkthrough
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-TUTORIALS = [
-    path
-    for path in sorted((DOCS / "tutorials").glob("*.md"))
-    if list(walkthrough.steps(path.read_text("utf-8")))
-]
-HOW_TO = sorted((DOCS / "how-to").glob("*.md"))
+
+
+def _with_commands(folder: str) -> list[Path]:
+    """The pages of a folder that have commands to run."""
+    paths = sorted((DOCS / folder).glob("*.md"))
+    return [path for path in paths if list(walkthrough.steps(path.read_text("utf-8")))]
+
+
+TUTORIALS, HOW_TO = _with_commands("tutorials"), _with_commands("how-to")
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _TIME = re.compile(r"\d[\d.,]* (?:ms|s)\b")
@@ -60,6 +64,8 @@ def test_three_tutorials_are_followed() -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
 def test_the_commands_of_a_how_to_page_work(page: Path, tmp_path: Path) -> None:
+    records = Path("published", "mini", "noisy-mnist")
+    shutil.copytree(ROOT / records, tmp_path / records)
     for step in walkthrough.steps(page.read_text("utf-8")):
         walkthrough.run(step, tmp_path)
 
