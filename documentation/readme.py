@@ -25,6 +25,8 @@ _TRACK = "mini"
 def excerpt(board: str) -> str:
     """Return some rows and columns of the first track of a leaderboard, as a Markdown table.
 
+    Before it comes what the leaderboard says about records of earlier versions, if there are any.
+
     Args:
         board: the text of `leaderboard.md`.
     """
@@ -33,7 +35,9 @@ def excerpt(board: str) -> str:
     header, _, *body = rows
     places = [header.index(column) for column in _COLUMNS]
     by_name = {row[header.index("submission")].replace("\\", ""): row for row in body}
-    lines = ["| " + " | ".join(_COLUMNS) + " |", "|---" * len(_COLUMNS) + "|"]
+    earlier = re.search(r"^\d.* records? w.* made with an earlier version .*$", board, re.MULTILINE)
+    lines = [earlier[0], ""] if earlier else []
+    lines += ["| " + " | ".join(_COLUMNS) + " |", "|---" * len(_COLUMNS) + "|"]
     for name in _METHODS:
         if name in by_name:
             cells = [by_name[name][place] for place in places]
