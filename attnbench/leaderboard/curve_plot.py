@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -28,12 +28,14 @@ def curve_plot(curves: Sequence[Curve]) -> Plot:
         curves: at least one. Those of the same task, track, backbone and axis share a row of panels.
     """
     settings = list(dict.fromkeys(map(_setting, curves)))
+    # A method looks the same in all panels.
+    numbers = {name: n for n, name in enumerate(dict.fromkeys(c.key.submission for c in curves))}
     with styled():
         figure = new_figure(9, 0.6 + 3.6 * len(settings))
         panels = figure.subplots(len(settings), 2, squeeze=False, sharex="row")
         for (sensitivity, lag), setting in zip(panels, settings, strict=True):
             own = [curve for curve in curves if _setting(curve) == setting]
-            _draw(sensitivity, lag, own)
+            _draw(sensitivity, lag, own, numbers)
             task, track, backbone, _ = setting
             sensitivity.set_title(printable(f"{task} ({track}, {backbone})"), fontsize=10)
         labelled: dict[str, Artist] = {}
@@ -55,14 +57,23 @@ def _setting(curve: Curve) -> tuple[str, str, str, str]:
     return curve.key.task, curve.key.track, curve.key.backbone, axis
 
 
-def _draw(sensitivity: Axes, lag: Axes, curves: Sequence[Curve]) -> None:
-    """Draw the curves of one setting into two panels."""
+def _draw(
+    sensitivity: Axes, lag: Axes, curves: Sequence[Curve], numbers: Mapping[str, int]
+) -> None:
+    """Draw the curves of one setting into two panels.
+
+    Args:
+        sensitivity, lag: the panels.
+        curves: the curves.
+        numbers: a number for each submission, which decides its colour and marker.
+    """
     along = "images of the target"
     if curves[0].axis != IMAGES:
         along = "adaptation time in passes"
         if contended := any(None in curve.passes for curve in curves):
             along += " (beside other work)"
-    for number, curve in enumerate(curves):
+    for curve in curves:
+        number = numbers[curve.key.submission]
         x = np.array(curve.abscissa, float)
         if curve.axis != IMAGES:
             x = np.array(curve.contended_passes if contended else curve.passes, float)

@@ -79,8 +79,7 @@ def curves(records: Path) -> tuple[str, Plot]:
         (
             curve.key.task,
             curve.key.submission,
-            f"{curve.d_a[:, 0].mean():.2f}",
-            f"{curve.d_a[:, -1].mean():.2f}",
+            *(f"{curve.d_a[:, n].mean():.2f} ({curve.abscissa[n]:g})" for n in (0, -1)),
             _text(curve.summary.area),
             f"{curve.summary.needed.value:.1f}",
             _text(curve.summary.lag),
@@ -88,7 +87,7 @@ def curves(records: Path) -> tuple[str, Plot]:
         )
         for curve in found
     ]
-    heads = ("task", "", "d_a, 1", "d_a, all", "area", "90 % from", "lag", "peak")
+    heads = ("task", "", "d_a, fewest", "d_a, all", "area", "90 % from", "lag", "peak")
     return _table(rows, heads), curve_plot(found)
 
 
