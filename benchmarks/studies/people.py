@@ -5,8 +5,8 @@
 The judge runs the untouched network, one bias, and three ways of adapting on the tracks of
 tasks/people.toml, with six of its eleven targets. Their records are compared with the trials of ten
 people for each kind of picture (Geirhos et al. 2019, 2021). Answers are then divided into fast and slow
-ones, and two methods run with several budgets. All of that takes an hour of a CPU. Records that are
-there are not made again. `--write` writes the tables and sentences in docs/people.md.
+ones, and two methods run with several budgets. Records that are there are not made again. `--write`
+writes the tables and sentences in docs/people.md.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ from benchmarks.studies.people_tables import (
 
 Settings = Mapping[str, bool | int]
 
-# What was published from these trials: the share of answers that name the shape.
-PUBLISHED = {"edge": 0.87, "silhouette": 0.75, "cue-conflict": 0.78}
-KINDS = tuple(PUBLISHED)
+# An earlier count of the same trials: the share of answers that name the shape.
+COUNTED = {"edge": 0.87, "silhouette": 0.75, "cue-conflict": 0.78}
+KINDS = tuple(COUNTED)
 UNTOUCHED, CONTROL = "none", "bias_only"
 
 
@@ -108,14 +108,14 @@ def run_judge(data: Path, records: Path) -> None:
 def people_table(data: Path) -> str:
     """Return people's figures on all sixteen categories, recomputed from their trials."""
     names, rows = np.array(SIXTEEN_CATEGORIES), []
-    for kind, published in PUBLISHED.items():
+    for kind, counted in COUNTED.items():
         pictures = pq.read_table(data / kind / "data")
         trials = read_trials(data / kind / "human-trials.csv")
         answers = trials.about(pictures["name"].to_pylist()).answers()
         shapes = names[pictures["label"].to_numpy()]
         has_texture = "texture" in pictures.column_names
         textures = names[pictures["texture"].to_numpy()] if has_texture else None
-        rows.append(people_row(kind, answers, shapes, textures, published))
+        rows.append(people_row(kind, answers, shapes, textures, counted))
     return markdown(rows, PEOPLE_HEADS)
 
 

@@ -86,7 +86,7 @@ def change(
 
 
 def people_row(
-    kind: str, answers: Texts, shapes: Texts, textures: Texts | None, published: float
+    kind: str, answers: Texts, shapes: Texts, textures: Texts | None, counted: float
 ) -> tuple[str, ...]:
     """Return people's figures on one kind of pictures, for the headings of `PEOPLE_HEADS`.
 
@@ -95,7 +95,7 @@ def people_row(
         answers: `[people, pictures]`.
         shapes, textures: `[pictures]`, the category of each picture's shape, and of its texture if
             that is another.
-        published: the published share of correct answers.
+        counted: the share of correct answers by an earlier count.
     """
     correct = answers == shapes
     nobody = np.zeros((0, len(shapes)), bool)
@@ -106,7 +106,7 @@ def people_row(
         f"{len(answers)}",
         f"{len(shapes):,}",
         f"{correct.mean():.3f}",
-        f"{published:.2f}",
+        f"{counted:.2f}",
         f"{of_people.min():.2f} to {of_people.max():.2f}",
         f"{(answers == 'na').mean():.3f}",
         _kappa(kappa),
@@ -115,7 +115,7 @@ def people_row(
 
 
 PEOPLE_HEADS = (
-    *("", "people", "pictures", "correct", "published", "single people", "no answer"),
+    *("", "people", "pictures", "correct", "earlier count", "single people", "no answer"),
     *("κ of right and wrong", "shape bias"),
 )
 
@@ -201,17 +201,22 @@ def _headline(
     closer = [words[name] for name, found in matched.items() if found.interval[0] > 0]
     if closer:
         return (
-            f"Yes: with {' or '.join(closer)} adapted, a network finds pictures hard that people find "
-            "hard, more than before and whatever its criterion."
+            f"Yes: with {_either(closer)} adapted, the pictures that a network finds hard are more "
+            "like those that people find hard, whatever its criterion."
         )
     nearer = [words[name] for name, found in own.items() if found.interval[0] > 0]
     if nearer:
         return (
-            f"Only through the criterion: with {' or '.join(nearer)} adapted, a network says “present” "
-            "more often, and its misses become more like people's. Which pictures it finds hard does "
-            "not, with any kind of adapting."
+            f"Only through the criterion: with {_either(nearer)} adapted, a network says “present” "
+            "more often, and its misses become more like people's. No kind of adapting could be shown "
+            "to bring the pictures that a network finds hard closer to those that people find hard."
         )
     return "Not as far as can be told: no kind of adapting made misses more like people's."
+
+
+def _either(words: Sequence[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def speed_table(
