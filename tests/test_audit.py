@@ -29,6 +29,8 @@ from attnbench.vocabulary import Badge
 from tests.conftest import MANIFEST
 from tests.leaderboard.conftest import boards_of
 
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
+
 MakeRecord = Callable[..., Record]
 SCORES = scores_table("cat", ["1", "2"], np.array([True, False]), np.array([1.5, -0.25]))
 TARGETS = ("warm plain disc", "cool checked square", "warm dotted triangle", "cool striped star")

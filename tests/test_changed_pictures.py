@@ -15,7 +15,7 @@ from attnbench.records.store import RecordStore
 from attnbench.runs.events import Event, Noted
 from attnbench.stimuli.episodes import TrackStimuli
 
-pytestmark = pytest.mark.usefixtures("cache")
+pytestmark = pytest.mark.usefixtures("cache", "quick_fork_servers")
 
 DIVISION = {"adapt": 0.5, "test": 0.5, "seed": 0}
 

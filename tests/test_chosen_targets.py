@@ -23,6 +23,8 @@ from attnbench.runs.chosen_targets import choose_targets
 from attnbench.runs.chosen_tasks import choose_tasks
 from attnbench.runs.events import Event, Noted
 
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
+
 TASK = "imagenet-standard"
 TARGETS = choose_tasks([TASK], None, None)[0].definition.targets
 COUNT = len(TARGETS)

@@ -15,6 +15,8 @@ from attnbench.backbones import fingerprint, load
 from attnbench.backbones.shipped import SHIPPED
 from attnbench.shipped_weights import shipped_fingerprint
 
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
+
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_fingerprint_without_torch_is_that_of_the_network(name: str) -> None:

@@ -192,6 +192,19 @@ def test_a_machine_without_a_gpu_says_so(
     assert capsys.readouterr().err == "this machine has no CUDA device; use --device cpu\n"
 
 
+def test_a_folder_that_cannot_be_used_is_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "other.json").write_text("{}")
+    for folder in (tmp_path / "file", tmp_path):
+        assert main(["--out", str(folder), "--device", "cpu"]) == 2
+    printed = capsys.readouterr()
+    assert not printed.out
+    no_folder, foreign = printed.err.splitlines()
+    assert "choose another folder" in no_folder and "other.json is not a result" in foreign
+
+
 # Made-up parts.
 
 
@@ -337,8 +350,9 @@ def test_the_rate_of_products_is_that_of_the_device() -> None:
     size = 256
     a = torch.randn(size, size)
     seconds = min(synchronised_seconds(lambda: a @ a, CPU) for _ in range(20))
-    rate = matrix_rate(CPU, torch.float32, size)
-    assert rate == pytest.approx(2 * size**3 / seconds, rel=2)  # other tests run, too
+    expected = 2 * size**3 / seconds
+    # Other tests may run at the same time.
+    assert expected / 20 < matrix_rate(CPU, torch.float32, size) < 3 * expected
 
 
 def test_host_and_events_time_the_same_on_a_cpu() -> None:

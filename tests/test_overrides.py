@@ -21,6 +21,8 @@ from attnbench.runs.submissions import read_submissions
 from attnbench.runs.sweep import sweep
 from attnbench.submission import Submission, load_submission
 
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
+
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=100)
 NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.floats()
 SCALARS = st.booleans() | NUMBERS | TEXTS

@@ -23,6 +23,8 @@ from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
 from attnbench.resources import submissions_folder
 
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
+
 MakeRecord = Callable[..., Record]
 SCORES = scores_table("cat", ["1", "2"], np.array([True, False]), np.array([1.5, -0.25]))
 

@@ -26,6 +26,8 @@ from attnbench.records.store import RecordStore
 from attnbench.runs import retiming
 from attnbench.submission import load_submission
 
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
+
 BACKBONE = "shipped/digits-cnn"
 TARGETS = ("3", "7")
 

@@ -18,6 +18,8 @@ import attnbench
 from attnbench.commands.try_out import import_adapt, try_out
 from attnbench.errors import AttnbenchError, NotApplicable
 
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
+
 Write = Callable[[str, str], Path]
 TASK = "noisy-mnist"
 

@@ -19,7 +19,7 @@ from attnbench.runs.progress import Progress
 from attnbench.runs.record_writer import RecordWriter
 from attnbench.tasks import load_task
 
-pytestmark = pytest.mark.usefixtures("cache")
+pytestmark = pytest.mark.usefixtures("cache", "quick_fork_servers")
 
 TASK = """
 name = "sight"

@@ -32,6 +32,8 @@ from attnbench.records.verification import badge_of, path_beside
 from attnbench.statistics.detection import detect
 from attnbench.vocabulary import Badge
 
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
+
 Edit = Callable[[dict[str, Any]], None]
 Verify = Callable[..., tuple[int | str | None, str]]
 

@@ -20,12 +20,19 @@ a JSON file for each part, and summary.md with all tables.
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command, and return its exit code: 1 if something failed, 2 for wrong usage."""
+    """Run the command, and return its exit code: 1 if something failed, 2 for wrong usage.
+
+    Args:
+        arguments: those behind `gpu`.
+    """
     options = _parser().parse_args(arguments)
     try:
         return _carry_out(options)
     except CannotPack as error:
         return _wrong(str(error))
+    except KeyboardInterrupt:
+        print("Stopped. What has been measured so far is kept.", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,7 +75,12 @@ def _parser() -> argparse.ArgumentParser:
         "--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a short trial"
     )
     parser.add_argument(
-        "--part", choices=PART_NAMES, nargs="+", default=PART_NAMES, help="measure these parts only"
+        "--part",
+        metavar="NAME",
+        choices=PART_NAMES,
+        nargs="+",
+        default=PART_NAMES,
+        help=f"measure these parts only: {', '.join(PART_NAMES)}",
     )
     return parser
 
@@ -109,6 +121,12 @@ def _with_packages(options: argparse.Namespace) -> int:
             PAGE.write_text(with_results(PAGE.read_text("utf-8"), results), "utf-8")
             print(f"Wrote the tables of {len(results)} parts into {PAGE}.")
             return 0
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            return _wrong(f"cannot use {options.out} ({error.strerror}); choose another folder")
+        if any(options.out.glob("*.json")):
+            read(options.out)  # files of another kind would be in the way later
         parts = [part for part in PARTS if part.name in options.part]
         results = run(options.out, parts, options.device, 60 * options.minutes, _tell)
     except AttnbenchError as error:
