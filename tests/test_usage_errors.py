@@ -23,6 +23,7 @@ OTHERS = {
     "evaluate": ["none", "--task", "noisy-mnist", "--records", "own-records"],
     "curve": ["none", "--task", "noisy-mnist", "--records", "own-records"],
     "explain": ["none", "--task", "noisy-mnist"],
+    "interference": ["none", "--task", "noisy-mnist", "--pairs", "1", "--records", "own-records"],
     "check": ["none"],
     "compare": ["none", "bias_only", "--task", "noisy-mnist", "--records", str(RECORDS)],
     "leaderboard": ["--records", "empty"],
@@ -106,10 +107,13 @@ WRONG = {
     ("compare", "--task"): [("nosy-mnist", "did you mean noisy-mnist?")],
     ("compare", "--backbone"): [("shipped/digit-cnn", "did you mean shipped/digits-cnn?")],
     ("compare", "--plot"): [FOLDER_FOR_FILE],
+    ("compare", "--data"): [FILE_FOR_FOLDER],
+    ("compare", "--trials"): [FOLDER_FOR_FILE],
     ("leaderboard", "--out"): [FOLDER_FOR_FILE, NOT_WRITABLE],
     ("leaderboard", "--records"): [FILE_FOR_FOLDER, ("missing", "missing is not a folder")],
     ("leaderboard", "--site"): [FILE_FOR_FOLDER, NOT_WRITABLE],
     ("leaderboard", "--plots"): [FILE_FOR_FOLDER],
+    ("leaderboard", "--data"): [FILE_FOR_FOLDER],
     ("leaderboard", "--export"): [FILE_FOR_FOLDER, NOT_WRITABLE],
     ("curve", "SUBMISSION"): [case for case in SUBMISSIONS if case[0] != "folder"],
     ("curve", "--images"): [],  # see test_curves.py
@@ -131,6 +135,16 @@ WRONG = {
     ("explain", "--data"): [FILE_FOR_FOLDER],
     ("explain", "--out"): [
         ("picture.pdf", "must end in .svg or .png"),
+        ("folder.svg", "is a directory"),
+    ],
+    ("interference", "SUBMISSION"): [case for case in SUBMISSIONS if case[0] != "folder"],
+    ("interference", "--track"): TRACKS,
+    ("interference", "--task"): TASKS,
+    ("interference", "--backbone"): BACKBONES,
+    ("interference", "--data"): [FILE_FOR_FOLDER],
+    ("interference", "--records"): [FILE_FOR_FOLDER, NOT_WRITABLE],
+    ("interference", "--plot"): [
+        ("curve.pdf", "must end in .svg or .png"),
         ("folder.svg", "is a directory"),
     ],
     ("new", "NAME"): [

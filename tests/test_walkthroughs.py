@@ -25,11 +25,14 @@ def _with_commands(folder: str) -> list[Path]:
 TUTORIALS, HOW_TO = _with_commands("tutorials"), _with_commands("how-to")
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
-_TIME = re.compile(r"\d[\d.,]* (?:ms|s)\b")
+# Times, and the passes beside them, depend on the machine. Beside other work there are none, and a
+# note says why.
+_TIME = re.compile(r"\d[\d.,]* (?:ms|s)\b(?: +[\d.]+$)?", re.MULTILINE)
+_NO_TIMES = re.compile(r"^–: no times, .*?(?=^Records?:|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def _words_and_numbers(output: str) -> tuple[list[str], list[float]]:
-    text = _TIME.sub("TIME", output)
+    text = _TIME.sub("", _NO_TIMES.sub("", output))
     numbers = [float(number.replace(",", "")) for number in _NUMBER.findall(text)]
     # Rules and columns are as wide as the numbers in them, and a number may lose its sign.
     return re.sub(r"[─–-]+", "", _NUMBER.sub("#", text)).split(), numbers
