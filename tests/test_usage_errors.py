@@ -82,7 +82,7 @@ SETTINGS = [
 
 FILTERS = {
     "SUBMISSION": [("bias_olny", "did you mean bias_only?")],
-    "--track": [("smal", "did you mean small?")],
+    "--track": TRACKS,
     "--task": [("nosy-mnist", "did you mean noisy-mnist?")],
     "--backbone": [("shipped/digit-cnn", "did you mean shipped/digits-cnn?")],
 }

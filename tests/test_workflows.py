@@ -159,11 +159,16 @@ def test_records_are_run_again_and_failures_reported(tmp_path: Path) -> None:
 
     # A published record of an earlier submission is listed. It is no failure.
     published = ROOT / "published" / "mini" / "noisy-mnist"
-    for file in [*published.glob("none@*@seed[12]@*"), *published.glob("images-*")]:
+    for file in published.glob("images-*"):
         shutil.copy(file, record.parent)
-    earlier, edited = (f"none@shipped-digits-cnn@seed{seed}@cpu.json" for seed in (1, 2))
-    for name in (earlier, edited):
-        edit(name, lambda content: content["identity"].update(submission_sha256="0" * 64))
+    names = []
+    for seed in (1, 2):
+        for file in published.glob("none@*@seed0@*"):
+            shutil.copy(file, record.parent / file.name.replace("seed0", f"seed{seed}"))
+        names.append(f"none@shipped-digits-cnn@seed{seed}@cpu.json")
+        other = {"submission_sha256": "0" * 64, "seed": seed}
+        edit(names[-1], lambda content, other=other: content["identity"].update(other))
+    earlier, edited = names
     code, report = verify()
     assert code == 0 and "1 of 1 records were run again. 2 others cannot be" in report
     assert "## Made with an earlier version\n\n    none\n" in report and "Failed" not in report

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from attnbench.commands.compare import compare
-from attnbench.leaderboard.entries import read_entries
+from attnbench.leaderboard.entries import Entry, read_entries
 from attnbench.leaderboard.order import order_correlations
 from attnbench.leaderboard.site.builder import write_site
 from attnbench.leaderboard.standings import standings_of
@@ -32,10 +33,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     entries, _ = read_entries([RECORDS])
     tasks = ("noisy-mnist", "cifar-ssl", "imagenet-a")
     selected = [entry for entry in entries if entry.record.identity.task in tasks]
+    # A second track: the same records under another name.
+    selected += [_on_track(entry, "small") for entry in selected]
     boards = standings_of([entry.record for entry in selected], {}, order_correlations(selected))
     folder = tmp_path_factory.mktemp("site") / "with space"
     write_site(folder, selected, boards)
     return folder
+
+
+def _on_track(entry: Entry, track: str) -> Entry:
+    identity = entry.record.identity.model_copy(update={"track": track})
+    return replace(entry, record=entry.record.model_copy(update={"identity": identity}))
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +192,8 @@ def test_results_filter_by_task_track_backbone_device_and_name(browser: Any, sit
     assert set(column(page, "#results", 2)) == {"small"}
     page.get_by_label("track", exact=True).select_option("")
     page.get_by_label("task", exact=True).select_option("")
-    page.get_by_label("backbone", exact=True).select_option("shipped/cifar-vae")
-    assert set(column(page, "#results", 4)) == {"shipped/cifar-vae"}
+    page.get_by_label("backbone", exact=True).select_option("shipped/figures-simclr")
+    assert set(column(page, "#results", 4)) == {"shipped/figures-simclr"}
     page.get_by_label("backbone", exact=True).select_option("")
     page.get_by_label("device", exact=True).select_option(index=1)
     page.get_by_label("method", exact=True).fill("ATTENTION")
