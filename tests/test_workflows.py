@@ -170,7 +170,8 @@ def test_records_are_run_again_and_failures_reported(tmp_path: Path) -> None:
         edit(names[-1], lambda content, other=other: content["identity"].update(other))
     earlier, edited = names
     code, report = verify()
-    assert code == 0 and "1 of 1 records were run again. 2 others cannot be" in report
+    assert code == 0, report
+    assert "1 of 1 records were run again. 2 others cannot be" in report
     assert "## Made with an earlier version\n\n    none\n" in report and "Failed" not in report
     assert record.with_name(f"{record.name}.verification").is_file()
 
