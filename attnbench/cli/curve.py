@@ -50,14 +50,7 @@ def curve(
         ),
     ] = None,
     track: options.Track = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            envvar="ATTNBENCH_BACKBONE",
-            metavar="NAME|FILE",
-            help="A backbone to use instead of the task's own.",
-        ),
-    ] = None,
+    backbone: options.OtherBackbone = None,
     device: options.Device = "cpu",
     seeds: options.Seeds = 1,
     engine: options.Engine = "local",
@@ -88,8 +81,7 @@ def curve(
     the folder `curves` of the folder of records, and an interrupted run resumes.
     """
     sizes = None if images is None else _sizes(images)
-    if plot is not None and plot.suffix not in (".svg", ".png"):
-        raise typer.BadParameter("the file must end in .svg or .png", param_hint="--plot")
+    options.check_plot(plot)
 
     from attnbench.cli.progress import display
     from attnbench.commands.curve import DECLARED, DEFAULT_TASK

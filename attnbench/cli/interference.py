@@ -32,14 +32,7 @@ def interference(
     ] = 6,
     task: options.OneTask = "imagenet-standard",
     track: options.Track = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            envvar="ATTNBENCH_BACKBONE",
-            metavar="NAME|FILE",
-            help="A backbone to use instead of the task's own.",
-        ),
-    ] = None,
+    backbone: options.OtherBackbone = None,
     device: options.Device = "cpu",
     seeds: options.Seeds = 1,
     isolation: options.Isolation = "process",
@@ -70,8 +63,7 @@ def interference(
     least, in both orders. Also the top-1 accuracy on the negatives before and after one adaptation.
     Records are kept in the folder `interference` of the folder of records.
     """
-    if plot is not None and plot.suffix not in (".svg", ".png"):
-        raise typer.BadParameter("the file must end in .svg or .png", param_hint="--plot")
+    options.check_plot(plot)
 
     from attnbench.cli.progress import display
     from attnbench.commands.interference import interference as measure

@@ -147,6 +147,14 @@ TriedBackbone = Annotated[
         help="The backbone to adapt, as for evaluate. (default: the first of the task)",
     ),
 ]
+OtherBackbone = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ATTNBENCH_BACKBONE",
+        metavar="NAME|FILE",
+        help="A backbone to use instead of the task's own.",
+    ),
+]
 OneObject = Annotated[
     bool, typer.Option("--json", envvar="ATTNBENCH_JSON", help="Print one JSON object.")
 ]
@@ -164,3 +172,9 @@ def record_folders(text: str) -> Any:
         file_okay=False,
         help=f"A folder of records; may be repeated. {text}",
     )
+
+
+def check_plot(plot: Path | None) -> None:
+    """Raise typer.BadParameter if a plot is not an SVG or PNG file."""
+    if plot is not None and plot.suffix not in (".svg", ".png"):
+        raise typer.BadParameter("the file must end in .svg or .png", param_hint="--plot")

@@ -132,8 +132,9 @@ def _pages(
         for board in boards
         if (chart := standings_chart(board, paths)) is not None
     }
-    yield from library()
     pairs = [data for board in boards if (data := pair_data(board, paths)) is not None]
+    if charts or pairs:
+        yield from library()
     if pairs:
         yield "compare.html", page("compare.html", "", boards=pairs, chart=difference_chart())
     yield from ((f"plots/{chart.name}.svg", chart.picture()) for chart in charts.values())

@@ -13,17 +13,11 @@ function followMethod(name) {
   if (follow !== null) follow.value = name;
 }
 
-// The page's policy forbids code made from text and style sheets made by scripts: hence `ast`, and no default styles.
-const options = {
-  mode: "vega-lite", renderer: "svg", actions: false, ast: true, defaultStyle: false,
-  tooltip: { disableDefaultStyle: true },
-};
-
 for (const holder of document.querySelectorAll(".chart")) {
   const drawing = holder.querySelector(".drawing");
   const specification = JSON.parse(holder.querySelector("script").textContent);
   drawing.hidden = false;
-  vegaEmbed(drawing, specification, options).then(({ view }) => {
+  vegaEmbed(drawing, specification, chartOptions).then(({ view }) => {
     holder.querySelector("img").hidden = true;
     views.push(view);
     view.addEventListener("click", (event, item) => {

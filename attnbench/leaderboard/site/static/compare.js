@@ -33,7 +33,7 @@ function words([value, low, high]) {
 }
 
 function draw(values, tasks) {
-  vegaEmbed(drawing, { ...template, height: 55 + 44 * tasks, data: { values } }, options);
+  vegaEmbed(drawing, { ...template, height: 55 + 44 * tasks, data: { values } }, chartOptions);
 }
 
 function show() {
@@ -86,10 +86,6 @@ function chooseTrack() {
   if (first.value === second.value) second.selectedIndex = first.selectedIndex === 0 ? 1 : 0;
 }
 
-const options = {
-  mode: "vega-lite", renderer: "svg", actions: false, ast: true, defaultStyle: false,
-  tooltip: { disableDefaultStyle: true },
-};
 fill(track, boards.map(({ name }) => name));
 const wanted = new URLSearchParams(location.hash.slice(1));
 if (wanted.has("track")) track.value = wanted.get("track");
