@@ -22,7 +22,8 @@ from attnbench.errors import AttnbenchError
 from benchmarks.gpu.command import main as main_of_gpu
 from benchmarks.measured import RESULTS, compared, keep, read, results_of, table
 
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "docs" / "performance.md", ROOT / "benchmarks" / "notes" / "adaptation.md")
 
 app = typer.Typer(help=__doc__, add_completion=False, no_args_is_help=True)
 
@@ -48,30 +49,30 @@ def run(
 
 @app.command()
 def report(
-    check: Annotated[bool, typer.Option(help="Only check whether the page is up to date.")] = False,
+    check: Annotated[
+        bool, typer.Option(help="Only check whether the pages are up to date.")
+    ] = False,
 ) -> None:
-    """Write the tables in docs/performance.md from the results."""
-    before = PAGE.read_text("utf-8")
-    after = with_tables(before)
+    """Write the tables in docs/performance.md and in the notes from the results."""
+    outdated = [page for page in PAGES if page.read_text("utf-8") != with_tables(page)]
     if not check:
-        PAGE.write_text(after, "utf-8")
-    elif before != after:
-        typer.echo(
-            "docs/performance.md is out of date; update it with `python -m benchmarks report`",
-            err=True,
-        )
+        for page in outdated:
+            page.write_text(with_tables(page), "utf-8")
+    elif outdated:
+        names = " and ".join(str(page.relative_to(ROOT)) for page in outdated)
+        typer.echo(f"update {names} with `python -m benchmarks report`", err=True)
         raise typer.Exit(1)
 
 
-def with_tables(page: str) -> str:
-    """Replace the tables between `<!-- benchmarks: NAME -->` and `<!-- end -->` of a page."""
+def with_tables(page: Path) -> str:
+    """Return a page with new tables between `<!-- benchmarks: NAME -->` and `<!-- end -->`."""
     results = read(RESULTS)
 
     def replacement(match: re.Match[str]) -> str:
         return f"{match[1]}\n{table(match[2], results)}\n{match[3]}"
 
     pattern = r"(<!-- benchmarks: ([^>]+) -->)\n.*?(<!-- end -->)"
-    return re.sub(pattern, replacement, page, flags=re.DOTALL)
+    return re.sub(pattern, replacement, page.read_text("utf-8"), flags=re.DOTALL)
 
 
 @app.command()
