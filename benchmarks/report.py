@@ -1,4 +1,6 @@
-"""Writes docs/what-we-learned.md, and its plots, from the published records.
+"""Writes docs/what-we-learned.md, its plots, and a table of docs/reproductions.md.
+
+They are made from the published records.
 
     python -m benchmarks.report [--check]
 
@@ -26,9 +28,12 @@ from attnbench.leaderboard.standings import Standings, StandingsRow
 from attnbench.leaderboard.wording import summarise
 from attnbench.statistics.joint_means import Estimate
 from attnbench.statistics.ranking import holm
+from benchmarks import luo_beside_ours
+from benchmarks.studies.pages import with_block
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "what-we-learned.md"
+REPRODUCTIONS = PAGE.with_name("reproductions.md")
 FIGURES = PAGE.parent / "what-we-learned"
 RECORDS = ROOT / "published"
 
@@ -94,7 +99,7 @@ class Answer:
 
 
 def report(records: Path) -> dict[Path, bytes]:
-    """Return the content of the page and of each plot.
+    """Return the content of each page and of each plot.
 
     Args:
         records: the folder of records.
@@ -139,6 +144,7 @@ def report(records: Path) -> dict[Path, bytes]:
         "",
     ]
     files[PAGE] = "\n".join(lines).encode()
+    files[REPRODUCTIONS] = with_block(REPRODUCTIONS, "luo", luo_beside_ours.table(records)).encode()
     return files
 
 
@@ -282,7 +288,7 @@ def main() -> int:
         old.unlink()
     for path, text in files.items():
         path.write_bytes(text)
-    print(f"{PAGE}: {len(files) - 1} plots")
+    print(f"{PAGE}: {len(list(FIGURES.glob('*.svg')))} plots")
     return 0
 
 

@@ -283,7 +283,7 @@ def test_records_that_cannot_be_audited_are_answered_in_one_sentence(
 def test_the_page_of_a_method_shows_both_results(record: Path, make_record: MakeRecord) -> None:
     hostile = "<script>alert(1)</script>"
     audited = write_audit(record, d_a=0.61, d_a_recorded=1.83, high=-0.4, failures=(hostile,))
-    entry = Entry("published", Path("a.json"), make_record(), badge(record), None, audited)
+    entry = Entry(Path("published"), Path("a.json"), make_record(), badge(record), None, audited)
     files = dict(site_files([entry], boards_of([entry])))
     (page,) = (files[name].decode() for name in files if name.startswith("methods/"))
     for text in ("1.83", "0.61", "-1.22", "better on public seeds", "50 %", "&lt;script&gt;"):

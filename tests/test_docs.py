@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -109,7 +111,11 @@ def _evaluate(folder: Path, *names: str) -> str:
     return done.stdout
 
 
-def test_readme_shows_the_figures_of_its_first_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize("anew", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_readme_shows_the_figures_of_its_first_command(anew: bool, tmp_path: Path) -> None:
+    """Without `anew`, the command finds its records, which are the published ones."""
+    if not anew:
+        shutil.copytree(ROOT / "published", tmp_path / "records")
     shown, *_ = re.findall(r"```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     printed = _evaluate(tmp_path, "attention")
     _same_figures(shown, printed)
@@ -160,3 +166,22 @@ def test_commands_of_the_scaling_page_work(block: str, tmp_path: Path) -> None:
         _run(command, tmp_path)
     has_records = bool(list(tmp_path.glob("records/mini/noisy-mnist/*.json")))
     assert has_records == ("evaluate" in block)
+
+
+def test_the_listener_for_an_experiment_tracker_logs_each_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: dict[str, list[dict[str, object]]] = {"params": [], "metrics": []}
+    tracker = ModuleType("mlflow")
+    vars(tracker).update(
+        start_run=lambda run_name: contextlib.nullcontext(),
+        log_params=logged["params"].append,
+        log_metrics=logged["metrics"].append,
+    )
+    monkeypatch.setitem(sys.modules, "mlflow", tracker)
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "how-to" / "experiment-trackers.md").read_text("utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(block, {})
+    (identity,), (metrics,) = logged["params"], logged["metrics"]
+    assert identity["submission"] == "bias_only" and set(metrics) == {"d_a", "d_prime"}

@@ -90,7 +90,7 @@ def build_leaderboard(folders: Sequence[Path], data: Path | None = None) -> Lead
     records = [entry.record for entry in listed]
     newest = max((record.created for record in records), default="")
     page = markdown_of(listed_boards, newest, stale=count_stale(records)).encode()
-    people = people_of_settings(entries, folders, data) if data is not None else {}
+    people = people_of_settings(entries, data) if data is not None else {}
     return Leaderboard(entries, problems, boards, people, page, len(listed))
 
 

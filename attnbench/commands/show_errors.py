@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Preprocessing
 from attnbench.commands.recorded_task import find_backbone, find_task, is_recorded_version
-from attnbench.commands.surest_errors import Errors, ScoredImage, surest_errors
 from attnbench.errors import AttnbenchError
 from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
+from attnbench.records.surest_errors import Errors, ScoredImage, surest_errors
 from attnbench.stimuli.episodes import TrackStimuli
 from attnbench.stimuli.gallery import save_png
 from attnbench.stimuli.preprocessing import resize_and_crop

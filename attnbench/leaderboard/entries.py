@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.pooling import Method, Setting, method_of, setting_of
@@ -27,7 +28,7 @@ class Entry:
     """A record as the leaderboard shows it.
 
     Attributes:
-        folder: the name of the records folder that it is from.
+        folder: the records folder that it is from.
         path: relative to that folder.
         record: the record.
         badge: whether it has been verified and audited.
@@ -36,7 +37,7 @@ class Entry:
         audit: its audit, if there is one.
     """
 
-    folder: str
+    folder: Path
     path: Path
     record: Record
     badge: Badge
@@ -46,12 +47,16 @@ class Entry:
     @property
     def file(self) -> Path:
         """The record's file, relative to the folder that contains its records folder."""
-        return self.folder / self.path
+        return Path(self.folder.name) / self.path
 
     @property
     def is_own(self) -> bool:
         """Whether it is one of the user's own records, not a published one."""
-        return self.folder != PUBLISHED_FOLDER
+        return self.folder.name != PUBLISHED_FOLDER
+
+    def read_scores(self) -> pa.Table:
+        """Read all scores; see `attnbench.records.scores.read_scores`."""
+        return read_scores(self.folder / self.path, self.record)
 
 
 GroupedEntries = Mapping[str, Mapping[Setting, Mapping[Method, Sequence[Entry]]]]
@@ -84,23 +89,36 @@ def _entry(folder: Path, path: Path) -> Entry | str:
         table = read_scores(path, record)
         responses = responses_by_target(table)
     except ValueError:
-        return Entry(folder.name, path.relative_to(folder), record, "failed verification", None)
+        return Entry(folder, path.relative_to(folder), record, "failed verification", None)
     badge = badge_of(path, contradictions_with(responses, record))
     usable = record.status == "ok" and badge != "failed verification"
     scores = summarise_scores(record, responses, table["image"].to_pylist()) if usable else None
-    return Entry(folder.name, path.relative_to(folder), record, badge, scores, read_audit(path))
+    return Entry(folder, path.relative_to(folder), record, badge, scores, read_audit(path))
 
 
-def mean_roc(entries: Sequence[Entry]) -> Floats | None:
-    """Return the mean ROC curve of a method's records in one setting.
+@dataclass(frozen=True)
+class MeanRoc:
+    """The mean ROC curve of a method's records in one setting.
 
-    Returns:
-        Hit rates at `FALSE_ALARM_RATES`; None unless every record has scores.
+    Attributes:
+        hit_rates: float `[57]` at `FALSE_ALARM_RATES`.
+        errors: float `[57]`, standard errors over targets. Seeds repeat the same targets, so more of
+            them make it no smaller.
     """
-    hit_rates = [entry.scores.hit_rates for entry in entries if entry.scores is not None]
-    if not hit_rates or len(hit_rates) < len(entries):
+
+    hit_rates: Floats
+    errors: Floats
+
+
+def mean_roc(entries: Sequence[Entry]) -> MeanRoc | None:
+    """Return the mean ROC curve of a method's records, or None unless every record has scores."""
+    scores = [entry.scores for entry in entries if entry.scores is not None]
+    if not scores or len(scores) < len(entries):
         return None
-    return np.asarray(np.mean(hit_rates, axis=0))
+    return MeanRoc(
+        np.mean([each.hit_rates for each in scores], axis=0),
+        np.mean([each.hit_rate_errors for each in scores], axis=0),
+    )
 
 
 def group_entries(entries: Sequence[Entry]) -> GroupedEntries:

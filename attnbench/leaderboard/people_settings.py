@@ -14,7 +14,6 @@ from attnbench.leaderboard.people import (
     beside_people,
 )
 from attnbench.leaderboard.pooling import Method, Setting
-from attnbench.records.scores import read_scores
 from attnbench.records.trials import read_trials
 from attnbench.tasks import FolderSource, HubSource, list_tasks, load_task
 
@@ -61,28 +60,24 @@ def trials_in_data(task: str, track: str, data: Path | None) -> Path | None:
     return None
 
 
-def people_of_settings(
-    entries: Sequence[Entry], folders: Sequence[Path], data: Path | None
-) -> PeopleOfSettings:
+def people_of_settings(entries: Sequence[Entry], data: Path | None) -> PeopleOfSettings:
     """Return people beside the methods of each setting that has trials, by track and setting.
 
     Args:
         entries: all records. Methods that lack scores, or have those of other images than the first
             method of the setting, are left out.
-        folders: the folders that the records are from.
         data: the data folder, in which tasks name their trials.
 
     Raises:
         AttnbenchError: if a file of trials is not valid.
     """
-    roots = {folder.name: folder for folder in folders}
     found = {}
     for track, settings in group_entries(entries).items():
         for setting, methods in settings.items():
             file = trials_in_data(setting.task, track, data)
             if file is None or not file.is_file():
                 continue
-            detectors = dict(_detectors(methods, roots))
+            detectors = dict(_detectors(methods))
             if detectors:
                 numbered = {str(number): one for number, one in enumerate(detectors.values())}
                 compared = beside_people(numbered, read_trials(file))
@@ -93,16 +88,14 @@ def people_of_settings(
 
 
 def _detectors(
-    methods: Mapping[Method, Sequence[Entry]], roots: Mapping[str, Path]
+    methods: Mapping[Method, Sequence[Entry]],
 ) -> Iterator[tuple[Method, ScoredImages]]:
     first: ScoredImages | None = None
     for method, entries in sorted(methods.items()):
         if any(entry.scores is None for entry in entries):
             continue
         ordered = sorted(entries, key=lambda entry: entry.record.identity.seed)
-        scored = ScoredImages.of(
-            [read_scores(roots[entry.folder] / entry.path, entry.record) for entry in ordered]
-        )
+        scored = ScoredImages.of([entry.read_scores() for entry in ordered])
         first = first or scored
         if scored.has_images_of(first):
             yield method, scored

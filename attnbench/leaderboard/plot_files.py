@@ -183,11 +183,16 @@ def _detection(
 ) -> MethodDetection:
     result = row.results[setting]
     measures = [e.measures for e in result.episodes if e.measures is not None]
+    by_target: dict[str, list[float]] = defaultdict(list)
+    for episode in result.episodes:
+        if episode.measures is not None:
+            by_target[episode.target].append(episode.measures.d_prime)
     return MethodDetection(
         label=label,
         control=row.method.submission in (CONTROL, "none"),
         d_prime=result.d_prime or 0.0,
         interval=row.d_prime_intervals[setting],
+        of_targets=tuple(float(np.mean(values)) for values in by_target.values()),
         operating_point=(
             float(np.mean([m.false_alarms / m.negatives for m in measures])),
             float(np.mean([m.hits / m.positives for m in measures])),

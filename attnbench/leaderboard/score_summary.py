@@ -27,6 +27,8 @@ class ScoreSummary:
 
     Attributes:
         hit_rates: float `[57]`, the mean ROC curve over episodes at `FALSE_ALARM_RATES`.
+        hit_rate_errors: float `[57]`, the standard errors of these means over episodes; 0 for a
+            single episode.
         images: a digest of the test images, their order and their classes. Records with the same
             digest can be compared image by image.
         count: number of test images.
@@ -36,6 +38,7 @@ class ScoreSummary:
     """
 
     hit_rates: Floats
+    hit_rate_errors: Floats
     images: str
     count: int
     packed_present: NDArray[np.uint8]
@@ -70,10 +73,11 @@ def summarise_scores(
     names = [f"{record.identity.seed}", *(f"{e.target}\0{e.images_sha256}" for e in episodes)]
     digest = hashlib.sha256("\0".join([*names, *images]).encode())
     digest.update(packed_present.tobytes())
+    curves = np.array([episode.roc.hit_rates(FALSE_ALARM_RATES) for episode in by_episode])
+    spread = curves.std(axis=0, ddof=1) if len(curves) > 1 else np.zeros(len(FALSE_ALARM_RATES))
     return ScoreSummary(
-        hit_rates=np.mean(
-            [episode.roc.hit_rates(FALSE_ALARM_RATES) for episode in by_episode], axis=0
-        ),
+        hit_rates=curves.mean(axis=0),
+        hit_rate_errors=spread / np.sqrt(len(curves)),
         images=digest.hexdigest(),
         count=len(present),
         packed_present=packed_present,

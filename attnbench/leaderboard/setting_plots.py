@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import t
 
+from attnbench.leaderboard.entries import MeanRoc
 from attnbench.leaderboard.plot_style import (
     BLUE,
     FAINT,
@@ -26,6 +28,7 @@ from attnbench.leaderboard.plot_style import (
     styled,
 )
 from attnbench.leaderboard.score_summary import FALSE_ALARM_RATES, Floats
+from attnbench.statistics.clustering import clustered_order
 from attnbench.statistics.intervals import Interval
 
 # As many as are legible in one plot; the tables have all methods.
@@ -43,17 +46,19 @@ class MethodDetection:
         control: whether the method is a control, whose ROC curve is always highlighted.
         d_prime: mean over targets, in z units.
         interval: 95 % interval of d'.
+        of_targets: d' of each target.
         operating_point: mean uncorrected false-alarm rate and hit rate at the detector's own
             threshold.
-        curve: hit rates `[57]` at `FALSE_ALARM_RATES`; None without scores.
+        curve: the mean ROC curve; None without scores.
     """
 
     label: str
     control: bool
     d_prime: float
     interval: Interval
+    of_targets: tuple[float, ...]
     operating_point: tuple[float, float]
-    curve: Floats | None
+    curve: MeanRoc | None
 
 
 def setting_plots(
@@ -62,7 +67,7 @@ def setting_plots(
     methods: Sequence[MethodDetection],
     kappas: Mapping[str, tuple[list[str], Floats]],
 ) -> list[Plot]:
-    """Plot d' with intervals, ROC curves and error consistency of one setting.
+    """Plot d' with intervals and targets, ROC curves and error consistency of one setting.
 
     Args:
         name: prefix of the plots' file names.
@@ -85,12 +90,15 @@ def _d_prime_plot(name: str, about: str, methods: Sequence[MethodDetection]) -> 
     figure, axes = _labelled_rows([method.label for method in shown], 1.2)
     d_primes = np.array([method.d_prime for method in shown])
     ends = np.array([method.interval for method in shown])
+    for number, method in enumerate(shown):
+        heights = np.full(len(method.of_targets), number + 0.22)
+        axes.plot(method.of_targets, heights, "|", color=FAINT, markersize=5, zorder=1)
     lengths = np.maximum(0, np.stack([d_primes - ends[:, 0], ends[:, 1] - d_primes]))
     axes.errorbar(
         d_primes, range(len(shown)), xerr=lengths, fmt="o", color=BLUE, capsize=3, markersize=5
     )
     axes.axvline(0, color=INK, linewidth=1)
-    axes.set_xlabel("d′, mean over targets, with 95 % interval (0 is chance)")
+    axes.set_xlabel("d′: mean over targets with 95 % interval; small lines are targets")
     axes.grid(True, axis="x")
     title = f"d′ on {about}"
     first, last = shown[0], shown[-1]
@@ -126,12 +134,19 @@ def _roc_plot(name: str, about: str, methods: Sequence[MethodDetection]) -> Plot
     label = "other methods"
     for number, (_, curve) in enumerate(with_curves[:_MOST_ROWS]):
         if number not in highlighted:
-            axes.plot(FALSE_ALARM_RATES, curve, FAINT, linewidth=0.7, label=label, zorder=1)
+            rates = curve.hit_rates
+            axes.plot(FALSE_ALARM_RATES, rates, FAINT, linewidth=0.7, label=label, zorder=1)
             label = "_"  # the legend skips labels that begin with an underscore
     for place, number in enumerate(highlighted):
         method, curve = with_curves[number]
         colour, dashes = _HIGHLIGHTS[place], _DASHES[place % len(_DASHES)]
-        axes.plot(FALSE_ALARM_RATES, curve, colour, ls=dashes, label=method.label, zorder=3)
+        rates = curve.hit_rates
+        axes.plot(FALSE_ALARM_RATES, rates, colour, ls=dashes, label=method.label, zorder=3)
+        # More bands would hide one another.
+        if len(method.of_targets) > 1 and (number == 0 or method.control):
+            half = float(t.ppf(0.975, len(method.of_targets) - 1)) * curve.errors
+            low, high = np.clip(rates - half, 0, 1), np.clip(rates + half, 0, 1)
+            axes.fill_between(FALSE_ALARM_RATES, low, high, color=colour, alpha=0.15, linewidth=0)
         axes.plot(*method.operating_point, "o", color=colour, markersize=5, zorder=4)
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.01)
@@ -142,6 +157,7 @@ def _roc_plot(name: str, about: str, methods: Sequence[MethodDetection]) -> Plot
     title = f"ROC on {about}"
     description = (
         f"{title}, mean over targets. Coloured: the methods with the largest d′ and the controls. "
+        "Band: 95 % interval over targets, of the first method and the controls. "
         "Dot: the detector’s own threshold. Dotted line: chance."
     )
     return Plot(name, title, description, figure)
@@ -150,6 +166,8 @@ def _roc_plot(name: str, about: str, methods: Sequence[MethodDetection]) -> Plot
 def _consistency_plot(
     name: str, about: str, trials: str, labels: Sequence[str], kappa: Floats
 ) -> Plot:
+    order = clustered_order(kappa)
+    labels, kappa = [labels[number] for number in order], kappa[np.ix_(order, order)]
     few = len(labels) <= 12
     cell, margin = (0.55 if few else 0.25), 0.35 + 0.075 * max(map(len, labels))
     extent = max(2.5, cell * len(labels))
@@ -170,14 +188,27 @@ def _consistency_plot(
                 axes.text(j, i, f"{value:.2f}", color=colour, fontsize=8, ha="center", va="center")
     bar = figure.add_axes((1 - 0.85 / width, margin / height, 0.15 / width, extent / height))
     figure.colorbar(heatmap, cax=bar, extend="min").set_label("Cohen's κ")
-    pairs = kappa[~np.eye(len(labels), dtype=bool)]
-    defined = pairs[~np.isnan(pairs)]
-    kappa_range = (
-        f"κ from {defined.min():.2f} to {defined.max():.2f}" if len(defined) else "κ is undefined"
-    )
     title = f"Error consistency on {about}, target {trials}"
     description = (
-        f"{title}: {kappa_range} between two methods; × where κ is undefined "
-        f"({len(undefined)} of {kappa.size} cells)."
+        f"{title}. {_agreement_in_words(labels, kappa)} Methods with similar errors are neighbours. "
+        f"× where κ is undefined ({len(undefined)} of {kappa.size} cells)."
     )
     return Plot(name, title, description, figure)
+
+
+def _agreement_in_words(labels: Sequence[str], kappa: Floats) -> str:
+    """Return a sentence on the agreement of all pairs, and on the most and the least alike."""
+    first, second = np.triu_indices(len(labels), 1)
+    values = kappa[first, second]
+    defined = ~np.isnan(values)
+    if not defined.any():
+        return "κ is undefined for all pairs of methods."
+    first, second, values = first[defined], second[defined], values[defined]
+    most, least = int(values.argmax()), int(values.argmin())
+    pairs = [f"{labels[first[number]]} and {labels[second[number]]}" for number in (most, least)]
+    if len(values) == 1:
+        return f"κ of {pairs[0]} is {values[0]:.2f}."
+    return (
+        f"κ of two methods is {values.mean():.2f} on average. The errors of {pairs[0]} are the most "
+        f"alike ({values[most]:.2f}), those of {pairs[1]} the least ({values[least]:.2f})."
+    )

@@ -8,7 +8,12 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def write_block(page: Path, name: str, text: str) -> None:
-    """Replace what stands between `<!-- NAME -->` and `<!-- end of NAME -->` in a page.
+    """Write a page with another block; see `with_block`."""
+    page.write_text(with_block(page, name, text), "utf-8")
+
+
+def with_block(page: Path, name: str, text: str) -> str:
+    """Return a page with new lines between `<!-- NAME -->` and `<!-- end of NAME -->`.
 
     Args:
         page: the Markdown file.
@@ -22,4 +27,4 @@ def write_block(page: Path, name: str, text: str) -> None:
     _, end, after = rest.partition(f"<!-- end of {name} -->")
     if not start or not end:
         raise ValueError(f"{page} has no block {name}")
-    page.write_text(f"{before}{start}{text.strip()}\n{end}{after}", "utf-8")
+    return f"{before}{start}{text.strip()}\n{end}{after}"

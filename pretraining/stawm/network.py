@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,22 @@ STATE_WIDTH = 256  # of the recurrent layers and of the memory
 FEATURE_WIDTH = 512  # of the context, and of the features of a glimpse
 _GLIMPSE_SIZE, _CANVAS_SIZE = (16, 16), (32, 32)  # pixels
 _DROPOUT = 0.5
+
+
+class Glimpses(NamedTuple):
+    """What was seen through a sequence of windows.
+
+    Attributes:
+        context: `[n, 512]`, of the whole picture.
+        memory_inputs: the memory's input after each glimpse, `[n, 256]`.
+        placements: the affine transform that places each glimpse's sketch on the canvas, `[n, 2, 3]`.
+        windows: the affine transform of each window, `[n, 2, 3]`.
+    """
+
+    context: Tensor
+    memory_inputs: list[Tensor]
+    placements: list[Tensor]
+    windows: list[Tensor]
 
 
 class StawmEncoder(nn.Module):
@@ -52,17 +68,12 @@ class StawmEncoder(nn.Module):
         self.memory = HebbRosenblatt()
         self.query = nn.Linear(FEATURE_WIDTH, STATE_WIDTH)
 
-    def glimpses(self, images: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Take all glimpses of images `[n, 3, 32, 32]`.
-
-        Returns:
-            The context `[n, 512]`, the memory's input after each glimpse `[n, 256]`, and the affine
-            transform that places each glimpse's sketch on the canvas `[n, 2, 3]`.
-        """
+    def glimpses(self, images: Tensor) -> Glimpses:
+        """Take all glimpses of images `[n, 3, 32, 32]`."""
         context = self.context(images)
         state = self.start(context)
         emitter_state, aggregator_state = (state, torch.zeros_like(state)), None
-        memory_inputs, placements = [], []
+        memory_inputs, placements, windows = [], [], []
         for _ in range(GLIMPSES):
             emitter_state = self.emitter(state, emitter_state)
             window = self.window(emitter_state[0])
@@ -71,7 +82,8 @@ class StawmEncoder(nn.Module):
             state = aggregator_state[0]
             memory_inputs.append(relu6(self.what(state) * self.where(window)))
             placements.append(self.place(emitter_state[0]).unflatten(1, (2, 3)))
-        return context, memory_inputs, placements
+            windows.append(window.unflatten(1, (2, 3)))
+        return Glimpses(context, memory_inputs, placements, windows)
 
     def answers(self, context: Tensor, memory_inputs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the memory's answer after each glimpse, `[n, 256]`.
@@ -88,8 +100,8 @@ class StawmEncoder(nn.Module):
             yield self.memory.read(memory_state, query)
 
     def forward(self, images: Tensor) -> Tensor:
-        context, memory_inputs, _ = self.glimpses(images)
-        *_, answer = self.answers(context, memory_inputs)
+        seen = self.glimpses(images)
+        *_, answer = self.answers(seen.context, seen.memory_inputs)
         return answer
 
 
@@ -123,21 +135,7 @@ class StawmAutoencoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.log_variance = nn.Linear(STATE_WIDTH, LATENT_WIDTH)
-        self.sketch = nn.Sequential(
-            nn.Linear(LATENT_WIDTH, 512),
-            nn.ReLU(),
-            nn.Unflatten(1, (128, 2, 2)),
-            nn.ConvTranspose2d(128, 128, 4, 2, 1),
-            nn.ReLU(),
-            nn.ConvTranspose2d(128, 64, 4, 2, 1),
-            nn.ReLU(),
-            nn.ConvTranspose2d(64, 32, 4, 2, 1, output_padding=1),
-            nn.ReLU(),
-            nn.ConvTranspose2d(32, 3, 4, 1, 2),
-        )
-        for module in self.sketch:
-            if isinstance(module, nn.ConvTranspose2d):
-                nn.init.kaiming_uniform_(module.weight)
+        self.sketch = sketch_decoder(channels=3)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Draw images from glimpses of them.
@@ -150,17 +148,37 @@ class StawmAutoencoder(nn.Module):
             glimpses, `[n, 8 * 32]`.
         """
         encoder = cast(StawmEncoder, self.backbone.stage("memory"))
-        context, memory_inputs, placements = encoder.glimpses(images)
+        seen = encoder.glimpses(images)
         canvas = torch.zeros_like(images)
         means, log_variances = [], []
-        answers = encoder.answers(context, memory_inputs)
-        for answer, placement in zip(answers, placements, strict=True):
+        answers = encoder.answers(seen.context, seen.memory_inputs)
+        for answer, placement in zip(answers, seen.placements, strict=True):
             mean, log_variance = self.backbone.stage("code")(answer), self.log_variance(answer)
             code = mean + torch.randn_like(mean) * (log_variance / 2).exp()
             canvas = canvas + sample(self.sketch(code), placement, _CANVAS_SIZE, align_corners=True)
             means.append(mean)
             log_variances.append(log_variance)
         return canvas.sigmoid(), torch.cat(means, 1), torch.cat(log_variances, 1)
+
+
+def sketch_decoder(channels: int) -> nn.Sequential:
+    """Return a network from codes `[n, 32]` to sketches `[n, channels, 16, 16]`."""
+    decoder = nn.Sequential(
+        nn.Linear(LATENT_WIDTH, 512),
+        nn.ReLU(),
+        nn.Unflatten(1, (128, 2, 2)),
+        nn.ConvTranspose2d(128, 128, 4, 2, 1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(128, 64, 4, 2, 1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(64, 32, 4, 2, 1, output_padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(32, channels, 4, 1, 2),
+    )
+    for module in decoder:
+        if isinstance(module, nn.ConvTranspose2d):
+            nn.init.kaiming_uniform_(module.weight)
+    return decoder
 
 
 def untrained_stawm(name: str) -> Backbone:

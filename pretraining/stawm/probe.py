@@ -38,8 +38,8 @@ class GlimpseFeatures(nn.Module):
         self.encoder = encoder
 
     def forward(self, images: Tensor) -> Tensor:
-        context, memory_inputs, _ = self.encoder.glimpses(images)
-        return torch.cat([context, *memory_inputs], dim=1)
+        seen = self.encoder.glimpses(images)
+        return torch.cat([seen.context, *seen.memory_inputs], dim=1)
 
 
 class PublishedProbe(nn.Module):

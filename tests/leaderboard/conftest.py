@@ -54,7 +54,7 @@ def hostile(make_record: MakeRecord) -> list[Entry]:
         renamed.append(record.model_copy(update={"episodes": tuple(episodes)}))
     names = [f"mini/noisy-mnist/{number} $(rm -rf x)'.json" for number in range(len(renamed))]
     return [
-        Entry("published", Path(name), record, "self-reported", None)
+        Entry(Path("published"), Path(name), record, "self-reported", None)
         for name, record in zip(names, renamed, strict=True)
     ]
 

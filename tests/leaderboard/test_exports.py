@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,8 @@ def test_spreadsheets_see_no_formula(hostile: list[Entry]) -> None:
         for entry in hostile
     ]
     entries = [
-        Entry("published", e.path, r, e.badge, None) for e, r in zip(hostile, records, strict=True)
+        Entry(Path("published"), e.path, r, e.badge, None)
+        for e, r in zip(hostile, records, strict=True)
     ]
     files = dict(export_files(entries, boards_of(entries)))
     assert set(pd.read_csv(io.BytesIO(files["results.csv"]))["reason"]) == {"'=HYPERLINK(1)"}

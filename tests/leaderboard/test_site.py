@@ -166,7 +166,7 @@ def test_a_source_is_shown_only_if_it_made_the_records(
     for sha256, shown in ((load_submission(folder).sha256, True), ("e" * 64, False)):
         record = make_record(submission="mine", submission_sha256=sha256)
         entry = Entry(
-            "published", Path("mini/noisy-mnist/mine.json"), record, "self-reported", None
+            Path("published"), Path("mini/noisy-mnist/mine.json"), record, "self-reported", None
         )
         files = dict(site_files([entry], boards_of([entry])))
         (page,) = [files[name].decode() for name in files if name.startswith("methods/")]
@@ -181,7 +181,7 @@ def test_contended_times_are_marked_and_not_plotted(make_record: MakeRecord) -> 
         make_record(submission="elsewhere", contended=True, device_name="another"),
     ]
     entries = [
-        Entry("published", Path(f"mini/noisy-mnist/{n}.json"), record, "verified", None)
+        Entry(Path("published"), Path(f"mini/noisy-mnist/{n}.json"), record, "verified", None)
         for n, record in enumerate(records)
     ]
     boards = boards_of(entries)
@@ -219,7 +219,7 @@ def test_a_new_build_replaces_the_old_one_and_leaves_other_files_alone(
     def build(*names: str) -> set[str]:
         entries = [
             Entry(
-                "published",
+                Path("published"),
                 Path(f"mini/noisy-mnist/{name}.json"),
                 make_record(submission=name),
                 "verified",

@@ -67,7 +67,9 @@ def test_measured_parameters_are_the_known_ones(name: str, network: str, count: 
     hyperparameters = load_submission(name).manifest.hyperparameters
     # The counts do not depend on training. The `steps` of `spiking` are those of time.
     limits = {
-        limit: 1 for limit in ("epochs", "steps") if limit in hyperparameters and name != "spiking"
+        limit: value
+        for limit, value in (("epochs", 1), ("steps", 1), ("choose_rate", False))
+        if limit in hyperparameters and name != "spiking"
     }
     # Nor do they depend on the size of images, but a transformer accepts only one size.
     pos, neg = noise_images(backbone, 2, size=224 if network == VIT else 64)

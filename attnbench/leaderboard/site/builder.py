@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,9 +13,10 @@ from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.entries import Entry, group_entries
 from attnbench.leaderboard.exports import export_files, write_files
 from attnbench.leaderboard.people_settings import PeopleOfSettings
-from attnbench.leaderboard.plot_files import PlotSubject, RenderedPlot, render_for_pages
+from attnbench.leaderboard.plot_files import render_for_pages
 from attnbench.leaderboard.pooling import method_of
 from attnbench.leaderboard.site.charts import difference_chart, library, standings_chart
+from attnbench.leaderboard.site.error_pictures import SheetDrawer
 from attnbench.leaderboard.site.galleries import gallery
 from attnbench.leaderboard.site.method_pages import method_pages
 from attnbench.leaderboard.site.pairs import pair_data
@@ -74,20 +75,23 @@ def site_files(
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the name and content of every file of the site; the same records give the same bytes."""
     with ProcessPoolExecutor() as pool:
-        plots = render_for_pages(entries, boards, pool)
-        yield from _pages(entries, boards, people, plots)
+        yield from _pages(entries, boards, people, pool)
 
 
 def _pages(
     entries: Sequence[Entry],
     boards: Sequence[Standings],
     people: PeopleOfSettings,
-    pending_plots: Mapping[PlotSubject, Future[list[RenderedPlot]]],
+    pool: Executor,
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the files without plots first: the plots are being drawn in the meantime."""
     jinja = environment()
     rows = result_rows(boards)
-    tasks = list(task_pages(rows, boards))
+    grouped = group_entries(entries)
+    drawer = SheetDrawer(pool)
+    tasks = list(task_pages(rows, boards, grouped, drawer))
+    methods = list(method_pages(rows, boards, grouped, drawer))
+    pending_plots = render_for_pages(entries, boards, pool)
     paths = {row.method: row.page for row in rows}
     newest = max((entry.record.created for entry in entries), default="")
     # Next to published records, one's own are marked. On their own, they need no mark.
@@ -105,7 +109,7 @@ def _pages(
         return jinja.get_template(template).render(root=root, **common, **values).encode()
 
     yield from static_files()
-    for method in method_pages(rows, boards, group_entries(entries)):
+    for method in methods:
         yield method.path, page("method.html", "../", method=method)
     exports = list(export_files(entries, boards))
     yield from ((f"data/{name}", content) for name, content in exports)
@@ -115,6 +119,7 @@ def _pages(
     plots = {subject: future.result() for subject, future in pending_plots.items()}
     for plot in (plot for of_subject in plots.values() for plot in of_subject):
         yield f"plots/{plot.name}.svg", plot.svg
+    yield from ((f"pictures/{name}", content) for name, content in drawer.files())
     for task in tasks:
         picture = gallery(task.definition, task.track)
         if picture is not None:

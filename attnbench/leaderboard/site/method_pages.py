@@ -14,14 +14,17 @@ from attnbench.errors import AttnbenchError
 from attnbench.leaderboard.entries import Entry, GroupedEntries, mean_roc
 from attnbench.leaderboard.pooling import Method
 from attnbench.leaderboard.score_summary import FALSE_ALARM_RATES
+from attnbench.leaderboard.site.error_pictures import Sheet, SheetDrawer
 from attnbench.leaderboard.site.rendering import source_text
 from attnbench.leaderboard.site.result_rows import ResultRow, method_path
 from attnbench.leaderboard.standings import Standings, StandingsRow
 from attnbench.records.record import EpisodeResult
+from attnbench.records.surest_errors import ScoredImage, surest_errors
 from attnbench.resources import submissions_folder
 from attnbench.submission import MANIFEST, SOURCE, Submission, load_submission
-from attnbench.tasks import list_tasks
+from attnbench.tasks import list_tasks, load_task
 
+_SURE_ERRORS = 6
 _SHOWN_SUFFIXES = (".py", ".toml", ".md", ".txt")
 
 
@@ -49,6 +52,20 @@ class SettingDetail:
 
 
 @dataclass(frozen=True)
+class SurestErrors:
+    """The test images of a setting that a method got wrong with the most extreme scores.
+
+    Attributes:
+        row: the setting's result.
+        kinds: "misses" and "false alarms", each with the names of its images, their targets and
+            scores, and their pictures where these may be shown.
+    """
+
+    row: ResultRow
+    kinds: tuple[tuple[str, tuple[tuple[str, ScoredImage], ...], Sheet | None], ...]
+
+
+@dataclass(frozen=True)
 class MethodPage:
     """The page of one version of a submission, on all tracks and devices.
 
@@ -59,6 +76,8 @@ class MethodPage:
         submission: its source, or None if that is not available in this version.
         sources: name and text of the files that can be shown.
         details: one per setting and device.
+        errors: its surest errors in the first setting whose pictures may be shown, or else in the
+            first with scores; None without scores.
         standings: the name and its row of each of the standings that it is in.
         entries: its records.
         commands: shell commands that run the same episodes.
@@ -71,6 +90,7 @@ class MethodPage:
     submission: Submission | None
     sources: tuple[tuple[str, str], ...]
     details: tuple[SettingDetail, ...]
+    errors: SurestErrors | None
     standings: tuple[tuple[str, StandingsRow], ...]
     entries: tuple[Entry, ...]
     commands: tuple[str, ...]
@@ -82,7 +102,10 @@ class MethodPage:
 
 
 def method_pages(
-    rows: Sequence[ResultRow], boards: Sequence[Standings], entries: GroupedEntries
+    rows: Sequence[ResultRow],
+    boards: Sequence[Standings],
+    entries: GroupedEntries,
+    drawer: SheetDrawer,
 ) -> Iterator[MethodPage]:
     """Yield a page for every version of a submission, ordered by path."""
     by_page: dict[str, list[ResultRow]] = defaultdict(list)
@@ -109,10 +132,42 @@ def method_pages(
                 _detail(row, row_entries)
                 for row, row_entries in zip(page_rows, by_row, strict=True)
             ),
+            errors=_surest_errors(page_rows, by_row, drawer, task_names),
             standings=tuple(standings[path]),
             entries=page_entries,
             commands=tuple(_commands(page_rows, task_names)),
         )
+
+
+def _surest_errors(
+    rows: Sequence[ResultRow],
+    entries: Sequence[Sequence[Entry]],
+    drawer: SheetDrawer,
+    task_names: Collection[str],
+) -> SurestErrors | None:
+    """Return a method's surest errors in one of its settings; see `MethodPage.errors`."""
+    without_pictures = None
+    for row, (entry, *_) in zip(rows, entries, strict=True):
+        if entry.scores is None:
+            continue
+        found = surest_errors(entry.folder / entry.path, entry.record, _SURE_ERRORS)
+        definition = load_task(row.setting.task) if row.setting.task in task_names else None
+        kinds = []
+        for kind, sign in (("misses", 1), ("false alarms", -1)):
+            images = [
+                (errors.target, image)
+                for errors in found
+                for image in (errors.misses if sign > 0 else errors.false_alarms)
+            ]
+            images = sorted(images, key=lambda pair: sign * pair[1].score)[:_SURE_ERRORS]
+            names = [image.name for _, image in images]
+            sheet = drawer.draw(definition, row.setting, row.track, kind.replace(" ", "-"), names)
+            kinds.append((kind, tuple(images), sheet))
+        errors = SurestErrors(row, tuple(kinds))
+        if any(sheet for _, _, sheet in kinds):
+            return errors
+        without_pictures = without_pictures or errors
+    return without_pictures
 
 
 def _find_source(method: Method) -> Submission | None:
@@ -149,7 +204,7 @@ def _detail(row: ResultRow, entries: Sequence[Entry]) -> SettingDetail:
         round(100 * float(np.mean([m.false_alarms / m.negatives for m in measures])), 1),
         round(100 - 100 * float(np.mean([m.hits / m.positives for m in measures])), 1),
     )
-    points = zip(FALSE_ALARM_RATES, curve, strict=True)
+    points = zip(FALSE_ALARM_RATES, curve.hit_rates, strict=True)
     text = " ".join(f"{100 * x:.4g},{100 - 100 * y:.4g}" for x, y in points)
     return SettingDetail(row, episodes, text, operating_point)
 

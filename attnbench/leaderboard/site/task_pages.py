@@ -6,8 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from attnbench.leaderboard.entries import GroupedEntries
 from attnbench.leaderboard.pareto import ParetoMember
 from attnbench.leaderboard.pooling import Setting
+from attnbench.leaderboard.shared_errors import SharedErrors, shared_errors
+from attnbench.leaderboard.site.error_pictures import Sheet, SheetDrawer
 from attnbench.leaderboard.site.result_rows import ResultRow
 from attnbench.leaderboard.standings import Standings
 from attnbench.tasks import TaskDefinition, list_tasks, load_task
@@ -24,6 +27,8 @@ class TaskPage:
         settings: the versions of the task and backbones, in order.
         rows: the results, in the order of the standings.
         fronts: the Pareto front of each setting.
+        errors: what the methods of a setting get wrong together, where enough of them have scores.
+        sheets: pictures of "hardest" and "dividing" images of a setting, where they may be shown.
     """
 
     path: str
@@ -33,9 +38,16 @@ class TaskPage:
     settings: tuple[Setting, ...]
     rows: tuple[ResultRow, ...]
     fronts: Mapping[Setting, tuple[ParetoMember, ...]]
+    errors: Mapping[Setting, SharedErrors]
+    sheets: Mapping[tuple[Setting, str], Sheet]
 
 
-def task_pages(rows: Sequence[ResultRow], boards: Sequence[Standings]) -> Iterator[TaskPage]:
+def task_pages(
+    rows: Sequence[ResultRow],
+    boards: Sequence[Standings],
+    entries: GroupedEntries,
+    drawer: SheetDrawer,
+) -> Iterator[TaskPage]:
     """Yield a page for every task of every track, in the order of the rows."""
     by_page: dict[str, list[ResultRow]] = defaultdict(list)
     for row in rows:
@@ -44,13 +56,32 @@ def task_pages(rows: Sequence[ResultRow], boards: Sequence[Standings]) -> Iterat
     task_names = list_tasks()  # once: it searches the installed packages
     for path, page_rows in by_page.items():
         name = page_rows[0].setting.task
+        track = page_rows[0].track
         settings = tuple(sorted({row.setting for row in page_rows}))
+        definition = load_task(name) if name in task_names else None
+        errors = {
+            setting: found
+            for setting in settings
+            if (found := shared_errors(entries[track][setting])) is not None
+        }
+        sheets = {
+            (setting, kind): sheet
+            for setting, found in errors.items()
+            for kind, images in (("hardest", found.hardest), ("dividing", found.dividing))
+            if (
+                sheet := drawer.draw(
+                    definition, setting, track, kind, [image.name for image in images]
+                )
+            )
+        }
         yield TaskPage(
             path=path,
             name=name,
-            track=page_rows[0].track,
-            definition=load_task(name) if name in task_names else None,
+            track=track,
+            definition=definition,
             settings=settings,
             rows=tuple(page_rows),
-            fronts={setting: fronts[page_rows[0].track, setting] for setting in settings},
+            fronts={setting: fronts[track, setting] for setting in settings},
+            errors=errors,
+            sheets=sheets,
         )
