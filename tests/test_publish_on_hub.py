@@ -52,11 +52,12 @@ class FakeHub:
             case "POST", ["repos", "create"]:
                 wanted = json.loads(body)
                 key = f"{wanted['type']}s/{wanted['organization']}/{wanted['name']}"
+                url = f"{self.address}/{key}"
                 if key in self.repositories:
-                    return 409, {"error": "You already created this repo", "url": "exists"}
+                    return 409, {"error": "You already created this repo", "url": url}
                 self.repositories[key] = wanted
                 self.files[key] = {".gitattributes": b""}
-                return 200, {"url": f"{self.address}/{key}"}
+                return 200, {"url": url}
             case "POST", ["validate-yaml"]:
                 return 200, {"errors": [], "warnings": []}
             case "POST", [kind, owner, name, "preupload", "main"]:
@@ -73,7 +74,10 @@ class FakeHub:
                             )
                         case "deletedFile":
                             del files[line["value"]["path"]]
-                commit = {"commitUrl": f"{self.address}/commit/1", "commitOid": "1" * 40}
+                commit = {
+                    "commitUrl": f"{self.address}/{kind}/{owner}/{name}/commit/1",
+                    "commitOid": "1" * 40,
+                }
                 return 200, {**commit, "hookOutput": "", "pullRequestUrl": None}
             case "GET", [kind, owner, name, "tree", "main", *_]:
                 files = self.files[f"{kind}/{owner}/{name}"]

@@ -115,6 +115,6 @@ def _explained(what: str) -> Iterator[None]:
         raise AttnbenchError(f"cannot upload the {what}: {error}") from None
     except Exception as error:
         # The HTTP library, which differs between versions of huggingface_hub, has its own errors.
-        if type(error).__module__.partition(".")[0] not in ("httpx", "requests"):
+        if not type(error).__module__.startswith(("httpx", "requests")):
             raise
         raise AttnbenchError(f"cannot upload the {what}: the hub cannot be reached") from None
