@@ -92,7 +92,7 @@ class SheetDrawer:
 def picture_sheet(task: TaskDefinition, names: Sequence[str]) -> bytes | None:
     """Draw test pictures of a task's track `mini` in rows, as WebP with transparent gaps.
 
-    Pictures are shown without noise. Both pictures of a blend are shown side by side.
+    Pictures are shown as they are in the data. Both pictures of a blend are shown side by side.
 
     Args:
         task: the task.
