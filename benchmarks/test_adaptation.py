@@ -45,7 +45,7 @@ AIMS = {
 }
 
 # Settings of the C library's memory allocator: those of attnbench's workers, and its defaults.
-MEMORY = {"as in a worker": MALLOC_TUNABLES, "as PyTorch comes": ""}
+MEMORY = {"as in a worker": MALLOC_TUNABLES, "with PyTorch's defaults": ""}
 
 
 def published_in_keras(backbone: Backbone, pos: Tensor, neg: Tensor) -> nn.Module:

@@ -199,7 +199,7 @@ def test_prediction_beside_a_bare_loop(benchmark: BenchmarkFixture, keep: Keep, 
         TABLE,
         Figure(row=row, unit="%", values=ratios, aim=0.95, more_is_better=True),
         Figure(
-            row=f"{row}, both behind their first batch",
+            row=f"{row}, both without their first batch",
             unit="%",
             values=later_ratios,
             aim=0.95,
@@ -234,7 +234,7 @@ def test_a_failure_beyond_its_timeout(
         return seconds
 
     values = in_rounds(benchmark, judge_episode, 3, warm_up=False)
-    row = f"a failure behind its timeout, `{name}`"
+    row = f"a failure after its timeout, `{name}`"
     keep(TABLE, Figure(row=row, unit="s", values=values, aim=5.0))
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import torchvision.datasets
+from PIL import Image
 
+from attnbench.errors import AttnbenchError
 from benchmarks.studies.drawing import (
     Pictures,
     best_threshold,
+    classify,
     draw_pictures,
     gallery,
     overlap,
     overlaps,
     paint,
+    paint_faces,
     saliency,
     squared_errors,
 )
@@ -65,9 +72,9 @@ def test_training_lowers_the_loss_and_the_error(
 ) -> None:
     labels = torch.zeros(len(pictures.pixels), dtype=torch.int64)
     training_set = TrainingSet(pictures.pixels, labels, model.backbone.preprocessing)
-    before = squared_errors(paint(model, pictures.images), pictures)
+    before = squared_errors(paint(model, pictures.images), pictures.images)
     losses = train_to_paint(model, training_set, epochs=12, batch=20)
-    after = squared_errors(paint(model, pictures.images), pictures)
+    after = squared_errors(paint(model, pictures.images), pictures.images)
     assert losses[-1] < losses[0] and not model.training
     assert after["after the last glimpse"] < before["after the last glimpse"]
 
@@ -96,4 +103,48 @@ def test_all_regions_are_compared_and_shown(model: PaintingAutoencoder, pictures
     by_chance = rows["chance: the figure of another picture"].value
     assert by_chance < rows["saliency: distance from the mean colour"].value
     # Eight canvases between the picture and two masks, six pictures.
-    assert gallery(drawing, pictures).size == (11 * 68 - 4, 6 * 68 - 4)
+    sheet = gallery(drawing, pictures.pixels, pictures.masks)
+    assert sheet.size == (11 * 68 - 4, 6 * 68 - 4)
+
+
+def test_a_second_query_to_the_memory_answers_which_figure_it_is(
+    model: PaintingAutoencoder, pictures: Pictures
+) -> None:
+    learned = classify(model, pictures, pictures, epochs=80)
+    assert learned.error < 0.5  # 40 pictures of 40 classes, by heart
+    assert learned.parameters == 512 * 256 + 256 + 3 + 256 * 40 + 40
+    assert all(shown != answered for shown, answered in learned.names)
+    others = classify(model, pictures, draw_pictures("adapt", 1), epochs=1)
+    assert others.error > 0.5 and len(others.names) == 6
+    assert others.mistakes.size == (6 * 68 - 4, 2 * 68 - 4)
+
+
+def test_faces_are_painted_from_the_folder_of_torchvision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made-up faces in CelebA's layout; only the checksums of the real files are not checked."""
+    monkeypatch.setattr(torchvision.datasets.CelebA, "file_list", [])
+    folder = tmp_path / "celeba"
+    (folder / "img_align_celeba").mkdir(parents=True)
+    names = [f"{number:06}.jpg" for number in range(1, 13)]
+    rng = np.random.default_rng(0)
+    for name in names:
+        pixels = rng.integers(0, 256, (218, 178, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "img_align_celeba" / name)
+    splits = [0] * 8 + [1] * 4
+    lines = "\n".join(f"{name} {split}" for name, split in zip(names, splits, strict=True))
+    (folder / "list_eval_partition.txt").write_text(lines)
+    (folder / "identity_CelebA.txt").write_text("\n".join(f"{name} 1" for name in names))
+    for file, width in (("list_bbox_celeba", 4), ("list_landmarks_align_celeba", 10)):
+        rows = [f"{name} {' '.join(['1'] * width)}" for name in names]
+        heads = " ".join(f"h{number}" for number in range(width))
+        (folder / f"{file}.txt").write_text("\n".join(["12", heads, *rows]))
+    rows = "\n".join(f"{name} 1" for name in names)
+    (folder / "list_attr_celeba.txt").write_text(f"12\nSmiling\n{rows}")
+
+    text = paint_faces(8, 1, tmp_path, tmp_path / "faces.png")
+    assert "1 epochs over 8 pictures" in text and "after the last glimpse" in text
+    # Four faces: the picture, eight canvases, the last mask.
+    assert Image.open(tmp_path / "faces.png").size == (10 * 68 - 4, 4 * 68 - 4)
+    with pytest.raises(AttnbenchError, match="is not CelebA as"):
+        paint_faces(8, 1, tmp_path / "elsewhere", tmp_path / "faces.png")

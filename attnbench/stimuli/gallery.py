@@ -1,4 +1,4 @@
-"""The gallery of a task: what its positives and negatives look like, as one PNG."""
+"""Galleries of a task: what its positives and negatives look like, and each target, as PNGs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from attnbench.backbones import load
 from attnbench.backbones.backbone import Preprocessing
 from attnbench.errors import AttnbenchError
 from attnbench.stimuli.episodes import TrackStimuli
-from attnbench.stimuli.preprocessing import Images
+from attnbench.stimuli.preprocessing import Images, in_unit_range, resize_and_crop
 from attnbench.tasks import TaskDefinition
 from attnbench.text import printable
 
 _MAX_TARGETS = 4
 _IMAGES_PER_CELL = 5
 _MAX_NAME, _LINE_LENGTH = 48, 12
+_TARGETS_PER_ROW = 6
 _HEADINGS = (
     "adaptation: target present",
     "adaptation: target absent",
@@ -76,6 +77,40 @@ def draw_gallery(
         )
     for axis, heading in zip(grid[0], _HEADINGS, strict=True):
         axis.set_title(heading, fontsize=10)
+    save_png(figure, out)
+
+
+def draw_targets(task: TaskDefinition, track: str, out: Path, data: Path | None) -> None:
+    """Draw a positive test image of every target.
+
+    Where the task adds noise or blends, the pictures as they are in the data are beside it.
+
+    Args:
+        task, track, out, data: as for `draw_gallery`.
+
+    Raises:
+        AttnbenchError: as `draw_gallery`.
+    """
+    definition = task.tracks[track]
+    network = load(definition.backbones[0], untrained=True)
+    stimuli = TrackStimuli(definition, network.preprocessing, network.labels, data)
+    rows = -(-len(stimuli.targets) // _TARGETS_PER_ROW)
+    changed = definition.test.generator is not None
+    figure = Figure(figsize=(_TARGETS_PER_ROW * (2.6 if changed else 1.6), rows * 1.25 + 0.3))
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(rows, _TARGETS_PER_ROW, squeeze=False)
+    for axis in grid.flat:
+        axis.set_axis_off()
+    for axis, target in zip(grid.flat, stimuli.targets, strict=False):
+        episode = stimuli.episode(target, 0)
+        first = np.flatnonzero(episode.present)[:1]
+        images = denormalise(episode.make(first), network.preprocessing)
+        if changed:
+            pictures = stimuli.test_pictures(episode.image_ids[first[0]])
+            clean = [resize_and_crop(picture, network.preprocessing) for picture in pictures]
+            images = np.concatenate([images, in_unit_range(np.stack(clean))])
+        axis.imshow(_strip(images), interpolation="nearest")
+        axis.set_title(printable(target, _MAX_NAME), fontsize=8)
     save_png(figure, out)
 
 

@@ -1,11 +1,14 @@
 """Does a network that draws what it glimpses learn to segment, without any label?
 
     python -m benchmarks.studies.drawing [--epochs 8] [--write]
+    python -m benchmarks.studies.drawing --faces 20000 [--data DIR] --gallery faces.png
 
 STAWM (Harris et al. 2019, arXiv 1901.03665) learns to paint the figures of `mini` from eight glimpses.
 Each glimpse has a mask. The study compares masks with the figure's own, which the generator knows, by
 intersection over union. A map is cut at the threshold that is best on pictures that are not tested.
-`--write` writes the table and the gallery of docs/drawing.md.
+Then a second query to the same memory is trained with labels, and the pictures that it gets wrong are
+shown beside their drawings. `--write` writes the tables and the galleries of docs/drawing.md. `--faces`
+learns to paint faces of CelebA instead, for which there are no masks.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,11 +30,14 @@ from attnbench.statistics.curves import Estimate, mean_estimate
 from attnbench.stimuli import figures
 from attnbench.stimuli.preprocessing import in_unit_range, resize_and_crop
 from benchmarks.studies.pages import DOCS, write_block
+from pretraining.faces import load_faces
 from pretraining.recipes import TrainingSet
 from pretraining.stawm.drawing import Drawing, PaintingAutoencoder, train_to_paint
-from pretraining.stawm.network import untrained_stawm
+from pretraining.stawm.network import StawmEncoder, untrained_stawm
+from pretraining.stawm.probe import GlimpseFeatures, PublishedProbe, train_probe
 
-PAGE, GALLERY = DOCS / "drawing.md", DOCS / "images" / "drawing.png"
+PAGE = DOCS / "drawing.md"
+GALLERY, MISTAKES = DOCS / "images" / "drawing.png", DOCS / "images" / "drawing-mistakes.png"
 TRAINED, TUNED, TESTED = 150, 5, 10  # pictures of each class
 _SHOWN, _SCALE, _GAP = 6, 2, 4  # pictures in the gallery, their magnification, and pixels between
 Maps = NDArray[np.floating[Any]]
@@ -43,10 +50,12 @@ class Pictures:
     Attributes:
         pixels: uint8 `[n, 3, 32, 32]`.
         masks: where the figure is, bool `[n, 32, 32]`.
+        labels: the class of the figure, int64 `[n]`.
     """
 
     pixels: NDArray[np.uint8]
     masks: NDArray[np.bool_]
+    labels: NDArray[np.int64]
 
     @property
     def images(self) -> NDArray[np.float32]:
@@ -68,7 +77,7 @@ def draw_pictures(split: str, per_class: int) -> Pictures:
     size = (preprocessing.size,) * 2
     shares = torch.nn.functional.interpolate(torch.from_numpy(covered)[:, None], size, mode="area")
     resized = np.stack([resize_and_crop(picture, preprocessing) for picture in pixels])
-    return Pictures(resized, shares[:, 0].numpy() > 0.5)
+    return Pictures(resized, shares[:, 0].numpy() > 0.5, np.repeat(np.array(labels), per_class))
 
 
 def paint(model: PaintingAutoencoder, images: NDArray[np.float32]) -> Drawing:
@@ -147,9 +156,8 @@ def _cut(
     return float(on_these.mean()), overlap(on_tested > threshold, tested.masks)
 
 
-def squared_errors(drawing: Drawing, pictures: Pictures) -> dict[str, float]:
+def squared_errors(drawing: Drawing, images: NDArray[np.float32]) -> dict[str, float]:
     """Return the mean squared error of a pixel: of drawings, and of the picture's mean colour."""
-    images = pictures.images
     mean_colour = images.mean((2, 3), keepdims=True)
     first, last = (drawing.canvases[:, number].numpy() for number in (0, -1))
     return {
@@ -159,37 +167,139 @@ def squared_errors(drawing: Drawing, pictures: Pictures) -> dict[str, float]:
     }
 
 
-def gallery(drawing: Drawing, pictures: Pictures) -> Image.Image:
-    """Return rows of: a picture, the canvas after each glimpse, the last mask, the figure's mask."""
-    step = max(1, len(pictures.pixels) // _SHOWN)
+def gallery(
+    drawing: Drawing, pixels: NDArray[np.uint8], masks: NDArray[np.bool_] | None
+) -> Image.Image:
+    """Return rows of: a picture, the canvas after each glimpse, the last mask, the figure's mask.
+
+    Args:
+        drawing: of the pictures.
+        pixels: uint8 `[n, 3, h, w]`.
+        masks: bool `[n, h, w]`, or None if they are not known.
+    """
+    step = max(1, len(pixels) // _SHOWN)
     rows = []
-    for number in range(0, step * _SHOWN, step):
+    for number in range(0, min(len(pixels), step * _SHOWN), step):
         canvases = (255 * drawing.canvases[number].numpy()).round().astype(np.uint8)
-        masks = [drawing.masks[number, -1].numpy(), pictures.masks[number].astype(np.float32)]
-        grey = [np.repeat((255 * mask).astype(np.uint8)[None], 3, axis=0) for mask in masks]
-        tiles = [pictures.pixels[number], *canvases, *grey]
+        shown = [drawing.masks[number, -1].numpy()]
+        shown += [] if masks is None else [masks[number].astype(np.float32)]
+        grey = [np.repeat((255 * mask).astype(np.uint8)[None], 3, axis=0) for mask in shown]
+        rows.append([pixels[number], *canvases, *grey])
+    return _sheet(rows)
+
+
+def _sheet(rows: Sequence[Sequence[NDArray[np.uint8]]]) -> Image.Image:
+    """Return pictures `[3, h, w]` side by side in rows, enlarged."""
+    strips = []
+    for tiles in rows:
         enlarged = [tile.repeat(_SCALE, axis=1).repeat(_SCALE, axis=2) for tile in tiles]
         padded = [np.pad(tile, ((0, 0), (0, _GAP), (0, _GAP))) for tile in enlarged]
-        rows.append(np.concatenate(padded, axis=2))
-    sheet = np.concatenate(rows, axis=1)[:, :-_GAP, :-_GAP]
+        strips.append(np.concatenate(padded, axis=2))
+    sheet = np.concatenate(strips, axis=1)[:, :-_GAP, :-_GAP]
     return Image.fromarray(np.ascontiguousarray(sheet.transpose(1, 2, 0)))
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What a second query to the memory answers.
+
+    Attributes:
+        error: the share of tested pictures that it gets wrong.
+        parameters: what was trained with labels.
+        mistakes: a sheet of pictures that it gets wrong, each above its drawing.
+        names: for each of these, the class and the answer.
+    """
+
+    error: float
+    parameters: int
+    mistakes: Image.Image
+    names: tuple[tuple[str, str], ...]
+
+
+def classify(
+    model: PaintingAutoencoder, trained: Pictures, tested: Pictures, epochs: int = 50
+) -> Classified:
+    """Train a second query to the memory with labels, and show what it gets wrong.
+
+    The drawing comes from the same memory, so it shows what the network remembered of a picture.
+    """
+    encoder = cast(StawmEncoder, model.backbone.stage("memory"))
+    extractor = GlimpseFeatures(encoder)
+    with torch.no_grad():
+        features = [
+            torch.cat([extractor(images) for images in torch.from_numpy(each.images).split(500)])
+            for each in (trained, tested)
+        ]
+    torch.manual_seed(0)
+    probe = PublishedProbe(encoder.memory, classes=len(figures.CLASSES))
+    train_probe(probe, features[0], torch.from_numpy(trained.labels), epochs)
+    with torch.no_grad():
+        answers = probe(features[1]).argmax(1).numpy()
+    (wrong,) = np.nonzero(answers != tested.labels)
+    chosen = wrong[:: max(1, len(wrong) // _SHOWN)][:_SHOWN]
+    canvases = paint(model, tested.images[chosen]).canvases[:, -1].numpy()
+    drawn = (255 * canvases).round().astype(np.uint8)
+    return Classified(
+        error=len(wrong) / len(answers),
+        parameters=sum(parameter.numel() for parameter in probe.parameters()),
+        mistakes=_sheet([list(tested.pixels[chosen]), list(drawn)]),
+        names=tuple(
+            (figures.CLASSES[tested.labels[row]], figures.CLASSES[answers[row]]) for row in chosen
+        ),
+    )
 
 
 def report(
     losses: Sequence[float], errors: Mapping[str, float], rows: Mapping[str, Estimate]
 ) -> str:
-    """Return the tables in Markdown."""
+    """Return the tables of overlaps and errors in Markdown."""
     overlap_rows = [
         [name, f"{each.value:.3f} [{each.low:.3f}, {each.high:.3f}]"] for name, each in rows.items()
     ]
-    error_rows = [[name, f"{value:.4f}"] for name, value in errors.items()]
+    parts = [
+        _losses(losses, TRAINED * len(figures.CLASSES)),
+        tabulate(overlap_rows, ["region", "intersection over union"], "github"),
+        _error_table(errors),
+    ]
+    return "\n\n".join(parts)
+
+
+def answers_table(classified: Classified) -> str:
+    """Return what the second query answers, and its mistakes by name, in Markdown."""
     return (
-        f"{len(losses)} epochs over {TRAINED * len(figures.CLASSES):,} pictures; loss of an image "
-        f"{losses[0]:.1f} in the first epoch and {losses[-1]:.1f} in the last.\n\n"
-        + tabulate(overlap_rows, ["region", "intersection over union"], "github")
-        + "\n\n"
-        + tabulate(error_rows, ["drawing", "mean squared error"], "github")
+        f"Error on {TESTED * len(figures.CLASSES)} pictures of {len(figures.CLASSES)} classes: "
+        f"{classified.error:.1%}, with {classified.parameters:,} parameters trained with labels. "
+        "The pictures from left to right:\n\n"
+        + tabulate(classified.names, ["shown", "answered"], "github")
     )
+
+
+def _losses(losses: Sequence[float], pictures: int) -> str:
+    return (
+        f"{len(losses)} epochs over {pictures:,} pictures; loss of an image {losses[0]:.1f} in the "
+        f"first epoch and {losses[-1]:.1f} in the last."
+    )
+
+
+def _error_table(errors: Mapping[str, float]) -> str:
+    rows = [[name, f"{value:.4f}"] for name, value in errors.items()]
+    return tabulate(rows, ["drawing", "mean squared error"], "github")
+
+
+def paint_faces(count: int, epochs: int, data: Path | None, out: Path) -> str:
+    """Learn to paint faces, draw a gallery of others, and return what was measured."""
+    backbone = untrained_stawm("faces")
+    model = PaintingAutoencoder(backbone)
+    trained = load_faces(backbone.preprocessing, data, "train", count)
+    labels = torch.zeros(len(trained), dtype=torch.int64)
+    losses = train_to_paint(
+        model, TrainingSet(trained, labels, backbone.preprocessing), epochs=epochs
+    )
+    tested = load_faces(backbone.preprocessing, data, "valid", 200)
+    drawing = paint(model, in_unit_range(tested))
+    gallery(drawing, tested, None).save(out)
+    errors = squared_errors(drawing, in_unit_range(tested))
+    return _losses(losses, len(trained)) + "\n\n" + _error_table(errors)
 
 
 def main() -> None:
@@ -197,7 +307,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=8, help="default: 8")
     parser.add_argument("--write", action="store_true", help="write docs/drawing.md's tables")
+    parser.add_argument("--faces", type=int, help="learn this many faces of CelebA instead")
+    parser.add_argument("--data", type=Path, help="the folder with `celeba` (default: the hub)")
+    parser.add_argument("--gallery", type=Path, default=Path("faces.png"), help="of the faces")
     options = parser.parse_args()
+    if options.faces is not None:
+        print(paint_faces(options.faces, options.epochs, options.data, options.gallery))
+        return
     backbone = untrained_stawm("drawing")
     model = PaintingAutoencoder(backbone)
     trained = draw_pictures("pretrain", TRAINED)
@@ -206,11 +322,15 @@ def main() -> None:
     losses = train_to_paint(model, training_set, epochs=options.epochs)
     tested = draw_pictures("test", TESTED)
     rows, drawing = overlaps(model, draw_pictures("adapt", TUNED), tested)
-    text = report(losses, squared_errors(drawing, tested), rows)
-    print(text)
+    text = report(losses, squared_errors(drawing, tested.images), rows)
+    classified = classify(model, trained, tested)
+    answers = answers_table(classified)
+    print(text, answers, sep="\n\n")
     if options.write:
         write_block(PAGE, "drawing", text)
-        gallery(drawing, tested).save(GALLERY)
+        write_block(PAGE, "answers", answers)
+        gallery(drawing, tested.pixels, tested.masks).save(GALLERY)
+        classified.mistakes.save(MISTAKES)
 
 
 if __name__ == "__main__":

@@ -45,18 +45,19 @@ class GlimpseFeatures(nn.Module):
 class PublishedProbe(nn.Module):
     """What the paper trains with labels: a query, the memory's three numbers and a linear read-out.
 
-    It takes the output of `GlimpseFeatures` and returns logits `[n, 10]`. It has 133,901 parameters;
-    the beta-VAE's probe has 330.
+    It takes the output of `GlimpseFeatures` and returns logits `[n, classes]`. With ten classes it
+    has 133,901 parameters; the beta-VAE's probe has 330.
 
     Args:
         memory: the trained memory. The probe trains a copy of it.
+        classes: the number of classes.
     """
 
-    def __init__(self, memory: HebbRosenblatt) -> None:
+    def __init__(self, memory: HebbRosenblatt, classes: int = 10) -> None:
         super().__init__()
         self.memory = copy.deepcopy(memory).requires_grad_(True)
         self.query = nn.Linear(FEATURE_WIDTH, STATE_WIDTH)
-        self.classes = nn.Linear(STATE_WIDTH, 10)
+        self.classes = nn.Linear(STATE_WIDTH, classes)
 
     def forward(self, features: Tensor) -> Tensor:
         widths = [FEATURE_WIDTH, *[STATE_WIDTH] * GLIMPSES]
@@ -73,7 +74,6 @@ def published_probe_error(
 ) -> tuple[float, int]:
     """Train and test the published probe.
 
-    It is trained by Adam at a learning rate of 0.001, divided by ten after epochs 25, 40 and 45 of 50.
     Glimpses are computed once, so there is no augmentation and no dropout.
 
     Args:
@@ -95,19 +95,30 @@ def published_probe_error(
         for source in (training, matching_test_split(training))
     )
     torch.manual_seed(0)
-    rng = np.random.default_rng(0)
     probe = PublishedProbe(encoder.memory)
+    train_probe(probe, training_features, training_labels, epochs)
+    with torch.no_grad():
+        error = (probe(test_features).argmax(1) != test_labels).float().mean()
+    return float(error), sum(parameter.numel() for parameter in probe.parameters())
+
+
+def train_probe(probe: PublishedProbe, features: Tensor, labels: Tensor, epochs: int) -> None:
+    """Train a probe in place: Adam at a learning rate of 0.001, divided by ten three times.
+
+    Args:
+        probe: the probe.
+        features: the output of `GlimpseFeatures`, `[n, 512 + 8 * 256]`.
+        labels: class indices, int64 `[n]`.
+        epochs: the number of epochs. The rate falls after a half, 0.8 and 0.9 of them.
+    """
+    rng = np.random.default_rng(0)
     optimiser = torch.optim.Adam(probe.parameters(), 1e-3)
     milestones = [round(share * epochs) for share in (0.5, 0.8, 0.9)]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones)
     for _ in range(epochs):
-        for rows in batches(rng.permutation(len(training_labels)), 128):
-            logits = probe(training_features[rows])
-            loss = functional.cross_entropy(logits, training_labels[rows])
+        for rows in batches(rng.permutation(len(labels)), 128):
+            loss = functional.cross_entropy(probe(features[rows]), labels[rows])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         schedule.step()
-    with torch.no_grad():
-        error = (probe(test_features).argmax(1) != test_labels).float().mean()
-    return float(error), sum(parameter.numel() for parameter in probe.parameters())

@@ -24,6 +24,7 @@ from attnbench.leaderboard.plot_style import Plot, label_points, new_figure, sty
 from attnbench.leaderboard.site.builder import site_files, write_site
 from attnbench.leaderboard.site.galleries import (
     FOLDER,
+    KINDS,
     gallery,
     gallery_file_name,
     is_redistributable,
@@ -260,13 +261,13 @@ def test_the_command_writes_site_plots_and_tables(tmp_path: Path, make_record: M
 
 def test_galleries_match_the_tasks_and_never_show_a_data_set() -> None:
     tasks = [task for task in map(load_task, list_tasks()) if is_redistributable(task)]
-    assert {path.name for path in FOLDER.iterdir()} == {gallery_file_name(t) for t in tasks}, (
-        "renew them with `python -m attnbench.leaderboard.site.galleries`"
-    )
+    assert {path.name for path in FOLDER.iterdir()} == {
+        gallery_file_name(task, kind) for task in tasks for kind in KINDS
+    }, "renew them with `python -m attnbench.leaderboard.site.galleries`"
     for task in tasks:
-        assert gallery(task, "mini") is not None
-        assert gallery(task, "small") is None and gallery(task, "full") is None
-    assert gallery(None, "mini") is None
+        assert all(gallery(task, "mini", kind) is not None for kind in KINDS)
+        assert gallery(task, "small", "examples") is None
+    assert gallery(None, "mini", "targets") is None
 
 
 def test_point_labels_do_not_overlap() -> None:

@@ -17,7 +17,7 @@ from attnbench.leaderboard.plot_files import render_for_pages
 from attnbench.leaderboard.pooling import method_of
 from attnbench.leaderboard.site.charts import difference_chart, library, standings_chart
 from attnbench.leaderboard.site.error_pictures import SheetDrawer
-from attnbench.leaderboard.site.galleries import gallery
+from attnbench.leaderboard.site.galleries import KINDS, gallery
 from attnbench.leaderboard.site.method_pages import method_pages
 from attnbench.leaderboard.site.pairs import pair_data
 from attnbench.leaderboard.site.rendering import environment, static_files
@@ -121,13 +121,13 @@ def _pages(
         yield f"plots/{plot.name}.svg", plot.svg
     yield from ((f"pictures/{name}", content) for name, content in drawer.files())
     for task in tasks:
-        picture = gallery(task.definition, task.track)
-        if picture is not None:
-            yield f"pictures/{picture[0]}", picture[1]
+        drawn = {kind: gallery(task.definition, task.track, kind) for kind in KINDS}
+        galleries = {kind: found for kind, found in drawn.items() if found is not None}
+        yield from ((f"pictures/{name}", content) for name, content in galleries.values())
         values = {
             "task": task,
             "plots": {setting: plots.get((task.track, setting)) for setting in task.settings},
-            "gallery": picture and picture[0],
+            "galleries": {kind: name for kind, (name, _) in galleries.items()},
             "paths": paths,
             "people": {setting: people.get((task.track, setting), ()) for setting in task.settings},
         }

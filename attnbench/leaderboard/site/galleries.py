@@ -12,13 +12,19 @@ import io
 import json
 import tempfile
 from pathlib import Path
+from typing import Literal, get_args
 
 from attnbench.tasks import TaskDefinition, list_tasks, load_task
 
 FOLDER = Path(__file__).parent / "drawn_galleries"
 
 
-def gallery(task: TaskDefinition | None, track: str) -> tuple[str, bytes] | None:
+# Some images of each kind, or an image of every target.
+Kind = Literal["examples", "targets"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+def gallery(task: TaskDefinition | None, track: str, kind: Kind) -> tuple[str, bytes] | None:
     """Return the file name and content of a task's gallery.
 
     Returns:
@@ -26,9 +32,9 @@ def gallery(task: TaskDefinition | None, track: str) -> tuple[str, bytes] | None
     """
     if task is None or track != "mini" or not is_redistributable(task):
         return None
-    name = gallery_file_name(task)
+    name = gallery_file_name(task, kind)
     shipped = FOLDER / name
-    return name, shipped.read_bytes() if shipped.is_file() else draw(task)
+    return name, shipped.read_bytes() if shipped.is_file() else draw(task, kind)
 
 
 def is_redistributable(task: TaskDefinition) -> bool:
@@ -39,22 +45,25 @@ def is_redistributable(task: TaskDefinition) -> bool:
     )
 
 
-def gallery_file_name(task: TaskDefinition) -> str:
+def gallery_file_name(task: TaskDefinition, kind: Kind) -> str:
     """Return a gallery's file name, which changes whenever the task does."""
     track = task.tracks["mini"].model_dump(mode="json")
     content = json.dumps([task.name, task.title, track], sort_keys=True)
-    return f"{task.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}.webp"
+    return f"{task.name}-{kind}-{hashlib.sha256(content.encode()).hexdigest()[:8]}.webp"
 
 
-def draw(task: TaskDefinition) -> bytes:
-    """Draw the gallery of a task's track `mini`, as WebP."""
+def draw(task: TaskDefinition, kind: Kind) -> bytes:
+    """Draw a gallery of a task's track `mini`, as WebP."""
     from PIL import Image
 
-    from attnbench.stimuli.gallery import draw_gallery
+    from attnbench.stimuli.gallery import draw_gallery, draw_targets
 
     with tempfile.TemporaryDirectory() as folder:
         png = Path(folder, "gallery.png")
-        draw_gallery(task, "mini", png, None)
+        if kind == "examples":
+            draw_gallery(task, "mini", png, None)
+        else:
+            draw_targets(task, "mini", png, None)
         buffer = io.BytesIO()
         Image.open(png).convert("RGB").save(buffer, "webp", quality=75, method=6)
         return buffer.getvalue()
@@ -64,11 +73,13 @@ def main() -> None:
     """Draw the galleries of the package and remove those of earlier tasks."""
     FOLDER.mkdir(exist_ok=True)
     tasks = [task for task in map(load_task, list_tasks()) if is_redistributable(task)]
+    names = {gallery_file_name(task, kind) for task in tasks for kind in KINDS}
     for file in FOLDER.glob("*.webp"):
-        if file.name not in map(gallery_file_name, tasks):
+        if file.name not in names:
             file.unlink()
     for task in tasks:
-        (FOLDER / gallery_file_name(task)).write_bytes(draw(task))
+        for kind in KINDS:
+            (FOLDER / gallery_file_name(task, kind)).write_bytes(draw(task, kind))
 
 
 if __name__ == "__main__":
