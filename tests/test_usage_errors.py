@@ -167,6 +167,7 @@ WRONG = {
     ("publish", "--published"): [FILE_FOR_FOLDER],
     ("publish", "--out"): [FOLDER_FOR_FILE],
     ("publish", "--data"): [FILE_FOR_FOLDER],
+    ("publish", "--hub"): [("board", "OWNER/board"), ("a b/c", "is not the name of a repository")],
     **{("records list", name): cases for name, cases in FILTERS.items()},
     ("records list", "--records"): [FILE_FOR_FOLDER, ("missing", "is not a folder")],
     **{("records remove", name): cases for name, cases in FILTERS.items()},

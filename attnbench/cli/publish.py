@@ -68,6 +68,10 @@ def publish(
         raise typer.BadParameter("name one, or use --hub", param_hint="SUBMISSION")
     if sample is not None and not audit:
         raise typer.BadParameter("only an audit has a sample: add --audit", param_hint="--sample")
+    if hub:
+        from attnbench.commands.publish_on_hub import check_name
+
+        check_name(hub)  # before anything is published
     if submissions:
         _publish(submissions, records, published, out, audit, sample, data)
     if hub:

@@ -47,14 +47,8 @@ def publish_on_hub(repository: str, published: Path = Path("published")) -> HubP
             or refuses. The message says what to do.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-    try:
-        validate_repo_id(repository)
-    except HFValidationError:
-        raise AttnbenchError(f"{repository!r} is not the name of a repository") from None
-    if "/" not in repository:
-        raise AttnbenchError(f"name the owner of the repository too, as in OWNER/{repository}")
+    check_name(repository)
     if not published.is_dir():
         raise AttnbenchError(f"there is no folder {published}: publish some records first")
     board = build_leaderboard([published])
@@ -73,6 +67,19 @@ def publish_on_hub(repository: str, published: Path = Path("published")) -> HubP
         return HubPages(
             _upload(api, repository, "dataset", dataset), _upload(api, repository, "space", space)
         )
+
+
+def check_name(repository: str) -> None:
+    """Check the name of a repository. Raises AttnbenchError if it is not `OWNER/NAME`."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repository)
+    except HFValidationError:
+        raise AttnbenchError(f"{repository!r} is not the name of a repository") from None
+    if "/" not in repository:
+        raise AttnbenchError(f"name the owner of the repository too, as in OWNER/{repository}")
 
 
 def _upload(api: HfApi, repository: str, kind: Literal["dataset", "space"], folder: Path) -> str:

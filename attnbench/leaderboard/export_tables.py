@@ -189,8 +189,8 @@ def _frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.D
         elif name in _BOOLEAN_COLUMNS:
             arrays[name] = pd.array(values, dtype="boolean")
         elif any(isinstance(value, str) for value in values):
-            lines = {value: printable(value) for value in set(values)}
-            arrays[name] = pd.array([lines[value] for value in values], dtype="string")
+            lines = {value: printable(value) for value in set(values) - {None}}
+            arrays[name] = pd.array([lines.get(value) for value in values], dtype="string")
         else:
             arrays[name] = pd.array(values, dtype="float64")
     return pd.DataFrame(arrays)

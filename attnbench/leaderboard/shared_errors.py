@@ -82,7 +82,7 @@ def shared_errors(entries: Mapping[Method, Sequence[Entry]]) -> SharedErrors | N
     if len(summaries) < _LEAST_METHODS:
         return None
     present = summaries[0].present
-    wrong = np.sum([each.decisions != present for each in summaries], axis=0, dtype=np.int64)
+    wrong = np.stack([each.decisions != present for each in summaries]).sum(axis=0)
     count = len(summaries)
     by_all = wrong == count
     divided = (wrong >= _DIVIDED * count) & (wrong <= (1 - _DIVIDED) * count)

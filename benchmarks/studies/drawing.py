@@ -206,13 +206,13 @@ class Classified:
     Attributes:
         error: the share of tested pictures that it gets wrong.
         parameters: what was trained with labels.
-        mistakes: a sheet of pictures that it gets wrong, each above its drawing.
+        mistakes: a sheet of pictures that it gets wrong, each above its drawing; None without any.
         names: for each of these, the class and the answer.
     """
 
     error: float
     parameters: int
-    mistakes: Image.Image
+    mistakes: Image.Image | None
     names: tuple[tuple[str, str], ...]
 
 
@@ -237,12 +237,15 @@ def classify(
         answers = probe(features[1]).argmax(1).numpy()
     (wrong,) = np.nonzero(answers != tested.labels)
     chosen = wrong[:: max(1, len(wrong) // _SHOWN)][:_SHOWN]
-    canvases = paint(model, tested.images[chosen]).canvases[:, -1].numpy()
-    drawn = (255 * canvases).round().astype(np.uint8)
+    mistakes = None
+    if len(chosen):
+        canvases = paint(model, tested.images[chosen]).canvases[:, -1].numpy()
+        drawn = (255 * canvases).round().astype(np.uint8)
+        mistakes = _sheet([list(tested.pixels[chosen]), list(drawn)])
     return Classified(
         error=len(wrong) / len(answers),
         parameters=sum(parameter.numel() for parameter in probe.parameters()),
-        mistakes=_sheet([list(tested.pixels[chosen]), list(drawn)]),
+        mistakes=mistakes,
         names=tuple(
             (figures.CLASSES[tested.labels[row]], figures.CLASSES[answers[row]]) for row in chosen
         ),
@@ -330,7 +333,8 @@ def main() -> None:
         write_block(PAGE, "drawing", text)
         write_block(PAGE, "answers", answers)
         gallery(drawing, tested.pixels, tested.masks).save(GALLERY)
-        classified.mistakes.save(MISTAKES)
+        if classified.mistakes is not None:
+            classified.mistakes.save(MISTAKES)
 
 
 if __name__ == "__main__":
