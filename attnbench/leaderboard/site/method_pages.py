@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from attnbench.records.record import EpisodeResult
 from attnbench.records.surest_errors import ScoredImage, surest_errors
 from attnbench.resources import submissions_folder
 from attnbench.submission import MANIFEST, SOURCE, Submission, load_submission
-from attnbench.tasks import list_tasks, load_task
+from attnbench.tasks import TaskDefinition, list_tasks, load_task
 
 _SURE_ERRORS = 6
 _SHOWN_SUFFIXES = (".py", ".toml", ".md", ".txt")
@@ -111,7 +111,9 @@ def method_pages(
     by_page: dict[str, list[ResultRow]] = defaultdict(list)
     for row in rows:
         by_page[row.page].append(row)
-    task_names = list_tasks()  # once: it searches the installed packages
+    # Once: looking for a task searches the installed packages.
+    known = list_tasks()
+    tasks = {name: load_task(name) for name in {row.setting.task for row in rows} if name in known}
     standings: dict[str, list[tuple[str, StandingsRow]]] = defaultdict(list)
     for board in boards:
         for standings_row in board.rows:
@@ -132,10 +134,10 @@ def method_pages(
                 _detail(row, row_entries)
                 for row, row_entries in zip(page_rows, by_row, strict=True)
             ),
-            errors=_surest_errors(page_rows, by_row, drawer, task_names),
+            errors=_surest_errors(page_rows, by_row, drawer, tasks),
             standings=tuple(standings[path]),
             entries=page_entries,
-            commands=tuple(_commands(page_rows, task_names)),
+            commands=tuple(_commands(page_rows, tasks)),
         )
 
 
@@ -143,7 +145,7 @@ def _surest_errors(
     rows: Sequence[ResultRow],
     entries: Sequence[Sequence[Entry]],
     drawer: SheetDrawer,
-    task_names: Collection[str],
+    tasks: Mapping[str, TaskDefinition],
 ) -> SurestErrors | None:
     """Return a method's surest errors in one of its settings; see `MethodPage.errors`."""
     without_pictures = None
@@ -151,7 +153,6 @@ def _surest_errors(
         if entry.scores is None:
             continue
         found = surest_errors(entry.folder / entry.path, entry.record, _SURE_ERRORS)
-        definition = load_task(row.setting.task) if row.setting.task in task_names else None
         kinds = []
         for kind, sign in (("misses", 1), ("false alarms", -1)):
             images = [
@@ -161,7 +162,8 @@ def _surest_errors(
             ]
             images = sorted(images, key=lambda pair: sign * pair[1].score)[:_SURE_ERRORS]
             names = [image.name for _, image in images]
-            sheet = drawer.draw(definition, row.setting, row.track, kind.replace(" ", "-"), names)
+            task = tasks.get(row.setting.task)
+            sheet = drawer.draw(task, row.setting, row.track, kind.replace(" ", "-"), names)
             kinds.append((kind, tuple(images), sheet))
         errors = SurestErrors(row, tuple(kinds))
         if any(sheet for _, _, sheet in kinds):
