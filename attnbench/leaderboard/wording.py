@@ -14,6 +14,7 @@ def summarise(standings: Standings) -> str:
     if not standings.tests:
         return ""
     above = [row for row in standings.rows if row.placement.verdict == "above"]
+    named: list[StandingsRow] = []
     if not above:
         text = (
             f"None of {_count(standings.tests, 'method')} is shown to detect better than {CONTROL}, "
@@ -24,14 +25,17 @@ def summarise(standings: Standings) -> str:
             f"{len(above)} of {_count(standings.tests, 'method')} detect better than {CONTROL}, the "
             f"control, which only moves the threshold. The best is {_result(above[0])}."
         )
+        named.append(above[0])
         timed = [(row.costs.times.passes, row) for row in above if row.costs]
         known = [(passes, row) for passes, row in timed if passes is not None]
         if known:
             _, cheapest = min(known, key=lambda pair: pair[0])
             if cheapest is not above[0]:
                 text += f" The cheapest of them is {_result(cheapest)}."
+                named.append(cheapest)
     for row in standings.rows:
-        if row.method.submission == FEATURED and row not in above[:1] and not row.placement.lacking:
+        is_new = all(row is not other for other in named)
+        if row.method.submission == FEATURED and is_new and not row.placement.lacking:
             standing = {"above": "is above", "below": "is below"}.get(
                 row.placement.verdict, "is not distinguished from"
             )
