@@ -53,7 +53,7 @@ def publish(
     sample: options.Sample = None,
     data: options.Data = None,
 ) -> None:
-    """Publish your records of submissions, or upload what is published.
+    """Publish records, here or on the Hugging Face hub.
 
     Checks that the records are intact and up to date, and that your work is committed to git. Then
     copies the records to the published ones and rebuilds the leaderboard.
