@@ -54,10 +54,11 @@ def report(
     ] = False,
 ) -> None:
     """Write the tables in docs/performance.md and in the notes from the results."""
-    outdated = [page for page in PAGES if page.read_text("utf-8") != with_tables(page)]
+    pages = {page: with_tables(page) for page in PAGES}
+    outdated = [page for page, text in pages.items() if page.read_text("utf-8") != text]
     if not check:
         for page in outdated:
-            page.write_text(with_tables(page), "utf-8")
+            page.write_text(pages[page], "utf-8")
     elif outdated:
         names = " and ".join(str(page.relative_to(ROOT)) for page in outdated)
         typer.echo(f"update {names} with `python -m benchmarks report`", err=True)

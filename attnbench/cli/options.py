@@ -45,14 +45,13 @@ Records = Annotated[
         envvar="ATTNBENCH_RECORDS", metavar="DIR", file_okay=False, help="The folder of records."
     ),
 ]
-Submissions = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SUBMISSION",
-        help="Folders, or names of shipped submissions.",
-        show_default=False,
-    ),
-]
+_SUBMISSIONS = typer.Argument(
+    metavar="SUBMISSION",
+    help="Folders, or names of shipped submissions.",
+    show_default=False,
+)
+Submissions = Annotated[list[str], _SUBMISSIONS]
+OptionalSubmissions = Annotated[list[str] | None, _SUBMISSIONS]
 Untrained = Annotated[
     bool,
     typer.Option(

@@ -14,14 +14,7 @@ from attnbench.cli.spinner import spinner
 
 
 def publish(
-    submissions: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="SUBMISSION",
-            help="Folders, or names of shipped submissions.",
-            show_default=False,
-        ),
-    ] = None,
+    submissions: options.OptionalSubmissions = None,
     records: options.Records = Path("records"),
     published: Annotated[
         Path,

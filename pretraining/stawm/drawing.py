@@ -14,17 +14,17 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import RelaxedBernoulli
 
 from attnbench.adaptation.glimpses import sample
 from attnbench.backbones.backbone import Backbone
 from pretraining.recipes import TrainingSet, batches
-from pretraining.stawm.network import STATE_WIDTH, StawmEncoder, sketch_decoder
-from pretraining.vae import LATENT_WIDTH, beta_vae_loss
+from pretraining.stawm.network import StawmAutoencoder, StawmEncoder
+from pretraining.stawm.training import descend, optimiser_and_schedule
+from pretraining.vae import beta_vae_loss
 
 _TEMPERATURE = 2.0
-_MAX_GRADIENT = 5.0  # of a single parameter
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,15 @@ class Drawing:
     log_variances: Tensor
 
 
-class PaintingAutoencoder(nn.Module):
-    """A STAWM backbone with a decoder that paints one sketch over the other.
+class PaintingAutoencoder(StawmAutoencoder):
+    """The backbone with a decoder that paints one sketch over the other.
 
     Args:
         backbone: as returned by `untrained_stawm`. It is shared, not copied.
     """
 
     def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.log_variance = nn.Linear(STATE_WIDTH, LATENT_WIDTH)
-        self.sketch = sketch_decoder(channels=4)
+        super().__init__(backbone, channels=4)  # the fourth is the mask
 
     def draw(self, images: Tensor) -> Drawing:
         """Draw images. In training mode, codes and masks are sampled.
@@ -114,7 +111,7 @@ def train_to_paint(
     learning_rate: float = 5e-4,
     seed: int = 0,
 ) -> list[float]:
-    """Train in place with Adam; the learning rate is divided by ten after 0.5 and 0.9 of the steps.
+    """Train in place; see `pretraining.stawm.training.optimiser_and_schedule`.
 
     Args:
         model: in any mode; it is in evaluation mode afterwards.
@@ -127,21 +124,15 @@ def train_to_paint(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model.train()
-    optimiser = torch.optim.Adam(model.parameters(), learning_rate)
     steps = epochs * -(-len(training_set.pixels) // batch)
-    milestones = [round(share * steps) for share in (0.5, 0.9)]
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones)
+    optimiser, schedule = optimiser_and_schedule(model, learning_rate, steps)
     losses = []
     for _ in range(epochs):
         total = 0.0
         for rows in batches(rng.permutation(len(training_set.pixels)), batch):
             images = torch.from_numpy(training_set.unit_range(rows))
             loss = beta_vae_loss(images, *model(images))
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_value_(model.parameters(), _MAX_GRADIENT)
-            optimiser.step()
-            schedule.step()
+            descend(model, loss, optimiser, schedule)
             total += loss.item()
         losses.append(total / len(training_set.pixels))
     model.eval()

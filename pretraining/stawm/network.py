@@ -129,13 +129,14 @@ class StawmAutoencoder(nn.Module):
 
     Args:
         backbone: as returned by `untrained_stawm`. It is shared, not copied.
+        channels: of a sketch.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, channels: int = 3) -> None:
         super().__init__()
         self.backbone = backbone
         self.log_variance = nn.Linear(STATE_WIDTH, LATENT_WIDTH)
-        self.sketch = sketch_decoder(channels=3)
+        self.sketch = _sketch_decoder(channels)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Draw images from glimpses of them.
@@ -161,7 +162,7 @@ class StawmAutoencoder(nn.Module):
         return canvas.sigmoid(), torch.cat(means, 1), torch.cat(log_variances, 1)
 
 
-def sketch_decoder(channels: int) -> nn.Sequential:
+def _sketch_decoder(channels: int) -> nn.Sequential:
     """Return a network from codes `[n, 32]` to sketches `[n, channels, 16, 16]`."""
     decoder = nn.Sequential(
         nn.Linear(LATENT_WIDTH, 512),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from attnbench.backbones.backbone import Backbone
 from attnbench.errors import AttnbenchError
@@ -43,10 +43,8 @@ def train_stawm(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = StawmAutoencoder(backbone).train().to(device)
     model.to(memory_format=torch.channels_last)
-    optimiser = torch.optim.Adam(model.parameters(), recipe.learning_rate)
     steps = recipe.epochs * -(-len(training_set.pixels) // recipe.batch)
-    milestones = [round(share * steps) for share in (0.5, 0.9)]
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones)
+    optimiser, schedule = optimiser_and_schedule(model, recipe.learning_rate, steps)
     progress = _Progress(recipe, checkpoint, [model, optimiser, schedule])
     while progress.epoch < recipe.epochs:
         # Seeded per epoch, so that a continued training gets the same batches.
@@ -58,15 +56,34 @@ def train_stawm(
                 images = torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(3), images)
             images = images.to(device, memory_format=torch.channels_last)
             loss = beta_vae_loss(images, *model(images))
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_value_(model.parameters(), _MAX_GRADIENT)
-            optimiser.step()
-            schedule.step()
+            descend(model, loss, optimiser, schedule)
             progress.after_step(loss.item(), len(rows), len(epoch_batches))
         progress.after_epoch()
     model.cpu()
     return {"loss_per_image": f"{progress.last_loss:.3f}"}
+
+
+def optimiser_and_schedule(
+    model: nn.Module, learning_rate: float, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Return Adam, and a rate that is divided by ten after 0.5 and 0.9 of the steps."""
+    optimiser = torch.optim.Adam(model.parameters(), learning_rate)
+    milestones = [round(share * steps) for share in (0.5, 0.9)]
+    return optimiser, torch.optim.lr_scheduler.MultiStepLR(optimiser, milestones)
+
+
+def descend(
+    model: nn.Module,
+    loss: Tensor,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> None:
+    """Take a step, with each parameter's gradient clipped at 5."""
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_value_(model.parameters(), _MAX_GRADIENT)
+    optimiser.step()
+    schedule.step()
 
 
 class _Progress:

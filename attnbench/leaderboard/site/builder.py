@@ -22,7 +22,7 @@ from attnbench.leaderboard.site.method_pages import method_pages
 from attnbench.leaderboard.site.pairs import pair_data
 from attnbench.leaderboard.site.rendering import environment, static_files
 from attnbench.leaderboard.site.result_rows import ResultRow, result_rows
-from attnbench.leaderboard.site.task_pages import task_pages
+from attnbench.leaderboard.site.task_pages import definitions_of, task_pages
 from attnbench.leaderboard.standings import Standings
 from attnbench.leaderboard.wording import summarise
 from attnbench.text import printable
@@ -88,9 +88,9 @@ def _pages(
     jinja = environment()
     rows = result_rows(boards)
     grouped = group_entries(entries)
-    drawer = SheetDrawer(pool)
-    tasks = list(task_pages(rows, boards, grouped, drawer))
-    methods = list(method_pages(rows, boards, grouped, drawer))
+    drawer, definitions = SheetDrawer(pool), definitions_of(rows)
+    tasks = list(task_pages(rows, boards, grouped, definitions, drawer))
+    methods = list(method_pages(rows, boards, grouped, definitions, drawer))
     pending_plots = render_for_pages(entries, boards, pool)
     paths = {row.method: row.page for row in rows}
     newest = max((entry.record.created for entry in entries), default="")

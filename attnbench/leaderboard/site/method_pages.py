@@ -22,7 +22,7 @@ from attnbench.records.record import EpisodeResult
 from attnbench.records.surest_errors import ScoredImage, surest_errors
 from attnbench.resources import submissions_folder
 from attnbench.submission import MANIFEST, SOURCE, Submission, load_submission
-from attnbench.tasks import TaskDefinition, list_tasks, load_task
+from attnbench.tasks import TaskDefinition
 
 _SURE_ERRORS = 6
 _SHOWN_SUFFIXES = (".py", ".toml", ".md", ".txt")
@@ -105,15 +105,13 @@ def method_pages(
     rows: Sequence[ResultRow],
     boards: Sequence[Standings],
     entries: GroupedEntries,
+    tasks: Mapping[str, TaskDefinition],
     drawer: SheetDrawer,
 ) -> Iterator[MethodPage]:
     """Yield a page for every version of a submission, ordered by path."""
     by_page: dict[str, list[ResultRow]] = defaultdict(list)
     for row in rows:
         by_page[row.page].append(row)
-    # Once: looking for a task searches the installed packages.
-    known = list_tasks()
-    tasks = {name: load_task(name) for name in {row.setting.task for row in rows} if name in known}
     standings: dict[str, list[tuple[str, StandingsRow]]] = defaultdict(list)
     for board in boards:
         for standings_row in board.rows:

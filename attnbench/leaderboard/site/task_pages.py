@@ -42,10 +42,18 @@ class TaskPage:
     sheets: Mapping[tuple[Setting, str], Sheet]
 
 
+def definitions_of(rows: Sequence[ResultRow]) -> dict[str, TaskDefinition]:
+    """Return the definitions of all tasks of some rows that this installation has."""
+    known = list_tasks()  # once: it searches the installed packages
+    names = {row.setting.task for row in rows}
+    return {name: load_task(name) for name in sorted(names) if name in known}
+
+
 def task_pages(
     rows: Sequence[ResultRow],
     boards: Sequence[Standings],
     entries: GroupedEntries,
+    tasks: Mapping[str, TaskDefinition],
     drawer: SheetDrawer,
 ) -> Iterator[TaskPage]:
     """Yield a page for every task of every track, in the order of the rows."""
@@ -53,12 +61,11 @@ def task_pages(
     for row in rows:
         by_page[row.task_page].append(row)
     fronts = {(b.track, setting): front for b in boards for setting, front in b.fronts.items()}
-    task_names = list_tasks()  # once: it searches the installed packages
     for path, page_rows in by_page.items():
         name = page_rows[0].setting.task
         track = page_rows[0].track
         settings = tuple(sorted({row.setting for row in page_rows}))
-        definition = load_task(name) if name in task_names else None
+        definition = tasks.get(name)
         errors = {
             setting: found
             for setting in settings
