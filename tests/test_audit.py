@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 from pydantic import ValidationError
 
 import attnbench
-from attnbench.cli.main import main
 from attnbench.commands import audit as audit_module
 from attnbench.commands.audit import draw_secret_seed
 from attnbench.leaderboard.entries import Entry
@@ -26,6 +24,7 @@ from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
 from attnbench.records.verification import Verification, badge_of, path_beside
 from attnbench.vocabulary import Badge
+from tests.command_line import run
 from tests.conftest import MANIFEST
 from tests.leaderboard.conftest import boards_of
 
@@ -121,23 +120,14 @@ def badge(record: Path) -> Badge:
     return badge_of(record, [])
 
 
-def run(
-    patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
-) -> tuple[int | str | None, str, str]:
-    """Run a command. Return its exit code, its output and its errors."""
-    patch.setattr(sys, "argv", ["attnbench", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit_request:
-        main()
-    return exit_request.value.code, *capsys.readouterr()
-
-
 def test_a_submission_tuned_to_public_images_is_better_on_public_seeds(
-    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(made.folder)
     monkeypatch.setattr(audit_module, "draw_secret_seed", lambda: 2**52 + 12345)
-    code, output, _ = run(monkeypatch, capsys, "verify", "--audit", made.tuned)
-    assert code == 1 and ": better on public seeds\n" in output
+    ended = run("verify", "--audit", made.tuned)
+    output = ended.stdout
+    assert ended.returncode == 1 and ": better on public seeds\n" in output
     figures = [line for line in output.splitlines()[1:] if not line.startswith("  failed")]
     assert len(figures) == 4 and max(map(len, figures)) <= 80
     audited = read_audit(made.tuned)
@@ -148,8 +138,7 @@ def test_a_submission_tuned_to_public_images_is_better_on_public_seeds(
     (failure,) = audited.failures
     assert failure.startswith(TARGETS[-1]) and "I do not know these images" in failure
     assert "I do not know these images" in output
-    _, shown, _ = run(monkeypatch, capsys, "records", "show", made.tuned)
-    assert output.split("\n", 1)[1] in shown
+    assert output.split("\n", 1)[1] in run("records", "show", made.tuned).stdout
 
 
 def test_the_audit_of_an_honest_submission_is_published_with_its_record(
@@ -268,15 +257,14 @@ def test_audits_are_copied_and_removed_with_their_records(
 def test_records_that_cannot_be_audited_are_answered_in_one_sentence(
     tmp_path: Path,
     make_record: MakeRecord,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
     changes: dict[str, object],
     reason: str,
 ) -> None:
     made_up = make_record(**{"submission": "none"} | changes)
     path = RecordStore(tmp_path).save(made_up, SCORES.slice(0, 0))
-    code, _, errors = run(monkeypatch, capsys, "verify", "--audit", path)
-    assert code == 2 and errors.startswith("attnbench: cannot audit ") and reason in errors
+    ended = run("verify", "--audit", path)
+    assert ended.returncode == 2 and ended.stderr.startswith("attnbench: cannot audit ")
+    assert reason in ended.stderr
     assert not audit_file(path).exists()
 
 
@@ -294,11 +282,9 @@ def test_the_page_of_a_method_shows_both_results(record: Path, make_record: Make
     assert not any(b"Audits" in files[name] for name in files if name.startswith("methods/"))
 
 
-def test_a_sample_without_an_audit_is_wrong_usage(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, _, errors = run(monkeypatch, capsys, "publish", "none", "--sample", 1)
-    assert code == 2 and "add --audit" in errors
+def test_a_sample_without_an_audit_is_wrong_usage() -> None:
+    ended = run("publish", "none", "--sample", 1)
+    assert ended.returncode == 2 and "add --audit" in ended.stderr
 
 
 @pytest.mark.parametrize(

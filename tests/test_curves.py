@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +28,7 @@ from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
 from attnbench.statistics.curves import mean_height, needed_for_share, summarise_curve
 from attnbench.submission import load_submission
+from tests.command_line import run
 
 pytestmark = pytest.mark.usefixtures("quick_fork_servers")
 
@@ -304,22 +303,19 @@ def test_a_method_that_fails_everywhere_has_no_curve(
     ],
 )
 def test_wrong_options_are_named(arguments: list[str], message: str) -> None:
-    command = [sys.executable, "-m", "attnbench", "curve", "none", *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = run("curve", "none", *arguments)
     assert ended.returncode == 2
     assert message in " ".join(ended.stderr.replace("│", " ").split())
 
 
 def test_the_command_prints_a_table_or_json(tmp_path: Path, task: Path) -> None:
-    command = [sys.executable, "-m", "attnbench", "curve", "none", "--task", str(task)]
-    command += ["--images", "1,all", "--records", str(tmp_path / "records")]
+    command = ["curve", "none", "--task", task, "--images", "1,all"]
+    command += ["--records", tmp_path / "records"]
     plot = tmp_path / "curve.svg"
-    table = subprocess.run(
-        [*command, "--plot", str(plot)], capture_output=True, text=True, check=True
-    ).stdout
+    table = run(*command, "--plot", plot, environment={"COLUMNS": "80"}).stdout
     assert "noisy (mini, shipped/digits-cnn)" in table and "none: area" in table
     assert max(map(len, table.splitlines())) <= 80
     assert plot.read_bytes().startswith(b"<?xml")
-    lines = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout
+    lines = run(*command, "--json").stdout
     rows = [json.loads(line) for line in lines.splitlines()]
     assert [row["value"] for row in rows] == [1, 8] and all(row["targets"] == 3 for row in rows)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +15,9 @@ import yaml
 
 from attnbench.text import printable
 from attnbench.version import __version__
+from tests.command_line import run
+
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
@@ -65,9 +66,7 @@ def _commands_of_readme(text: str) -> list[list[str]]:
 
 def _run(arguments: list[str], folder: Path) -> None:
     """Run an attnbench command in a folder, on one task only. It must succeed."""
-    line = [sys.executable, "-m", "attnbench", *arguments]
-    environment = os.environ | {"ATTNBENCH_TASK": "noisy-mnist"}
-    result = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True)
+    result = run(*arguments, folder=folder, environment={"ATTNBENCH_TASK": "noisy-mnist"})
     assert result.returncode == 0, f"{arguments}: {printable(result.stderr)}"
 
 
@@ -104,9 +103,7 @@ def _same_figures(shown: str, printed: str) -> None:
 
 
 def _evaluate(folder: Path, *names: str) -> str:
-    line = [sys.executable, "-m", "attnbench", "evaluate", *names]
-    environment = os.environ | {"COLUMNS": "80"}
-    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True)
+    done = run("evaluate", *names, folder=folder, environment={"COLUMNS": "80"})
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +18,9 @@ from attnbench.statistics.amplification import (
     share_inside,
 )
 from attnbench.stimuli import figures
+from tests.command_line import run
+
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
 
 # Multiplies the channels after the second stage by 1.0, 1.1, 1.2, …
 KNOWN_GAINS = """
@@ -69,8 +70,8 @@ def test_a_method_that_changes_no_stage_has_nothing_to_explain() -> None:
 
 def test_the_command_draws_a_picture(tmp_path: Path) -> None:
     out = tmp_path / "attention.png"
-    command = [sys.executable, "-m", "attnbench", "explain", "attention", "--out", str(out)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    ended = run("explain", "attention", "--out", out)
+    assert ended.returncode == 0, ended.stderr
     assert "rank correlation of the gains" in ended.stdout and "inside the object" in ended.stdout
     assert out.read_bytes().startswith(b"\x89PNG")
 

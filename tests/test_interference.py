@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +31,9 @@ from attnbench.sandbox.handing_on import handed_on
 from attnbench.sandbox.packing import ArtefactPacker
 from attnbench.statistics.interference import choose_pairs, confusion, sensitivity, top1
 from attnbench.submission import load_submission
+from tests.command_line import run
+
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
 
 TASK = """
 name = "digits"
@@ -357,9 +358,8 @@ def test_refusals_are_one_sentence(
     tmp_path: Path, task: Path, submission_folder: Callable[[str, str], Path]
 ) -> None:
     keeping = submission_folder("keeping", KEEPING_OUTPUTS)
-    command = [sys.executable, "-m", "attnbench", "interference", "prototype", str(keeping)]
-    options = ["--task", str(task), "--pairs", "1", "--records", str(tmp_path)]
-    ended = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    options = ["--task", task, "--pairs", "1", "--records", tmp_path]
+    ended = run("interference", "prototype", keeping, *options)
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     text = " ".join(ended.stdout.split())
     assert "prototype: its detector does not keep the outputs of the backbone" in text

@@ -1,10 +1,10 @@
-"""Evaluating and checking submissions as a user does, with real processes and files."""
+"""Evaluating and checking submissions from the command line."""
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from attnbench.records.rows import COLUMNS
 from attnbench.records.scores import read_scores
 from attnbench.resources import submissions_folder
 from attnbench.statistics.detection import detect
+from tests.command_line import run
+
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
 
 Write = Callable[[str, str], Path]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -29,12 +32,7 @@ BROKEN = "def adapt(backbone, pos, neg): raise RuntimeError('no luck today')"
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
     """Runs `attnbench` with the given arguments in an empty folder."""
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "attnbench", *map(str, arguments)]
-        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
-
-    return run
+    return functools.partial(run, folder=tmp_path)
 
 
 def test_evaluate_prints_what_it_records_and_reuses_records(

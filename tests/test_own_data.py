@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,19 +16,12 @@ from torchvision.models import resnet18
 from attnbench.commands.new_task import new_task
 from attnbench.errors import AttnbenchError
 from attnbench.text import printable
+from tests.command_line import run as _attnbench
+
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
 
 PAGE = Path(__file__).parents[1] / "docs" / "own-data.md"
 PETS = "records/own/pets"
-
-
-def _attnbench(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "attnbench", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def _photos(folder: Path, count: int) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from attnbench.records.record import Record
 from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
 from attnbench.resources import submissions_folder
+from tests.command_line import run as command
 
 pytestmark = pytest.mark.usefixtures("quick_fork_servers")
 
@@ -47,11 +47,6 @@ def here(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     shutil.copytree(evaluated / "records", tmp_path / "records")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def command(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "attnbench", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, **options)  # type: ignore[call-overload, no-any-return]
 
 
 def test_a_run_says_how_its_scores_compare_with_the_published_ones(
@@ -250,7 +245,7 @@ def test_records_are_listed_and_removed_by_what_they_are_of(
         for seed in (0, 1):
             store.save(make_record(submission=name, seed=seed), SCORES)
     store.save(make_record(submission="mine", seed=2, reason="broken"), SCORES.slice(0, 0))
-    listed = command("records", env={"COLUMNS": "80"}).stdout
+    listed = command("records", environment={"COLUMNS": "80"}).stdout
     assert "5 records" in listed and "failed" in listed
     # The shipped submission `attention` is another one. Of `mine`, no other version is known.
     assert listed.count("*") == 2 and max(map(len, listed.splitlines())) <= 80
@@ -262,7 +257,7 @@ def test_records_are_listed_and_removed_by_what_they_are_of(
     assert typo.returncode == 2 and "did you mean mine" in typo.stderr
 
     assert command("records", "remove").returncode == 2  # not everything by mistake
-    asked = command("records", "remove", "mine", input="n\n")
+    asked = command("records", "remove", "mine", typed="n\n")
     assert asked.returncode == 1 and len(list(store.paths())) == 5
     assert command("records", "remove", "--outdated", "--yes").returncode == 0
     assert [path.name.split("@")[0] for path in store.paths()] == ["mine"] * 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
@@ -23,6 +22,7 @@ from attnbench.judge.conditions import Conditions
 from attnbench.judge.judge import open_judge
 from attnbench.judge.phase_timer import PhaseTimer
 from attnbench.submission import load_submission
+from tests.command_line import run
 
 
 def test_clock_includes_sleeps_and_phases_add_up() -> None:
@@ -86,8 +86,7 @@ def test_error_says_why_something_cannot_be_timed() -> None:
 
 
 def test_check_needs_a_submission_or_timing() -> None:
-    command = [sys.executable, "-m", "attnbench", "check"]
-    without_arguments = subprocess.run(command, capture_output=True, text=True)
+    without_arguments = run("check")
     assert without_arguments.returncode == 2 and "--timing" in without_arguments.stderr
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,10 @@ import pytest
 from typer.main import get_command
 
 import attnbench
-from attnbench.cli.main import app, main
+from attnbench.cli.main import app
+from tests.command_line import run
+
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
 
 RECORDS = Path(__file__).parents[1] / "published"
 # Made by a fixture, in the working folder of each test.
@@ -226,13 +228,11 @@ def arguments_with(verb: str, name: str, value: str) -> list[str]:
     return [*verb.split(), *others, name, value]
 
 
-def run(arguments: list[str], capsys: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> str:
+def message_of(arguments: list[str]) -> str:
     """Run a command that must end with exit code 2, and return the message on one line."""
-    patch.setattr(sys, "argv", ["attnbench", *arguments])
-    with pytest.raises(SystemExit) as request:
-        main()
-    assert request.value.code == 2
-    return " ".join(capsys.readouterr().err.split())
+    ended = run(*arguments)
+    assert ended.returncode == 2
+    return " ".join(ended.stderr.split())
 
 
 @pytest.fixture(scope="module")
@@ -265,20 +265,15 @@ def test_a_wrong_value_is_answered(
     name: str,
     value: str,
     expected: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if value.startswith("timm/"):
         pytest.importorskip("timm")
-    message = run(arguments_with(verb, name, value), capsys, monkeypatch)
-    assert expected in message
+    assert expected in message_of(arguments_with(verb, name, value))
 
 
 @pytest.mark.parametrize(("verb", "name"), WRONG)
-def test_an_empty_value_is_refused(
-    verb: str, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    message = run(arguments_with(verb, name, ""), capsys, monkeypatch)
+def test_an_empty_value_is_refused(verb: str, name: str) -> None:
+    message = message_of(arguments_with(verb, name, ""))
     assert message.startswith(
         f"attnbench: {name if name.startswith('--') else 'an argument'} is empty"
     )

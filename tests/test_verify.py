@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import pandas as pd
 import pytest
 
 import attnbench
-from attnbench.cli.main import main
 from attnbench.commands import reproduction
 from attnbench.commands.reproduction import mismatches
 from attnbench.judge.background_load import BackgroundLoad
@@ -31,11 +29,11 @@ from attnbench.records.summary import summarise
 from attnbench.records.verification import badge_of, path_beside
 from attnbench.statistics.detection import detect
 from attnbench.vocabulary import Badge
+from tests.command_line import run
 
 pytestmark = pytest.mark.usefixtures("quick_fork_servers")
 
 Edit = Callable[[dict[str, Any]], None]
-Verify = Callable[..., tuple[int | str | None, str]]
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +110,7 @@ def test_differences_up_to_rounding_are_tolerated(make_record: Callable[..., Rec
     [(None, "failed verification"), ("another", "inconclusive")],
 )
 def test_another_precision_is_a_problem_only_where_the_device_is_the_same(
-    record: Path, verify: Verify, device_name: str | None, outcome: str
+    record: Path, device_name: str | None, outcome: str
 ) -> None:
     """A device that cannot compute in the recorded precision cannot verify the record."""
     edit_episodes(record, lambda episode: episode.update(precision=["tf32"]))
@@ -239,20 +237,13 @@ def test_consistent_forgery_fails_when_it_is_run_again(record: Path) -> None:
     assert badge_of(record, contradictions(record, read(record))) == "failed verification"
 
 
-@pytest.fixture
-def verify(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Verify:
-    """A function that runs `attnbench verify` and returns its exit code and output."""
-
-    def run(*arguments: object) -> tuple[int | str | None, str]:
-        monkeypatch.setattr(sys, "argv", ["attnbench", "verify", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_request:
-            main()
-        return exit_request.value.code, capsys.readouterr().out
-
-    return run
+def verify(*arguments: object) -> tuple[int, str]:
+    """Run `attnbench verify` and return its exit code and output."""
+    ended = run("verify", *arguments)
+    return ended.returncode, ended.stdout
 
 
-def test_command_reports_success_problems_and_missing_files(record: Path, verify: Verify) -> None:
+def test_command_reports_success_problems_and_missing_files(record: Path) -> None:
     code, output = verify(record, "--sample", "1")
     assert code == 0 and ": verified on 1 target: " in output, output
     edit(record, lambda content: content["identity"].update(submission_sha256="0" * 64))
@@ -270,7 +261,6 @@ def test_command_reports_success_problems_and_missing_files(record: Path, verify
 )
 def test_time_too_short_to_be_true_fails_unless_other_work_disturbed_the_rerun(
     record: Path,
-    verify: Verify,
     monkeypatch: pytest.MonkeyPatch,
     contended: bool,
     outcome: str,

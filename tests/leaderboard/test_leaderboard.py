@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from attnbench.records.outcome import scores_table
 from attnbench.records.record import Readout, Record
 from attnbench.records.store import RecordStore
 from attnbench.version import __version__
+from tests.command_line import run
 
 MakeRecord = Callable[..., Record]
 ROOT = Path(__file__).parents[2]
@@ -212,14 +212,7 @@ def test_the_command_writes_the_page_and_checks_whether_it_is_up_to_date(
     scores = scores_table("cat", ["1", "2"], np.array([True, False]), np.array([1.0, -1.0]))
     store.save(make_record(), scores)
 
-    def leaderboard(*options: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "attnbench", "leaderboard", *options],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-
+    leaderboard = functools.partial(run, "leaderboard", folder=tmp_path)
     assert leaderboard("--check").returncode == 1
     assert leaderboard().returncode == 0
     first = (tmp_path / "leaderboard.md").read_bytes()

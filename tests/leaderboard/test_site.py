@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import random
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +34,7 @@ from attnbench.records.outcome import scores_table
 from attnbench.records.store import RecordStore
 from attnbench.submission import load_submission
 from attnbench.tasks import list_tasks, load_task
+from tests.command_line import run
 from tests.leaderboard.conftest import MakeRecord, boards_of
 
 SCORES = scores_table("cat", ["1", "2"], np.array([True, False]), np.array([1.0, -1.0]))
@@ -243,10 +243,7 @@ def test_a_new_build_replaces_the_old_one_and_leaves_other_files_alone(
 def test_the_command_writes_site_plots_and_tables(tmp_path: Path, make_record: MakeRecord) -> None:
     RecordStore(tmp_path / "records").save(make_record(), SCORES)
 
-    def leaderboard(*options: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "attnbench", "leaderboard", *options]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-
+    leaderboard = functools.partial(run, "leaderboard", folder=tmp_path)
     completed = leaderboard("--site", "site", "--plots", "plots", "--export", "tables")
     assert completed.returncode == 0, completed.stderr
     assert (tmp_path / "site" / "index.html").is_file() and (tmp_path / "leaderboard.md").is_file()

@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision import models
 from torchvision.models import VisionTransformer
 
 from attnbench.backbones import load
 from attnbench.backbones.backbone import Backbone, Preprocessing
+from attnbench.backbones.imagenet import WNIDS
 from attnbench.backbones.torchvision_models import stages_of
 from attnbench.judge.parameter_count import ArtefactSize, ParameterCounter
 from attnbench.resources import submissions_folder
@@ -84,6 +86,24 @@ def random_backbone(name: str, target: int | None = 3) -> Backbone:
     generator = torch.Generator().manual_seed(0)
     for parameter in backbone.parameters():
         parameter += 0.01 * torch.randn(parameter.shape, generator=generator)
+    return backbone
+
+
+@functools.lru_cache
+def random_vit_b_16() -> Backbone:
+    """Return an untrained ViT-B/16 for images of 64 pixels, which are quicker than those of 224."""
+    torch.manual_seed(0)
+    model = models.vit_b_16(image_size=64)
+    half = (0.5, 0.5, 0.5)
+    backbone = Backbone(
+        stages_of("vit_b_16", model, model.image_size),
+        name="torchvision/vit_b_16",
+        labels=WNIDS,
+        preprocessing=Preprocessing(size=64, resize=64, mean=half, std=half),
+    )
+    backbone.target = 3
+    for parameter in backbone.parameters():
+        parameter += 0.01 * torch.randn(parameter.shape)
     return backbone
 
 
