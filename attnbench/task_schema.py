@@ -29,9 +29,9 @@ _NoiseLevel = Annotated[float, Field(ge=0)]
 
 
 class _Definition(BaseModel):
-    # Every field name is a key of the TOML files and part of `content_hash`. Renaming a field changes
-    # the hash of every task, and records of earlier runs no longer match it. A new field of an
-    # existing table must have `exclude_if`, so that tasks without it keep their hashes.
+    # Every field name is a key of the TOML files. Those of tracks are part of `content_hash`: if one is
+    # renamed, the hashes of all tasks change, and records of earlier runs no longer match them. A new
+    # field of an existing table must have `exclude_if`, so that tasks without it keep their hashes.
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -328,11 +328,19 @@ class TaskDefinition(_Definition):
     description: str
     tracks: dict[PlainName, Track] = Field(min_length=1)
 
-    @property
-    def content_hash(self) -> str:
-        """The SHA-256 (hex) of the definition as canonical JSON.
+    def content_hash(self, track: str) -> str:
+        """Return the SHA-256 (hex) of the task's name and version and of one track, as canonical JSON.
 
-        Comments, formatting and the order of keys in the file do not affect it.
+        Other tracks, texts for people, comments, formatting and the order of keys do not affect it.
+
+        Args:
+            track: its name.
         """
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        definition = {
+            "name": self.name,
+            "version": self.version,
+            "track": track,
+            "definition": self.tracks[track].model_dump(mode="json"),
+        }
+        canonical = json.dumps(definition, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()

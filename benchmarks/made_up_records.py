@@ -130,7 +130,7 @@ def _make_record(
         submission_sha256=hashlib.sha256(f"{method.number}".encode()).hexdigest(),
         task=task.name,
         task_version=task.version,
-        task_sha256=task.content_hash,
+        task_sha256=task.content_hash("mini"),
         track="mini",
         backbone=task.tracks["mini"].backbones[0],
         backbone_sha256="c" * 64,

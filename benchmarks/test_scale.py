@@ -93,7 +93,7 @@ def plans(episodes: int) -> list[Plan]:
                 submission_sha256=submission.sha256,
                 task=task.name,
                 task_version=task.version,
-                task_sha256=task.content_hash,
+                task_sha256=task.content_hash("mini"),
                 track="mini",
                 backbone="shipped/digits-cnn",
                 backbone_sha256="0" * 64,

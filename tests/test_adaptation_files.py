@@ -51,7 +51,7 @@ def _read(folder: Path, task: str = OWN, shared: str = SHARED) -> TaskDefinition
 def test_a_task_is_the_same_whether_its_adaptation_is_shared_or_not(tmp_path: Path) -> None:
     shared = _read(tmp_path)
     alone = _read(tmp_path, f"{HEAD}[tracks.mini]{COMMON}[tracks.mini.adapt]{ADAPT}{TEST}")
-    assert shared.content_hash == alone.content_hash
+    assert shared.content_hash("mini") == alone.content_hash("mini")
     assert shared.model_dump() == alone.model_dump()
     assert shared.tracks["mini"].labels == {"cat": 3}
 
@@ -79,7 +79,7 @@ def test_a_folder_is_relative_to_the_file_that_names_it(
     assert isinstance(source, FolderSource)
     assert source.folder.resolve() == tmp_path / "a" / "common" / "photos"
     assert first == third
-    assert second.content_hash == first.content_hash
+    assert second.content_hash("mini") == first.content_hash("mini")
     (folder,) = second.tracks["mini"].folders
     assert folder.resolve() == source.folder.resolve()
 

@@ -98,10 +98,25 @@ def test_every_target_has_enough_test_images(name: str) -> None:
 def test_three_tasks_adapt_on_the_same_images() -> None:
     tasks = [load_task(name) for name in ("imagenet-standard", "alpha-blend", "imagenet-a")]
     for name, track in tasks[0].tracks.items():
-        others = [task.tracks[name] for task in tasks]
+        others = [task.tracks[name] for task in tasks if name in task.tracks]
         assert all(other.model_copy(update={"test": track.test}) == track for other in others)
-        assert len({other.model_dump_json() for other in others}) == 3
-    assert list(tasks[0].tracks) == ["mini", "small", "photographs", "full"]
+        assert len({other.model_dump_json() for other in others}) == len(others)
+    assert list(tasks[2].tracks) == ["mini", "small", "photographs", "full"]
+    assert list(tasks[0].tracks) == list(tasks[1].tracks) == [*tasks[2].tracks, "language"]
+
+
+@pytest.mark.parametrize(
+    ("name", "track"),
+    [("imagenet-standard", ""), ("alpha-blend", "")]
+    + [("people", f"-{pictures}") for pictures in ("edge", "silhouette", "cue-conflict")],
+)
+def test_the_tracks_of_language_are_those_of_full_on_a_matched_pair(name: str, track: str) -> None:
+    tracks = load_task(name).tracks
+    full, language = tracks[f"full{track}"], tracks[f"language{track}"]
+    assert language == full.model_copy(update={"backbones": language.backbones})
+    on_classes, on_language = language.backbones
+    assert on_classes in full.backbones and on_classes.endswith("/resnet50")
+    assert on_language == "timm/resnet50_clip.openai"
 
 
 def test_adaptation_files_are_no_tasks() -> None:
@@ -187,24 +202,53 @@ def test_the_error_for_an_unknown_task_lists_the_tasks() -> None:
 
 
 def test_the_hash_depends_on_the_content_not_on_formatting(tmp_path: Path) -> None:
-    original = read_task(_write(tmp_path, VALID)).content_hash
+    original = read_task(_write(tmp_path, VALID)).content_hash("mini")
     reformatted = VALID.replace("timeout = 60", "# a comment\ntimeout = 60.0")
-    assert read_task(_write(tmp_path, reformatted)).content_hash == original
+    assert read_task(_write(tmp_path, reformatted)).content_hash("mini") == original
+    described = VALID.replace("for a test", "of another test")
+    assert read_task(_write(tmp_path, described)).content_hash("mini") == original
+    another_track = VALID + VALID[VALID.index("[tracks.mini]") :].replace("mini", "full")
+    both = read_task(_write(tmp_path, another_track))
+    assert both.content_hash("mini") == original != both.content_hash("full")
     changed = VALID.replace("sigma = 0.5", "sigma = 0.6")
-    assert read_task(_write(tmp_path, changed)).content_hash != original
+    assert read_task(_write(tmp_path, changed)).content_hash("mini") != original
 
 
 def test_new_keys_do_not_change_the_hashes_of_tasks() -> None:
     """Records hold these hashes. A task that is changed on purpose gets another version."""
-    assert {name: load_task(name).content_hash[:16] for name in list_tasks()} == {
-        "alpha-blend": "c202ef3b4f29c412",
-        "architectures": "690812e4a8dda596",
-        "cifar-ssl": "51be921ccb72ad4a",
-        "imagenet-a": "2e375500790faa2b",
-        "imagenet-standard": "c08846ef6cb5d055",
-        "learning-dynamics": "47b56033e76da0c3",
-        "noisy-mnist": "b6290b0e92bc450b",
-        "people": "0f5f8267bcb82fdf",
+    tasks = map(load_task, list_tasks())
+    assert {(task.name, t): task.content_hash(t)[:16] for task in tasks for t in task.tracks} == {
+        ("alpha-blend", "mini"): "c45f65d916ab979e",
+        ("alpha-blend", "small"): "a69e2661b0143c85",
+        ("alpha-blend", "photographs"): "a2a47eab89f384ef",
+        ("alpha-blend", "full"): "dd2f19da05d88f83",
+        ("alpha-blend", "language"): "b90de1b7a9de0fe0",
+        ("architectures", "mini"): "a506d141b31c10b8",
+        ("cifar-ssl", "mini"): "8caae508fac6ce4c",
+        ("cifar-ssl", "small"): "6cd6f801d7522286",
+        ("cifar-ssl", "full"): "cc5c4ea4ba8478f3",
+        ("imagenet-a", "mini"): "8df9f1b6ad49ea50",
+        ("imagenet-a", "small"): "29e67b74786b9853",
+        ("imagenet-a", "photographs"): "6d6ac5c24da31628",
+        ("imagenet-a", "full"): "e88e851d87702196",
+        ("imagenet-standard", "mini"): "3ba659c2ed43fe20",
+        ("imagenet-standard", "small"): "ddf3f5f71070e1ab",
+        ("imagenet-standard", "photographs"): "8dc7a49f803e03f4",
+        ("imagenet-standard", "full"): "c4128a4db57afe50",
+        ("imagenet-standard", "language"): "78fa6de3114fea9e",
+        ("learning-dynamics", "study"): "694e43bbe7f6ac44",
+        ("noisy-mnist", "mini"): "3f3ecd60d4f86085",
+        ("noisy-mnist", "small"): "5d097028b43bf3d9",
+        ("noisy-mnist", "full"): "2a894ad21ba664a3",
+        ("people", "edge"): "d3fd0a31297ee670",
+        ("people", "silhouette"): "40e1c60a90e5529c",
+        ("people", "cue-conflict"): "4c7dd88c15f91f92",
+        ("people", "full-edge"): "846aa8a9f917c44c",
+        ("people", "full-silhouette"): "a73c950f87c354d0",
+        ("people", "full-cue-conflict"): "fd72215b04ceb162",
+        ("people", "language-edge"): "000ff8a4bd08cb37",
+        ("people", "language-silhouette"): "ee1e2b318c77a015",
+        ("people", "language-cue-conflict"): "7bf1db32a3594236",
     }
 
 
@@ -218,7 +262,7 @@ def test_a_track_may_have_any_name_and_labels(tmp_path: Path) -> None:
     text = text.replace("timeout = 60", 'timeout = 60\nlabels = { church = "n03028079", cat = 3 }')
     labelled = read_task(_write(tmp_path, text))
     assert labelled.tracks["my-pets"].labels == {"church": "n03028079", "cat": 3}
-    assert labelled.content_hash != plain.content_hash
+    assert labelled.content_hash("my-pets") != plain.content_hash("my-pets")
 
 
 def test_a_folder_is_relative_to_the_task_file_and_its_place_is_not_hashed(
@@ -237,7 +281,7 @@ def test_a_folder_is_relative_to_the_task_file_and_its_place_is_not_hashed(
     folders = [task.tracks["mini"].folders for task in tasks]
     assert folders == [(tmp_path / name / "pictures" / "pets",) for name in ("one", "two")]
     assert sources[0] != sources[1]
-    assert tasks[0].content_hash == tasks[1].content_hash
+    assert tasks[0].content_hash("mini") == tasks[1].content_hash("mini")
 
 
 def test_the_name_of_a_task_is_preferred_to_that_of_a_file(

@@ -93,7 +93,6 @@ def _print_task(task: TaskDefinition, tracks: Mapping[str, Track], data: Path | 
         task.description.strip(),
         "",
         f"reference  {task.reference}",
-        f"hash       {task.content_hash}",
     ]
     for name, track in tracks.items():
         targets = (
@@ -104,6 +103,7 @@ def _print_task(task: TaskDefinition, tracks: Mapping[str, Track], data: Path | 
         lines += [
             "",
             f"{name}: {targets}, {track.timeout:g} s per adaptation",
+            f"  hash       {task.content_hash(name)}",
             f"  backbones  {', '.join(track.backbones)}",
         ]
         for role, sample in (("adapt", track.adapt), ("test", track.test)):

@@ -40,7 +40,9 @@ def find_task(identity: Identity, given: str | Path | None) -> TaskDefinition:
 
 def is_recorded_version(task: TaskDefinition, identity: Identity) -> bool:
     """Return whether a task is the very version that a record was made with."""
-    return task.content_hash == identity.task_sha256 and identity.track in task.tracks
+    return (
+        identity.track in task.tracks and task.content_hash(identity.track) == identity.task_sha256
+    )
 
 
 def find_backbone(identity: Identity, given: str | None) -> str:

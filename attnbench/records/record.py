@@ -36,7 +36,7 @@ class Identity(_Model):
     Attributes:
         submission, task, track, backbone: names.
         submission_sha256, task_sha256, backbone_sha256: SHA-256 (hex) of the submission's files, the
-            task's definition, the backbone's weights and labels.
+            definition of the task's track, the backbone's weights and labels.
         task_version: the task's version.
         seed, untrained: what the images were drawn with; whether the weights were untrained.
         device, isolation: what the submission ran on, and how it was isolated.

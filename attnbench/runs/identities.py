@@ -44,7 +44,7 @@ def identity_of(
         submission_sha256=submission.sha256,
         task=chosen.task.name,
         task_version=chosen.task.version,
-        task_sha256=chosen.task.content_hash,
+        task_sha256=chosen.task.content_hash(chosen.track),
         track=chosen.track,
         backbone=backbone,
         backbone_sha256=backbone_sha256,

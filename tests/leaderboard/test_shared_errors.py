@@ -115,7 +115,7 @@ def test_a_sheet_shows_the_named_pictures() -> None:
 
 def test_pictures_of_data_sets_and_of_other_versions_are_not_drawn() -> None:
     task = load_task("imagenet-standard")
-    setting = Setting(task.name, "shipped/figures-vgg", task.content_hash, "", False)
+    setting = Setting(task.name, "shipped/figures-vgg", task.content_hash("mini"), "", False)
     with ProcessPoolExecutor(1) as pool:
         drawer = SheetDrawer(pool)
         assert drawer.draw(task, setting, "small", "k", ["name"]) is None

@@ -73,7 +73,7 @@ class SheetDrawer:
             task is None
             or not names
             or track != "mini"
-            or task.content_hash != setting.task_sha256
+            or task.content_hash(track) != setting.task_sha256
             or not is_redistributable(task)
         ):
             return None
