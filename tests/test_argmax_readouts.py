@@ -16,6 +16,8 @@ from attnbench.judge.evaluator import Evaluator
 from attnbench.judge.judge import open_judge
 from attnbench.submission import load_submission
 
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
+
 
 def test_rules_take_the_largest_of_all_labels_or_of_the_targets() -> None:
     # The labels are 0 to 3. The task's targets are 0 and 1, and the target is 0. The first two

@@ -22,6 +22,8 @@ from attnbench.backbones.own_file import files_of, name_in_records
 from attnbench.judge.conditions import Conditions
 from attnbench.judge.judge import open_judge
 
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
+
 SKIP_STAGES = ("stem_0", "first", "wide", "pool", "head")
 
 

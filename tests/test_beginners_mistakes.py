@@ -14,6 +14,8 @@ from attnbench.judge.conditions import Conditions
 from attnbench.judge.judge import Judge, open_judge
 from attnbench.submission import load_submission
 
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
+
 Write = Callable[[str, str], Path]
 BACKBONE = "shipped/digits-cnn"
 

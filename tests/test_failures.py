@@ -23,6 +23,8 @@ from attnbench.sandbox.failures import describe_failure
 from attnbench.submission import load_submission
 from attnbench.text import failure_text, printable_lines, with_real_paths
 
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
+
 BACKBONE = "shipped/digits-cnn"
 
 HONEST = """

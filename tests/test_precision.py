@@ -20,6 +20,8 @@ from attnbench.runs.sweep import sweep
 from attnbench.sandbox.precision import PrecisionObserver
 from attnbench.submission import load_submission
 
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
+
 BACKBONE = "shipped/digits-cnn"
 
 

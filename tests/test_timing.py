@@ -24,6 +24,8 @@ from attnbench.judge.phase_timer import PhaseTimer
 from attnbench.submission import load_submission
 from tests.command_line import run
 
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
+
 
 def test_clock_includes_sleeps_and_phases_add_up() -> None:
     # On a busy machine, the only certain thing about a sleep is its minimum duration.

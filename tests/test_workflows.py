@@ -23,6 +23,8 @@ from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
 from attnbench.records.verification import Verification, badge_of, path_beside
 
+pytestmark = pytest.mark.usefixtures("quick_fork_servers")
+
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 

@@ -15,7 +15,7 @@ from attnbench.records.store import RecordStore
 from attnbench.tasks import load_task
 
 SUBMISSIONS = ["bias_only", "attention"]
-_TASKS = Path(__file__).parent / "tasks"
+_TASKS = Path(__file__).parents[1] / "tasks"
 # Two tasks that share their adaptations.
 TASKS = [str(_TASKS / "clear-digits.toml"), str(_TASKS / "noisy-digits.toml")]
 TARGETS = 3
