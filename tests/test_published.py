@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 import attnbench
+from attnbench.backbones import load
 from attnbench.commands.leaderboard import build_leaderboard
 from attnbench.commands.published_comparison import compare_with_published
 from attnbench.errors import AttnbenchError
@@ -21,10 +22,13 @@ from attnbench.records.record import Record
 from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
 from attnbench.resources import submissions_folder
+from attnbench.stimuli.episodes import TrackStimuli
+from attnbench.tasks import load_task
 from tests.command_line import run as command
 
 pytestmark = pytest.mark.usefixtures("quick_fork_servers")
 
+ROOT = Path(__file__).parents[1]
 MakeRecord = Callable[..., Record]
 SCORES = scores_table("cat", ["1", "2"], np.array([True, False]), np.array([1.5, -0.25]))
 
@@ -88,6 +92,18 @@ def test_published_records_never_stand_in_for_a_run_and_are_never_written(here: 
     d_prime = record.summary.d_prime
     assert f"published: d′ {d_prime:.2f}, same to the bit" in done.stdout
     assert before == {path: path.read_bytes() for path in (here / "published").rglob("*.*")}
+
+
+@pytest.mark.parametrize("task", ["imagenet-standard", "alpha-blend", "imagenet-a", "cifar-ssl"])
+def test_figures_are_drawn_as_when_the_published_records_were_made(task: str) -> None:
+    file = next((ROOT / "published" / "mini" / task).glob("prototype@*.json"))
+    record = Record.model_validate_json(file.read_bytes())
+    track = load_task(task).tracks["mini"]
+    backbone = load(record.identity.backbone)
+    stimuli = TrackStimuli(track, backbone.preprocessing, backbone.labels, None)
+    for episode in record.episodes[::10]:
+        found = stimuli.fingerprint(episode.target, record.identity.seed)
+        assert found == episode.images_sha256
 
 
 def test_compare_reads_own_records_before_published_ones(
