@@ -81,7 +81,7 @@ def test_first_episode(benchmark: BenchmarkFixture, keep: Keep, tmp_path: Path) 
 
     values = in_rounds(benchmark, start, 5, warm_up=False)
     row = "`attnbench evaluate` on `mini`, start to first episode"
-    keep(TABLE, Figure(row=row, unit="s", values=values, aim=6.0))
+    keep(TABLE, Figure(row=row, unit="s", values=values, aim=5.0))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ _METHODS = (
     "none",
     "bias_only",
     "attention",
-    "spatial_attention",
+    "film",
     "last_layer",
     "linear_probe",
     "prototype",
@@ -19,13 +19,13 @@ _METHODS = (
     "full_finetune",
 )
 _COLUMNS = ("submission", "d_a", "d_a − bias_only", "d′", "c", "parameters", "passes")
-_TRACK = "mini"
+_TRACK = "small"
 
 
 def excerpt(board: str) -> str:
-    """Return some rows and columns of the first track of a leaderboard, as a Markdown table.
+    """Return the summary of a track of a leaderboard, and some of its rows and columns as a table.
 
-    Before it comes what the leaderboard says about records of earlier versions, if there are any.
+    Before them comes what the leaderboard says about records of earlier versions, if there are any.
 
     Args:
         board: the text of `leaderboard.md`.
@@ -35,8 +35,12 @@ def excerpt(board: str) -> str:
     header, _, *body = rows
     places = [header.index(column) for column in _COLUMNS]
     by_name = {row[header.index("submission")].replace("\\", ""): row for row in body}
-    earlier = re.search(r"^\d.* records? w.* made with an earlier version .*$", board, re.MULTILINE)
-    lines = [earlier[0], ""] if earlier else []
+    earlier = r"^(\d.* records? w.* made with an earlier version .*)$"
+    summary = rf"^- \*\*{_TRACK}\*\*: (.*)$"
+    lines = []
+    for pattern in (earlier, summary):
+        if found := re.search(pattern, board, re.MULTILINE):
+            lines += [found[1], ""]
     lines += ["| " + " | ".join(_COLUMNS) + " |", "|---" * len(_COLUMNS) + "|"]
     for name in _METHODS:
         if name in by_name:

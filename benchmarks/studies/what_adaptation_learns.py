@@ -1,10 +1,12 @@
-"""What adaptation learns, and what it costs elsewhere, on the drawings and digits of `mini`.
+"""What adaptation learns, and what it costs elsewhere.
 
-    python -m benchmarks.studies.what_adaptation_learns [--part PART]… [--records DIR] [--write]
+    python -m benchmarks.studies.what_adaptation_learns [--part PART]… [--records DIR] [--data DIR]
+        [--write]
 
 `--write` writes the tables and figures in docs/what-adaptation-learns.md. The parts are
 
 - curves: data efficiency and generalisation lag, on digits and on drawings;
+- many-images: the same with many images to adapt on, on photographs and MNIST, which `--data` holds;
 - budgets: d_a against adaptation time for methods with a budget, and the Pareto front;
 - interference: targets learned one after the other, and the accuracy on other classes;
 - amplified: whether gains follow what channels tell of the target, and where they act.
@@ -36,11 +38,28 @@ from benchmarks.studies.pages import DOCS, write_block
 PAGE = DOCS / "what-adaptation-learns.md"
 DIGITS, DRAWINGS = "noisy-mnist", "imagenet-standard"
 LEARNERS = ("prototype", "lda", "linear_probe", "bias_only", "attention", "film", "last_layer")
+TEN_METHODS = (
+    "prototype",
+    "tip_adapter",
+    "linear_probe",
+    "bias_only",
+    "attention",
+    "film",
+    "bitfit",
+    "lora",
+    "last_layer",
+    "full_finetune",
+)
 # The methods on a task and the numbers of images. There are fewer on drawings, which have three times
 # the targets and take longer.
 CURVES: dict[str, tuple[Sequence[str], Sequence[Size]]] = {
     DIGITS: ((*LEARNERS, "full_finetune"), (1, 2, 4, 8, "all")),
     DRAWINGS: (("prototype", "bias_only", "attention", "lda", "last_layer"), (1, 4, "all")),
+}
+TASKS = Path(__file__).parent / "tasks"
+MANY_IMAGES: dict[str, tuple[Sequence[str], Sequence[Size]]] = {
+    str(TASKS / "many-digits.toml"): (TEN_METHODS, (1, 10, 100, "all")),
+    str(TASKS / "many-photographs.toml"): (TEN_METHODS, (1, 4, 16, 64, "all")),
 }
 BUDGETED = (
     "prototype",
@@ -68,12 +87,23 @@ AMPLIFYING = ("attention", "feature_gain", "film")
 _TARGETS = 10
 
 
-def curves(records: Path) -> tuple[str, Plot]:
+def curves(records: Path, data: Path | None) -> tuple[str, Plot]:
     """Return the table and the figure of learning curves."""
+    return _curves(CURVES, records, data)
+
+
+def many_images(records: Path, data: Path | None) -> tuple[str, Plot]:
+    """Return the table and the figure of learning curves with many images to adapt on."""
+    return _curves(MANY_IMAGES, records, data)
+
+
+def _curves(
+    wanted: dict[str, tuple[Sequence[str], Sequence[Size]]], records: Path, data: Path | None
+) -> tuple[str, Plot]:
     found = [
         curve
-        for task, (names, sizes) in CURVES.items()
-        for curve in attnbench.curve(names, images=sizes, tasks=task, records=records)
+        for task, (names, sizes) in wanted.items()
+        for curve in attnbench.curve(names, images=sizes, tasks=task, records=records, data=data)
     ]
     rows = [
         (
@@ -91,7 +121,7 @@ def curves(records: Path) -> tuple[str, Plot]:
     return _table(rows, heads), curve_plot(found)
 
 
-def budgets(records: Path) -> tuple[str, Plot]:
+def budgets(records: Path, data: Path | None) -> tuple[str, Plot]:
     """Return the table and the figure of d_a against adaptation time."""
     found = attnbench.curve(BUDGETED, budget="declared", tasks=DIGITS, records=records)
     return _table(list(_budget_rows(found)), ("", "budget", "passes", "d_a")), curve_plot(found)
@@ -117,7 +147,7 @@ def _budget(curve: Curve, value: float) -> str:
     return f"{value:g} {curve.axis}" if len(curve.abscissa) > 1 else ""
 
 
-def interference(records: Path) -> tuple[str, Plot]:
+def interference(records: Path, data: Path | None) -> tuple[str, Plot]:
     """Return the table and the figure of interference."""
     found = attnbench.interference(SEQUENTIAL, task=DRAWINGS, records=records)
     kinds = (True, False)
@@ -146,11 +176,11 @@ def interference(records: Path) -> tuple[str, Plot]:
     return _table(rows, heads), interference_plot([each for each in found if each.has_sequences])
 
 
-def amplified(records: Path) -> tuple[str, Plot]:
+def amplified(records: Path, data: Path | None) -> tuple[str, Plot]:
     """Return the table and the figure of what gains amplify.
 
     Args:
-        records: not used, as nothing is recorded.
+        records, data: not used, as nothing is recorded.
     """
     found = {
         (task, name): [
@@ -212,8 +242,9 @@ def _table(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> str:
 
 
 # The parts, with the files of their figures in docs.
-PARTS: dict[str, tuple[Callable[[Path], tuple[str, Plot]], str]] = {
+PARTS: dict[str, tuple[Callable[[Path, Path | None], tuple[str, Plot]], str]] = {
     "curves": (curves, "learning-curves.svg"),
+    "many-images": (many_images, "many-images.svg"),
     "budgets": (budgets, "budgets.svg"),
     "interference": (interference, "interference.svg"),
     "amplified": (amplified, "amplified.svg"),
@@ -225,11 +256,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="what adaptation learns, and what it costs")
     parser.add_argument("--part", action="append", choices=PARTS, help="default: all")
     parser.add_argument("--records", type=Path, default=Path("records"), help="default: records")
+    parser.add_argument("--data", type=Path, help="the data folder; without it, no many-images")
     parser.add_argument("--write", action="store_true", help="write the tables and figures in docs")
     options = parser.parse_args()
-    for name in options.part or PARTS:
+    parts = options.part or [name for name in PARTS if options.data or name != "many-images"]
+    for name in parts:
         make, file = PARTS[name]
-        table, plot = make(options.records)
+        table, plot = make(options.records, options.data)
         print(table)
         if options.write:
             (DOCS / file).write_bytes(svg(plot))
