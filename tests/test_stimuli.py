@@ -143,12 +143,17 @@ def test_an_episode_has_the_images_that_the_task_asks_for() -> None:
 def test_every_digit_is_in_exactly_one_split() -> None:
     from sklearn.datasets import load_digits
 
-    pictures = [
-        picture.tobytes()
+    found = [
+        (picture.tobytes(), label)
         for source in map(Digits, ("pretrain", "adapt", "test"))
-        for picture in source.load(range(len(source.labels)))
+        for picture, label in zip(
+            source.load(range(len(source.labels))), source.labels, strict=True
+        )
     ]
-    assert len(pictures) == len(load_digits().target)
+    pixels, labels = load_digits(return_X_y=True)
+    grey = np.rint(pixels.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
+    pictures = [picture.tobytes() for picture in grey.repeat(3, axis=1)]
+    assert sorted(found) == sorted(zip(pictures, labels, strict=True))
     # The data set has no duplicates, so equal bytes would mean a picture in two splits.
     assert len(set(pictures)) == len(pictures)
 

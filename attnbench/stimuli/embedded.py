@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from attnbench.stimuli.preprocessing import Picture
 FIGURES_PER_CLASS = {"adapt": 1000, "test": 600, "filter": 1000}
 # The share of each digit's pictures that a split takes, in this order. "test" takes the remainder.
 _DIGITS_SHARES = {"pretrain": 0.45, "adapt": 0.20}
+# scikit-learn's digits, whose import takes a second: `pixels` uint8 `[1797, 8, 8]` and `labels` uint8
+# `[1797]` (Alpaydin & Kaynak 1998, UCI Machine Learning Repository, CC BY 4.0).
+_DIGITS = Path(__file__).with_name("digits.npz")
 
 
 class Figures:
@@ -69,12 +73,11 @@ class Digits:
     """
 
     def __init__(self, split: str) -> None:
-        from sklearn.datasets import load_digits
-
-        pixels, labels = load_digits(return_X_y=True)
+        with np.load(_DIGITS) as arrays:
+            pixels, labels = arrays["pixels"], arrays["labels"]
         rows = np.concatenate([_rows_of_digit(labels, digit, split) for digit in range(10)])
         # scikit-learn's pixels have 17 grey levels, 0 to 16.
-        grey = np.rint(pixels[rows].reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
+        grey = np.rint(pixels[rows, None] * (255 / 16)).astype(np.uint8)
         self.name = f"digits-{split}"
         self.classes = tuple(str(digit) for digit in range(10))
         self.labels = labels[rows].astype(np.int64)
