@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attnbench.leaderboard.entries import Entry
-from attnbench.leaderboard.site.charts import standings_chart
+from attnbench.leaderboard.site.charts import _is_crowded, standings_chart
 from attnbench.leaderboard.wording import summarise
 from tests.leaderboard.conftest import Make, MakeRecord, boards_of
 from tests.leaderboard.test_standings import board, rows_of, values
@@ -87,3 +87,12 @@ def test_the_sentence_names_the_best_the_cheapest_and_attention(make: Make) -> N
     alone = summarise(board(control, attention))
     assert alone.startswith("None of 1 method is shown to detect better than bias_only")
     assert summarise(board(attention)) == ""
+
+
+def test_labels_of_points_close_together_are_on_either_side() -> None:
+    def point(label: str, d_a: float, passes: float) -> dict[str, object]:
+        ends = {"low": d_a - 0.1, "high": d_a + 0.1}
+        return {"label": label, "d_a": d_a, "passes": passes, "named": True, **ends}
+
+    points = [point("a", 2.32, 0.45), point("b", 2.31, 0.44), point("c", 2.32, 5), point("d", 3, 1)]
+    assert [_is_crowded(each, points) for each in points] == [False, True, False, False]

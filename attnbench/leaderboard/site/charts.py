@@ -53,7 +53,7 @@ _STYLE: Mapping[str, Any] = {
     },
     "text": {"fontSize": 12},
 }
-_PICTURE_WIDTH, _HEIGHT = 820, 330
+_PICTURE_WIDTH, _HEIGHT, _LABEL_HEIGHT = 820, 330, 16
 _LIBRARY = "vega.js"
 
 
@@ -97,6 +97,7 @@ def standings_chart(standings: Standings, pages: Mapping[Method, str]) -> Chart 
     points = [_point(row, labels[row.method], standings, pages) for row in compared if _passes(row)]
     if not points:
         return None
+    points = [{**point, "below": _is_crowded(point, points)} for point in points]
     untimed = [labels[row.method] for row in compared if not _passes(row)]
     control = next(
         (
@@ -187,6 +188,18 @@ def _point(
     }
 
 
+def _is_crowded(point: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a label above this point would cover that of a point slightly higher up."""
+    scale = _HEIGHT / (max(p["high"] for p in points) - min(p["low"] for p in points) or 1)
+    return any(
+        other["named"]
+        and other["label"] != point["label"]
+        and 0 <= (other["d_a"] - point["d_a"]) * scale < _LABEL_HEIGHT
+        and 2 / 3 < other["passes"] / point["passes"] < 3 / 2
+        for other in points
+    )
+
+
 def _specification(
     points: Sequence[Mapping[str, Any]], control: float | None, description: str
 ) -> dict[str, Any]:
@@ -267,7 +280,13 @@ def _specification(
         },
         {
             "transform": [{"filter": f"datum.named || {chosen}"}],
-            "mark": {"type": "text", "align": "left", "dx": 10, "dy": -8, "color": INK},
+            "mark": {
+                "type": "text",
+                "align": "left",
+                "dx": 10,
+                "dy": {"expr": "datum.below ? 12 : -8"},
+                "color": INK,
+            },
             "encoding": {
                 "x": x,
                 "y": {**y, "field": "d_a"},
