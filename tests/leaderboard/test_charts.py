@@ -96,3 +96,5 @@ def test_labels_of_points_close_together_are_on_either_side() -> None:
 
     points = [point("a", 2.32, 0.45), point("b", 2.31, 0.44), point("c", 2.32, 5), point("d", 3, 1)]
     assert [_is_crowded(each, points) for each in points] == [False, True, False, False]
+    equal = [point("a", 2.3, 1.0), point("b", 2.3, 1.0)]
+    assert [_is_crowded(each, equal) for each in equal] == [True, False]

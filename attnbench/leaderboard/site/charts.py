@@ -193,8 +193,8 @@ def _is_crowded(point: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -
     scale = _HEIGHT / (max(p["high"] for p in points) - min(p["low"] for p in points) or 1)
     return any(
         other["named"]
-        and other["label"] != point["label"]
-        and 0 <= (other["d_a"] - point["d_a"]) * scale < _LABEL_HEIGHT
+        and (other["d_a"], other["label"]) > (point["d_a"], point["label"])
+        and (other["d_a"] - point["d_a"]) * scale < _LABEL_HEIGHT
         and 2 / 3 < other["passes"] / point["passes"] < 3 / 2
         for other in points
     )
