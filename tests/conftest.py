@@ -27,6 +27,9 @@ hypothesis.settings.register_profile("fuzz", max_examples=5_000, deadline=None)
 hypothesis.settings.register_profile("no-deadline", deadline=None)
 hypothesis.settings.load_profile("no-deadline")
 
+# Small tasks, for tests of what does not depend on their size.
+SMALL_TASKS = Path(__file__).parent / "tasks"
+
 MANIFEST = """
 name = "{name}"
 title = "{name}"

@@ -19,12 +19,13 @@ from attnbench.records.scores import read_scores
 from attnbench.resources import submissions_folder
 from attnbench.statistics.detection import detect
 from tests.command_line import run
+from tests.conftest import SMALL_TASKS
 
 pytestmark = pytest.mark.usefixtures("quick_fork_servers")
 
 Write = Callable[[str, str], Path]
 Command = Callable[..., subprocess.CompletedProcess[str]]
-TASK = ["--task", str(Path(__file__).parent / "tasks" / "clear-digits.toml")]
+TASK = ["--task", str(SMALL_TASKS / "clear-digits.toml")]
 SHIPPED = sorted(path.name for path in submissions_folder().iterdir() if path.is_dir())
 BROKEN = "def adapt(backbone, pos, neg): raise RuntimeError('no luck today')"
 

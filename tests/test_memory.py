@@ -14,6 +14,7 @@ import attnbench
 from attnbench.judge.memory import PeakMemory
 from attnbench.records.record import Record
 from attnbench.records.store import RecordStore
+from tests.conftest import SMALL_TASKS
 
 pytestmark = pytest.mark.usefixtures("quick_fork_servers")
 
@@ -77,9 +78,8 @@ def test_records_tell_methods_apart_by_their_memory(
     folders = [
         submission_folder(f"spends-{size}", SPENDTHRIFT.format(size=size)) for size in (1, 300)
     ]
-    frame = attnbench.evaluate(
-        folders, tasks=Path(__file__).parent / "tasks" / "clear-digits.toml", records=tmp_path
-    )
+    task = SMALL_TASKS / "clear-digits.toml"
+    frame = attnbench.evaluate(folders, tasks=task, records=tmp_path)
     little, much = frame["peak_memory_bytes"]
     assert 250 * MEBIBYTE < much - little < 350 * MEBIBYTE
     records: list[Record] = [record for _, record in RecordStore(tmp_path).load_all()[0]]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
-from attnbench.cli.main import main
 from attnbench.commands import check_timing as check_timing_module
 from attnbench.commands.check import DEFAULT_BACKBONE, noise_episode
 from attnbench.commands.check_timing import (
@@ -92,9 +89,7 @@ def test_check_needs_a_submission_or_timing() -> None:
     assert without_arguments.returncode == 2 and "--timing" in without_arguments.stderr
 
 
-def test_report_shows_all_estimates_and_problems(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_report_shows_all_estimates_and_problems(monkeypatch: pytest.MonkeyPatch) -> None:
     report = TimingReport(
         device="cpu",
         repeats=15,
@@ -110,8 +105,5 @@ def test_report_shows_all_estimates_and_problems(
         ([], ["123 ms [100, 150]", "1.010 x [1.002, 1.020]", "72.5%", "- it does not hold"]),
         (["--json"], ['"ratio": {"median": 1.01', '"problems": ["it does not hold"]']),
     ):
-        monkeypatch.setattr(sys, "argv", ["attnbench", "check", "--timing", *arguments])
-        with pytest.raises(SystemExit) as exit_request:
-            main()
-        output = capsys.readouterr().out
-        assert exit_request.value.code == 1 and all(text in output for text in texts)
+        ended = run("check", "--timing", *arguments)
+        assert ended.returncode == 1 and all(text in ended.stdout for text in texts)

@@ -13,11 +13,11 @@ from attnbench.records.record import Record
 from attnbench.records.scores import read_scores
 from attnbench.records.store import RecordStore
 from attnbench.tasks import load_task
+from tests.conftest import SMALL_TASKS
 
 SUBMISSIONS = ["bias_only", "attention"]
-_TASKS = Path(__file__).parents[1] / "tasks"
 # Two tasks that share their adaptations.
-TASKS = [str(_TASKS / "clear-digits.toml"), str(_TASKS / "noisy-digits.toml")]
+TASKS = [str(SMALL_TASKS / f"{name}-digits.toml") for name in ("clear", "noisy")]
 TARGETS = 3
 EPISODES = len(SUBMISSIONS) * len(TASKS) * TARGETS
 

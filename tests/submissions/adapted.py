@@ -83,28 +83,15 @@ def random_backbone(name: str, target: int | None = 3) -> Backbone:
     """Return an untrained backbone in which no weight has its initial value."""
     backbone = load(name, untrained=True)
     backbone.target = target if backbone.labels else None
-    generator = torch.Generator().manual_seed(0)
-    for parameter in backbone.parameters():
-        parameter += 0.01 * torch.randn(parameter.shape, generator=generator)
-    return backbone
+    return _without_initial_values(backbone)
 
 
 @functools.lru_cache
 def random_vit_b_16() -> Backbone:
-    """Return an untrained ViT-B/16 for images of 64 pixels, which are quicker than those of 224."""
+    """Return a random ViT-B/16 for images of 64 pixels, which are quicker than those of 224."""
     torch.manual_seed(0)
     model = models.vit_b_16(image_size=64)
-    half = (0.5, 0.5, 0.5)
-    backbone = Backbone(
-        stages_of("vit_b_16", model, model.image_size),
-        name="torchvision/vit_b_16",
-        labels=WNIDS,
-        preprocessing=Preprocessing(size=64, resize=64, mean=half, std=half),
-    )
-    backbone.target = 3
-    for parameter in backbone.parameters():
-        parameter += 0.01 * torch.randn(parameter.shape)
-    return backbone
+    return _without_initial_values(_vit("torchvision/vit_b_16", model, WNIDS))
 
 
 @functools.lru_cache
@@ -116,14 +103,27 @@ def small_vit() -> Backbone:
         num_classes=5,
     )  # fmt: skip
     nn.init.normal_(model.heads[0].weight)  # zeros in torchvision
-    half = (0.5, 0.5, 0.5)
+    return _vit("test/vit", model, tuple("abcde"))
+
+
+def _vit(name: str, model: VisionTransformer, labels: tuple[str, ...]) -> Backbone:
+    """Return a vision transformer as a backbone with a target."""
+    size, half = model.image_size, (0.5, 0.5, 0.5)
     backbone = Backbone(
-        stages_of("vit", model, model.image_size),
-        name="test/vit",
-        labels=tuple("abcde"),
-        preprocessing=Preprocessing(size=32, resize=32, mean=half, std=half),
+        stages_of(name, model, size),
+        name=name,
+        labels=labels,
+        preprocessing=Preprocessing(size=size, resize=size, mean=half, std=half),
     )
     backbone.target = 3
+    return backbone
+
+
+def _without_initial_values(backbone: Backbone) -> Backbone:
+    """Add noise to all weights of a backbone, in place, and return it."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in backbone.parameters():
+        parameter += 0.01 * torch.randn(parameter.shape, generator=generator)
     return backbone
 
 
