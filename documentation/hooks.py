@@ -40,9 +40,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         text = (_ROOT / path).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=text))
     for file in [file for file in files if file.src_uri.endswith(".ipynb")]:
-        if files.get_file_from_path(file.src_uri.removesuffix(".ipynb") + ".md") is None:
-            for new in _notebook_pages(file, config):
-                files.append(new)
+        for new in _notebook_pages(file, config):
+            files.append(new)
     return files
 
 

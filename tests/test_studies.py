@@ -100,12 +100,18 @@ def test_the_table_shows_what_a_submission_loses_to_its_best_rate() -> None:
     assert "2.20 (×0.33: +0.30)" in table and "| 2.60 " in table
 
 
-def test_no_method_loses_much_to_another_rate() -> None:
-    """The results as measured: of the best of five rates, at most 0.15 in d_a is lost, rarely 0.1."""
-    results = learning_rates.read_results()
-    lost = [learning_rates.losses(cell)[2] for cells in results.values() for cell in cells.values()]
-    assert len(lost) > 40 and max(lost) <= 0.15
-    assert np.mean(np.array(lost) <= 0.1) > 0.85
+def test_few_methods_lose_much_to_another_rate() -> None:
+    lost = np.array(learning_rates.all_losses(learning_rates.read_results()))
+    assert len(lost) > 100 and lost.max() <= 0.35
+    assert np.mean(lost <= 0.1) > 0.9
+
+
+def test_where_a_method_does_not_apply_the_table_has_a_dash() -> None:
+    first, second, *_ = learning_rates.BACKBONES
+    table = learning_rates.table({"one": {first: None, second: {"1": 2.0, "10": 2.2}}})
+    assert "In 0 of 1 cells" in table
+    *_, row = table.splitlines()
+    assert [cell.strip() for cell in row.split("|")[2:5]] == ["–", "2.00 (×10: +0.20)", ""]
 
 
 def made_up_trials(answer: Callable[[str, int], str]) -> pd.DataFrame:

@@ -82,8 +82,8 @@ RESULTS = _FOLDER / "learning_rates.json"
 PAGE = _FOLDER.parents[1] / "docs" / "methods.md"
 _START, _END = "<!-- learning rates -->\n", "<!-- end -->"
 
-# Means over targets, by submission, backbone and factor.
-Results = dict[str, dict[str, dict[str, float]]]
+# Means over targets by submission, backbone and factor; None where a submission is not applicable.
+Results = dict[str, dict[str, dict[str, float] | None]]
 
 
 @dataclass(frozen=True)
@@ -196,21 +196,40 @@ def losses(means: Mapping[str, float]) -> tuple[str, float, float]:
     return best, shipped, max(0.0, rates[best] - shipped)
 
 
-def table(results: Results) -> str:
-    """Return the table in Markdown."""
+def all_losses(results: Results) -> list[float]:
+    """Return what each submission loses to its best factor on each backbone."""
+    return [
+        losses(means)[2]
+        for cells in results.values()
+        for means in cells.values()
+        if means is not None
+    ]
 
-    def text(means: Mapping[str, float] | None) -> str:
-        if means is None:
+
+def table(results: Results) -> str:
+    """Return the table in Markdown, below a sentence about it."""
+
+    def text(cells: Mapping[str, Mapping[str, float] | None], backbone: str) -> str:
+        if backbone not in cells:
             return ""
+        means = cells[backbone]
+        if means is None:
+            return "–"
         best, shipped, loss = losses(means)
         return f"{shipped:.2f}" if loss < 0.005 else f"{shipped:.2f} (×{best}: +{loss:.2f})"
 
     heads = ["submission", *(name.split("/")[1] for name in BACKBONES)]
     rows = [
-        (f"`{submission}`", *(text(cells.get(backbone)) for backbone in BACKBONES))
+        (f"`{submission}`", *(text(cells, backbone) for backbone in BACKBONES))
         for submission, cells in sorted(results.items())
     ]
-    return tabulate(rows, heads, tablefmt="github", disable_numparse=True) + "\n"
+    lost = all_losses(results)
+    small = sum(loss <= 0.1 for loss in lost)
+    return (
+        f"In {small} of {len(lost)} cells, no other rate is better by more than 0.1.\n\n"
+        + tabulate(rows, heads, tablefmt="github", disable_numparse=True)
+        + "\n"
+    )
 
 
 def read_results() -> Results:
@@ -250,8 +269,7 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
         for name, backbone, means in pool.imap_unordered(measure, cells):
             results = read_results()
-            if means is not None:
-                results.setdefault(name, {})[backbone] = means
+            results.setdefault(name, {})[backbone] = means
             RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", "utf-8")
             print(name, backbone, means, flush=True)
     if options.write:

@@ -195,8 +195,9 @@ def main() -> None:
             print(*found, sep="\n", flush=True)
     lines = (
         f"Ten-way accuracy on the 10,000 test images. Training: {options.images:,} images, "
-        f"{options.epochs} epochs, {options.seeds} seeds. Noise in training → noise in test. σ is for "
-        f"pixels in [0, 1].\n\n{table(rows)}"
+        f"{options.epochs} epochs, {options.seeds} seeds.\n"
+        "Columns: images in training → images in test. σ is for pixels in [0, 1].\n\n"
+        f"{table(rows)}"
     )
     print(lines)
     if options.write:
