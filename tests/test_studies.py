@@ -100,10 +100,17 @@ def test_the_table_shows_what_a_submission_loses_to_its_best_rate() -> None:
     assert "2.20 (×0.33: +0.30)" in table and "| 2.60 " in table
 
 
-def test_few_methods_lose_much_to_another_rate() -> None:
-    lost = np.array(learning_rates.all_losses(learning_rates.read_results()))
-    assert len(lost) > 100 and lost.max() <= 0.35
-    assert np.mean(lost <= 0.1) > 0.9
+def test_no_method_loses_much_to_another_rate() -> None:
+    """The results as measured: at most 0.15 in d_a is lost, except in the five cells named here."""
+    lost = learning_rates.all_losses(learning_rates.read_results())
+    assert len(lost) > 100 and np.mean(np.array(list(lost.values())) <= 0.1) > 0.9
+    assert {cell for cell, loss in lost.items() if loss > 0.15} == {
+        ("edram", "shipped/figures-vit"),
+        ("full_finetune", "shipped/mnist-cnn"),
+        ("stawm", "shipped/figures-resnet"),
+        ("stawm", "shipped/figures-vit"),
+        ("stn", "shipped/mnist-cnn"),
+    }
 
 
 def test_where_a_method_does_not_apply_the_table_has_a_dash() -> None:

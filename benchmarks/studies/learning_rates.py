@@ -43,6 +43,7 @@ from attnbench.stimuli.figures import CLASSES, draw
 from attnbench.stimuli.preprocessing import in_unit_range, normalise
 from attnbench.submission import MANIFEST, Submission, load_submission
 from attnbench.tasks import load_task
+from benchmarks.studies.pages import DOCS, write_block
 
 FACTORS = (0.1, 1 / 3, 1.0, 3.0, 10.0)
 AS_SHIPPED = "as shipped"
@@ -79,8 +80,7 @@ _FIRST_FIGURE, _HELD_OUT_POSITIVES, _HELD_OUT_PER_NEGATIVE = 1000, 40, 4
 _FOLDER = Path(__file__).parent
 TUNING = _FOLDER / "tuning.toml"
 RESULTS = _FOLDER / "learning_rates.json"
-PAGE = _FOLDER.parents[1] / "docs" / "methods.md"
-_START, _END = "<!-- learning rates -->\n", "<!-- end -->"
+PAGE, BLOCK = DOCS / "methods.md", "learning rates"
 
 # Means over targets by submission, backbone and factor; None where a submission is not applicable.
 Results = dict[str, dict[str, dict[str, float] | None]]
@@ -196,14 +196,14 @@ def losses(means: Mapping[str, float]) -> tuple[str, float, float]:
     return best, shipped, max(0.0, rates[best] - shipped)
 
 
-def all_losses(results: Results) -> list[float]:
-    """Return what each submission loses to its best factor on each backbone."""
-    return [
-        losses(means)[2]
-        for cells in results.values()
-        for means in cells.values()
+def all_losses(results: Results) -> dict[tuple[str, str], float]:
+    """Return what each submission loses to its best factor on each backbone that it applies to."""
+    return {
+        (submission, backbone): losses(means)[2]
+        for submission, cells in results.items()
+        for backbone, means in cells.items()
         if means is not None
-    ]
+    }
 
 
 def table(results: Results) -> str:
@@ -224,11 +224,10 @@ def table(results: Results) -> str:
         for submission, cells in sorted(results.items())
     ]
     lost = all_losses(results)
-    small = sum(loss <= 0.1 for loss in lost)
+    small = sum(loss <= 0.1 for loss in lost.values())
     return (
         f"In {small} of {len(lost)} cells, no other rate is better by more than 0.1.\n\n"
         + tabulate(rows, heads, tablefmt="github", disable_numparse=True)
-        + "\n"
     )
 
 
@@ -236,15 +235,6 @@ def read_results() -> Results:
     """Return what has been measured so far."""
     results: Results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     return results
-
-
-def write_table() -> None:
-    """Write the table in docs/methods.md."""
-    page = PAGE.read_text("utf-8")
-    before, after = page.split(_START)
-    PAGE.write_text(
-        before + _START + table(read_results()) + _END + after.split(_END, 1)[1], "utf-8"
-    )
 
 
 def main() -> None:
@@ -273,7 +263,7 @@ def main() -> None:
             RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", "utf-8")
             print(name, backbone, means, flush=True)
     if options.write:
-        write_table()
+        write_block(PAGE, BLOCK, table(read_results()))
 
 
 if __name__ == "__main__":
