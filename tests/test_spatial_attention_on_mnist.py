@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,9 @@ from benchmarks.studies.spatial_attention_on_mnist import MAPS, SIGMAS, Network,
 
 
 @pytest.fixture(params=MAPS)
-def network(request: pytest.FixtureRequest) -> Iterator[Network]:
+def network(request: pytest.FixtureRequest) -> Network:
     torch.manual_seed(0)
-    yield Network(request.param)
+    return Network(request.param)
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def test_the_constant_is_what_the_published_code_computes() -> None:
     )
 
 
-def test_class_activations_are_learned_through(digits: Tensor) -> None:
+def test_class_activations_are_learned_through() -> None:
     network = Network("class activations")
     (gradient,) = torch.autograd.grad(
         network.gains(torch.relu(torch.randn(1, 32, 17, 17)))[0, 0, 8, 8], network.dense.weight

@@ -17,6 +17,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,7 @@ def stawm(glimpses: int) -> tuple[nn.Module, Loss]:
     return network, lambda images, labels: functional.cross_entropy(network(images), labels)
 
 
+@cache
 def mnist(split: str, data: Path | None) -> tuple[Tensor, Tensor]:
     """Return images in [0, 1], float32 `[n, 1, 28, 28]`, and labels `[n]`."""
     definition = HubSource(kind="hub", hub="ylecun/mnist", folder="mnist", split=split)
@@ -236,6 +238,13 @@ def train(network: nn.Module, loss: Loss, epochs: int, images: Tensor, labels: T
         )
 
 
+@torch.no_grad()
+def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Return the share of right answers."""
+    predicted = torch.cat([network(batch).argmax(1) for batch in images.split(1000)])
+    return (predicted == labels).float().mean().item()
+
+
 def main() -> None:
     """Train one of the networks and print its error."""
     networks = {"ram": ram, "ram-as-published": ram_as_published, "stawm": stawm}
@@ -250,12 +259,10 @@ def main() -> None:
     network, loss = networks[options.name](options.glimpses)
     train(network, loss, options.epochs, *mnist("train", options.data))
     images, labels = mnist("test", options.data)
-    with torch.no_grad():
-        predicted = torch.cat([network(batch).argmax(1) for batch in images.split(1000)])
     parameters = sum(parameter.numel() for parameter in network.parameters())
     print(
         f"{options.name}, {options.glimpses} glimpses, {options.epochs} epochs, seed {options.seed}: "
-        f"error {(predicted != labels).float().mean():.2%}, {parameters:,} parameters"
+        f"error {1 - accuracy(network, images, labels):.2%}, {parameters:,} parameters"
     )
 
 

@@ -13,8 +13,8 @@ by a map. The map is one of three:
 Each network is trained on clean or on noisy digits and tested on both. The published figures were
 measured on clean test images, because Keras adds its noise in training only.
 
-Different from the post are the size of a step (16 images instead of one, at ten times the rate) and the
-number of training images. `--write` writes the table in docs/reproductions.md.
+Different from the post are the size of a step (16 images instead of one, at ten times the rate, which
+does not decay) and the number of training images. `--write` writes the table in docs/reproductions.md.
 """
 
 from __future__ import annotations
@@ -31,15 +31,14 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.studies.glimpses_on_mnist import mnist
+from benchmarks.studies.glimpses_on_mnist import accuracy, mnist
 from benchmarks.studies.pages import DOCS, write_block
 
 MAPS = ("ones", "constant", "class activations")
 # Standard deviations for pixels in [0, 1]. The first is that of the published code: 2.5 of 255.
 SIGMAS = (2.5 / 255, 0.25, 1.0)
 PAGE, BLOCK = DOCS / "reproductions.md", "spatial attention on MNIST"
-_SIDE = 15  # of the maps that the second convolution returns
-_MEAN_GAIN = 1 / _SIDE
+_MEAN_GAIN = 1 / 15  # one over the height of the second convolution's maps
 _CLASSES, _CHANNELS = 10, 32
 _BATCH, _RATE = 16, 0.1
 
@@ -67,7 +66,7 @@ class Network(nn.Module):
         self.normalise = nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
 
     def gains(self, features: Tensor) -> Tensor:
-        """Return the map, `[n or 1, 1, 17, 17]`, for the second convolution's padded input."""
+        """Return gains for the second convolution's input: `[n, 1, 17, 17]`, or one for all."""
         if self.map_name == "ones":
             return features.new_ones(1, 1, 1, 1)
         if self.map_name == "constant":
@@ -106,7 +105,7 @@ def with_noise(images: Tensor, sigma: float) -> Tensor:
 
 
 def train(network: nn.Module, images: Tensor, labels: Tensor, sigma: float, epochs: int) -> None:
-    """Train with new noise in each step: SGD with the post's rate and Nesterov momentum."""
+    """Train with new noise in each step, by SGD with the post's Nesterov momentum."""
     optimiser = torch.optim.SGD(network.parameters(), _RATE, momentum=0.5, nesterov=True)
     for _ in range(epochs):
         for rows in torch.randperm(len(images)).split(_BATCH):
@@ -115,16 +114,6 @@ def train(network: nn.Module, images: Tensor, labels: Tensor, sigma: float, epoc
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-
-
-@torch.no_grad()
-def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Return the share of right answers."""
-    right = [
-        network(batch).argmax(1) == truth
-        for batch, truth in zip(images.split(500), labels.split(500), strict=True)
-    ]
-    return torch.cat(right).float().mean().item()
 
 
 def measure(cell: tuple[str, float | None, int, int, int, Path | None]) -> list[Row]:
